@@ -1,0 +1,29 @@
+"""The paper's hyper-parameters for Atari."""
+
+from impala_tf.hparams import HParams
+
+# Table G.1. The decay of RMSProp is in neither paper nor table; 0.99 is that of the authors' code. The paper does not state the
+# number of actors; `num_actors` and `envs_per_actor` are set from the machine.
+EXPERT_SHALLOW = HParams(
+  level_name='pong',
+  agent='shallow',
+  total_environment_frames=200_000_000,
+  batch_size=32,
+  unroll_length=20,
+  num_action_repeats=4,
+  seed=1,
+  entropy_cost=0.01,
+  baseline_cost=0.5,
+  discounting=0.99,
+  reward_clipping='abs_one',
+  learning_rate=0.0006,
+  decay=0.99,
+  momentum=0.0,
+  epsilon=0.01,
+  clip_global_norm=40.0,
+  width=84,
+  height=84,
+  frame_stack=4,
+  max_noops=30,
+  full_action_space=False,
+)

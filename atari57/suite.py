@@ -1,0 +1,63 @@
+"""Atari-57 as a suite that `impala_tf` can train on and evaluate."""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from atari57 import environment, games
+from atari57 import hparams as presets
+from impala_tf import agents, structs
+
+
+class AtariSuite:
+  """An `experiment.Suite`; level names are those of `games`, in any spelling that `games.find` knows."""
+
+  def preset(self, level_name, agent):
+    """The paper's hyper-parameters for an expert on a game, `hparams.HParams`.
+
+    Args:
+      level_name: str.
+      agent: 'shallow' or 'deep'.
+
+    Raises:
+      ValueError: for an unknown game, with the nearest names.
+    """
+    return dataclasses.replace(presets.EXPERT_SHALLOW, level_name=games.find(level_name).name, agent=agent)
+
+  def levels(self, hparams):
+    """The one game."""
+    return (hparams.level_name,)
+
+  def num_actions(self, hparams):
+    """18, or as many as the game uses."""
+    return environment.num_actions(hparams.level_name, hparams.full_action_space)
+
+  def observation_spec(self, hparams):
+    """A stack of grey frames."""
+    return structs.Observation(structs.ArraySpec((hparams.height, hparams.width, hparams.frame_stack), np.uint8))
+
+  def make_environment(self, level, seed, is_test, hparams):
+    """A constructor of `environment.AtariEnvironment`."""
+    return functools.partial(
+      environment.AtariEnvironment,
+      level,
+      seed,
+      is_test=is_test,
+      full_action_space=hparams.full_action_space,
+      num_action_repeats=hparams.num_action_repeats,
+      max_noops=hparams.max_noops,
+      frame_stack=hparams.frame_stack,
+      height=hparams.height,
+      width=hparams.width,
+    )
+
+  def make_agent(self, hparams):
+    """The feed-forward agent of Section 5.3: it sees frames alone. Its shallow net has three convolutions."""
+    return agents.make_agent(
+      self.num_actions(hparams),
+      network={'shallow': 'nature', 'deep': 'deep'}[hparams.agent],
+      use_lstm=False,
+      use_last_action_and_reward=False,
+      use_instruction=False,
+    )

@@ -1,0 +1,245 @@
+"""The configuration of a run: one frozen dataclass, and its file in the log directory.
+
+    hparams = dataclasses.replace(atari57.hparams.EXPERT_SHALLOW, level_name='seaquest', batch_size=16)
+    print(hparams)
+    check_or_save(logdir, hparams)
+
+The suites supply complete presets with the paper's values. This module imports no TensorFlow at the top, as environment
+processes load it.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import typing
+
+FILE_NAME = 'config.json'
+
+
+class ConfigurationError(ValueError):
+  """A setting that a run can't go with; the message says which, why, and what to do."""
+
+
+def _field(help, default=dataclasses.MISSING, default_factory=dataclasses.MISSING, resumable=False, **limits):
+  """A dataclass field with metadata: help (str), resumable (bool), and the limits that apply.
+
+  The limits are minimum and maximum (allowed themselves), above and below (not allowed themselves) and choices.
+  """
+  metadata = {'help': help, 'resumable': resumable, **limits}
+  return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HParams:
+  """Everything that defines a run.
+
+  Frames are emulator frames, action repeats counted; steps are the agent's; updates are the learner's. The fields marked
+  resumable leave alone what is learned, and may differ when a run is resumed. Metadata of each field: see `_field`.
+
+  Raises:
+    ConfigurationError: for a value of the wrong type or outside its limits.
+  """
+
+  level_name: str = _field('level to train on, or a suite (atari57, dmlab30) for one agent on all its levels')
+  agent: str = _field("network: the paper's shallow or deep one", choices=('shallow', 'deep'))
+  total_environment_frames: int = _field('frames of the whole training; the learning rate is 0 after them', minimum=1)
+  batch_size: int = _field('unrolls in each update', minimum=1)
+  unroll_length: int = _field('agent steps in each unroll', minimum=1)
+  num_action_repeats: int = _field('frames for which each action is repeated', minimum=1)
+  seed: int = _field('of weights, actions and environments', minimum=0, maximum=2**31 - 1)
+  entropy_cost: float = _field('weight of the entropy bonus', minimum=0)
+  baseline_cost: float = _field('weight of the baseline loss', minimum=0)
+  discounting: float = _field('discount of rewards per agent step', minimum=0, maximum=1)
+  reward_clipping: str = _field(
+    'transform of rewards in the loss', choices=('abs_one', 'soft_asymmetric', 'optimistic_asymmetric')
+  )
+  learning_rate: float = _field('at frame 0; falls linearly to 0 over the training', minimum=0)
+  decay: float = _field("of RMSProp's mean square, per update", minimum=0, maximum=1)
+  momentum: float = _field('of RMSProp, per update', minimum=0, below=1)
+  epsilon: float = _field("added to RMSProp's mean square, under the root", above=0)
+  clip_global_norm: float | None = _field("largest norm of an update's gradient; none means no clipping", above=0)
+  width: int = _field('of the observed frame, in pixels', minimum=1)
+  height: int = _field('of the observed frame, in pixels', minimum=1)
+  frame_stack: int = _field('most recent frames in an observation, one per agent step', minimum=1)
+  max_noops: int = _field('an episode starts with 1 to this many no-op actions; 0 for none', minimum=0)
+  full_action_space: bool = _field("all 18 of Atari's actions instead of those the game uses", default=False)
+
+  # One for each core keeps the processor busy. Environments share their actor's calls of the network, which makes a step
+  # much cheaper up to about 8.
+  num_actors: int = _field(
+    'actors, each a thread with a process of environments',
+    default_factory=lambda: max(2, os.cpu_count() or 2),
+    minimum=1,
+    resumable=True,
+  )
+  envs_per_actor: int = _field('environments of each actor', default=16, minimum=1, resumable=True)
+  # As in the authors' code: what waits in a longer queue was made by an older policy.
+  queue_capacity: int = _field('finished unrolls that may wait for the learner', default=1, minimum=1, resumable=True)
+  checkpoint_interval: float = _field('seconds between checkpoints', default=300.0, above=0, resumable=True)
+  summary_interval: float = _field('seconds between summaries', default=30.0, above=0, resumable=True)
+
+  def __post_init__(self):
+    """Checks every field. Whole numbers in float fields become floats, so that equal settings print equal."""
+    for field in dataclasses.fields(self):
+      value = _typed(field, getattr(self, field.name))
+      object.__setattr__(self, field.name, value)
+      if value is not None:
+        _check_limits(field, value)
+
+  def __str__(self):
+    """A line for each field: name, value, meaning."""
+    rows = [(f.name, _format(getattr(self, f.name)), f.metadata['help']) for f in dataclasses.fields(self)]
+    name_width, value_width = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return '\n'.join(f'{name:{name_width}}  {value:{value_width}}  {help}' for name, value, help in rows)
+
+  def to_json(self):
+    """The fields as the text of a JSON object; `from_json` undoes it."""
+    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+
+  @classmethod
+  def from_json(cls, text):
+    """The HParams that `to_json` made `text` from.
+
+    Raises:
+      ConfigurationError: if it is no JSON object, has a field too many or too few, or a value is refused.
+    """
+    try:
+      values = json.loads(text)
+    except json.JSONDecodeError as error:
+      raise ConfigurationError(f'Not a configuration: {error} in {_shortened(text)!r}.') from error
+    if not isinstance(values, dict):
+      raise ConfigurationError(f'Not a configuration but a JSON {type(values).__name__}: {_shortened(text)!r}.')
+    names = [field.name for field in dataclasses.fields(cls)]
+    unknown = [name + _suggestion(name, names) for name in values if name not in names]
+    missing = [name for name in names if name not in values]
+    if unknown or missing:
+      problems = [f'unknown: {", ".join(unknown)}'] * bool(unknown) + [f'missing: {", ".join(missing)}'] * bool(missing)
+      raise ConfigurationError(
+        f'The fields of the configuration are not those of this version ({"; ".join(problems)}). Correct them, or use the '
+        'version that wrote it.'
+      )
+    return cls(**values)
+
+
+def differences(a, b):
+  """What sets two runs apart: a list of (name, value in `a`, value in `b`), resumable fields left out."""
+  names = [field.name for field in dataclasses.fields(HParams) if not field.metadata['resumable']]
+  return [(name, getattr(a, name), getattr(b, name)) for name in names if getattr(a, name) != getattr(b, name)]
+
+
+def save(logdir, hparams):
+  """Writes config.json, which exists either whole or not at all.
+
+  Args:
+    logdir: an existing folder, anything that tf.io.gfile takes.
+    hparams: the run's HParams.
+  """
+  gfile = _gfile()
+  path = os.path.join(logdir, FILE_NAME)
+  with gfile.GFile(path + '.tmp', 'w') as file:
+    file.write(hparams.to_json())
+  gfile.rename(path + '.tmp', path, overwrite=True)
+
+
+def load(logdir):
+  """The HParams of the run in `logdir`, None if it has no config.json.
+
+  Raises:
+    ConfigurationError: if the file can't be read or understood; names it.
+  """
+  gfile = _gfile()
+  path = os.path.join(logdir, FILE_NAME)
+  if not gfile.exists(path):
+    return None
+  try:
+    with gfile.GFile(path) as file:
+      return HParams.from_json(file.read())
+  except (ConfigurationError, UnicodeDecodeError) as error:
+    raise ConfigurationError(f'{path}: {error} Repair or remove the file, or use another --logdir.') from error
+
+
+def check_or_save(logdir, hparams):
+  """Writes config.json on the first run, and on later ones makes sure that they go on with the same configuration.
+
+  Args:
+    logdir: an existing folder, anything that tf.io.gfile takes.
+    hparams: the HParams of the run about to start. Where only resumable fields differ from the file, they replace
+      those.
+
+  Raises:
+    ConfigurationError: if another field differs, naming each with both values, or if the file can't be understood. The
+      file is unchanged then.
+  """
+  old = load(logdir)
+  if old == hparams:
+    return
+  different = differences(old, hparams) if old is not None else []
+  if different:
+    rows = '\n'.join(f'  {name}: {_format(was)} in {FILE_NAME}, {_format(now)} now' for name, was, now in different)
+    raise ConfigurationError(
+      f'The run in {logdir} has another configuration:\n{rows}\n'
+      'To go on with that run, give these their old values; for a new run, use another --logdir.'
+    )
+  save(logdir, hparams)
+
+
+def _gfile():
+  # Not at the top: environment processes load this module and must not load TensorFlow.
+  import tensorflow as tf
+
+  return tf.io.gfile
+
+
+def _typed(field, value):
+  types = typing.get_args(field.type) or (field.type,)
+  # bool is an int to Python, but a flag given as a number is a mistake.
+  if type(value) in types:
+    return value
+  if float in types and type(value) is int:
+    return float(value)
+  names = ' or '.join('none' if t is type(None) else t.__name__ for t in types)
+  hint = f'; write {int(value)}' if int in types and isinstance(value, float) and value.is_integer() else ''
+  raise ConfigurationError(
+    f'{field.name}={value!r} is of type {type(value).__name__}, but {field.name} ({field.metadata["help"]}) must be of '
+    f'type {names}{hint}.'
+  )
+
+
+def _check_limits(field, value):
+  limits = field.metadata
+  if isinstance(value, str) and not value.strip():
+    reason = 'must not be empty'
+  elif 'choices' in limits and value not in limits['choices']:
+    reason = f'must be one of {", ".join(limits["choices"])}{_suggestion(value, limits["choices"])}'
+  elif isinstance(value, float) and not math.isfinite(value):
+    reason = 'must be a finite number'
+  elif 'minimum' in limits and value < limits['minimum']:
+    reason = f'must be at least {limits["minimum"]}'
+  elif 'maximum' in limits and value > limits['maximum']:
+    reason = f'must be at most {limits["maximum"]}'
+  elif 'above' in limits and value <= limits['above']:
+    reason = f'must be above {limits["above"]}'
+  elif 'below' in limits and value >= limits['below']:
+    reason = f'must be below {limits["below"]}'
+  else:
+    return
+  raise ConfigurationError(f'{field.name}={value!r} ({limits["help"]}) {reason}. Change --{field.name}.')
+
+
+def _suggestion(name, choices):
+  matches = difflib.get_close_matches(name, choices, n=1)
+  return f' (did you mean {matches[0]}?)' if matches else ''
+
+
+def _format(value):
+  if value is None:
+    return 'none'
+  if type(value) is int:
+    return f'{value:_}'
+  return str(value)
+
+
+def _shortened(text):
+  return text if len(text) <= 60 else text[:60] + '...'

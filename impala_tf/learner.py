@@ -1,0 +1,204 @@
+"""The learner's update: unroll the agent on a batch, V-trace, losses, clipping, RMSProp."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from impala_tf import losses, optimizers, rewards, vtrace
+
+
+class NonFiniteLossError(RuntimeError):
+  """The loss or its gradient is NaN or infinite. The update it was found in changed nothing."""
+
+
+class Loss(NamedTuple):
+  """The loss of a batch and what it was made of.
+
+  total: float32 scalar, pg + baseline_cost * baseline + entropy_cost * entropy.
+  pg, baseline, entropy: float32 scalars, see `losses`.
+  clipped_rewards, discounts: float32 [T, B].
+  vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B].
+  """
+
+  total: tf.Tensor
+  pg: tf.Tensor
+  baseline: tf.Tensor
+  entropy: tf.Tensor
+  clipped_rewards: tf.Tensor
+  discounts: tf.Tensor
+  vtrace_returns: vtrace.VTraceFromLogitsReturns
+
+
+class Metrics(NamedTuple):
+  """Of one update, all scalars.
+
+  total_loss, pg_loss, baseline_loss, entropy_loss: float32, as in `Loss`.
+  learning_rate: float32, the one this update used.
+  gradient_norm: float32, before clipping.
+  lag_min, lag_mean, lag_max: int64, float32, int64; how many updates ago the policies that acted were the newest.
+  updates, frames: int64, the learner's counters after the update.
+  """
+
+  total_loss: tf.Tensor
+  pg_loss: tf.Tensor
+  baseline_loss: tf.Tensor
+  entropy_loss: tf.Tensor
+  learning_rate: tf.Tensor
+  gradient_norm: tf.Tensor
+  lag_min: tf.Tensor
+  lag_mean: tf.Tensor
+  lag_max: tf.Tensor
+  updates: tf.Tensor
+  frames: tf.Tensor
+
+
+def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline_cost, reward_clipping):
+  """The actor-critic loss with V-trace of a batch of unrolls.
+
+  Args:
+    learner_outputs: `agents.PolicyAndBaseline` of [T+1, B, ...], the learner's own, on the observations of `unroll`.
+    unroll: `structs.Unroll`, time-major.
+    discounting: gamma.
+    entropy_cost: weight of the entropy loss.
+    baseline_cost: weight of the baseline loss.
+    reward_clipping: a name of `rewards.TRANSFORMS`.
+
+  Returns:
+    Loss.
+  """
+  # Row t of the unroll holds the action, reward and done that came AFTER observation t-1 (see `structs`). Without row 0 of
+  # theirs and row T of the learner's, row t of each belongs to the same observation; the last baseline is the bootstrap.
+  actions, behaviour_logits = unroll.agent_outputs.action[1:], unroll.agent_outputs.policy_logits[1:]
+  reward, done = unroll.step_outputs.reward[1:], unroll.step_outputs.done[1:]
+  policy_logits, values = learner_outputs.policy_logits[:-1], learner_outputs.baseline[:-1]
+  bootstrap_value = learner_outputs.baseline[-1]
+
+  clipped_rewards = rewards.get(reward_clipping)(reward)
+  discounts = discounting * tf.cast(~done, tf.float32)
+  vtrace_returns = vtrace.from_logits(
+    behaviour_policy_logits=behaviour_logits,
+    target_policy_logits=policy_logits,
+    actions=actions,
+    discounts=discounts,
+    rewards=clipped_rewards,
+    values=values,
+    bootstrap_value=bootstrap_value,
+  )
+  pg = losses.policy_gradient_loss(policy_logits, actions, vtrace_returns.pg_advantages)
+  baseline = losses.baseline_loss(values, vtrace_returns.vs)
+  entropy = losses.entropy_loss(policy_logits)
+  total = pg + baseline_cost * baseline + entropy_cost * entropy
+  return Loss(total, pg, baseline, entropy, clipped_rewards, discounts, vtrace_returns)
+
+
+class Learner(tf.Module):
+  """Improves an agent by one update for each batch of unrolls.
+
+  `agent`, `optimizer`, `frames` (int64, emulator frames consumed) and `updates` (int64) are what a checkpoint must hold.
+  """
+
+  def __init__(
+    self,
+    agent,
+    optimizer,
+    *,
+    learning_rate,
+    total_environment_frames,
+    num_action_repeats,
+    discounting,
+    entropy_cost,
+    baseline_cost,
+    reward_clipping,
+    clip_global_norm=None,
+    name='learner',
+  ):
+    """Binds a built agent, the optimizer of its `trainable_variables`, and the hyper-parameters.
+
+    Args:
+      agent: `agents.Agent` whose variables exist.
+      optimizer: `optimizers.RMSProp` made with `agent.trainable_variables`.
+      learning_rate: at frame 0; it falls linearly to 0.
+      total_environment_frames: int, where it reaches 0, action repeats counted.
+      num_action_repeats: emulator frames of one agent step.
+      discounting: gamma.
+      entropy_cost: weight of the entropy loss.
+      baseline_cost: weight of the baseline loss.
+      reward_clipping: a name of `rewards.TRANSFORMS`.
+      clip_global_norm: largest norm of the gradient, None for no clipping.
+      name: of the module.
+
+    Raises:
+      ValueError: for an unknown reward clipping.
+    """
+    super().__init__(name=name)
+    rewards.get(reward_clipping)  # An unknown name should fail here, not in the first update.
+    self.agent = agent
+    self.optimizer = optimizer
+    self.frames = tf.Variable(0, dtype=tf.int64, trainable=False, name='frames')
+    self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name='updates')
+    self._learning_rate = learning_rate
+    self._total_environment_frames = total_environment_frames
+    self._num_action_repeats = num_action_repeats
+    self._clip_global_norm = clip_global_norm
+    self._loss_arguments = {
+      'discounting': discounting,
+      'entropy_cost': entropy_cost,
+      'baseline_cost': baseline_cost,
+      'reward_clipping': reward_clipping,
+    }
+
+  def update(self, unroll):
+    """Takes one step on a batch.
+
+    Args:
+      unroll: `structs.Unroll`, time-major: [T+1, B, ...] for step and agent outputs, [B, ...] for the rest, of the same
+        static shape each time.
+
+    Returns:
+      Metrics.
+
+    Raises:
+      NonFiniteLossError: if the loss or the gradient is not finite. No variable has changed then.
+    """
+    try:
+      return self._update(unroll)
+    except tf.errors.InvalidArgumentError as error:
+      if _NOT_FINITE not in error.message:
+        raise
+      raise NonFiniteLossError(
+        f'Update {self.updates.numpy() + 1} has a loss or gradient that is not finite. Nothing was changed; try a lower '
+        'learning rate or entropy cost, or a larger epsilon, and look at the rewards.'
+      ) from error
+
+  @tf.function
+  def _update(self, unroll):
+    variables = self.agent.trainable_variables
+    with tf.GradientTape() as tape:
+      outputs, _ = self.agent.unroll(unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state)
+      loss = compute_loss(outputs, unroll, **self._loss_arguments)
+    gradients, norm = optimizers.clip_by_global_norm(tape.gradient(loss.total, variables), self._clip_global_norm)
+    lags = self.updates - tf.cast(unroll.policy_version, tf.int64)
+    learning_rate = optimizers.linear_decay(self._learning_rate, self.frames, self._total_environment_frames)
+    rows, batch_size = unroll.step_outputs.reward.shape
+
+    finite = [tf.debugging.check_numerics(t, _NOT_FINITE) for t in (loss.total, norm)]
+    with tf.control_dependencies(finite):
+      self.optimizer.apply(gradients, variables, learning_rate)
+      frames = self.frames.assign_add((rows - 1) * batch_size * self._num_action_repeats)
+      updates = self.updates.assign_add(1)
+    return Metrics(
+      total_loss=loss.total,
+      pg_loss=loss.pg,
+      baseline_loss=loss.baseline,
+      entropy_loss=loss.entropy,
+      learning_rate=learning_rate,
+      gradient_norm=norm,
+      lag_min=tf.reduce_min(lags),
+      lag_mean=tf.reduce_mean(tf.cast(lags, tf.float32)),
+      lag_max=tf.reduce_max(lags),
+      updates=updates,
+      frames=frames,
+    )
+
+
+_NOT_FINITE = 'The total loss or the norm of its gradient'

@@ -1,0 +1,282 @@
+"""Training, from a suite and hyper-parameters to checkpoints and curves.
+
+The data's way in one place: environment processes, actor threads, queue, staging area, learner, published weights.
+"""
+
+import contextlib
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from impala_tf import (
+  actors,
+  checkpoints,
+  episode_log,
+  experiment,
+  metrics,
+  optimizers,
+  progress,
+  structs,
+  unroll_queue,
+  weights,
+)
+from impala_tf import hparams as hparams_lib
+from impala_tf import learner as learner_lib
+
+
+class ActorError(RuntimeError):
+  """An actor failed or its process died; the run was saved."""
+
+
+def train(suite, hparams, logdir):
+  """Trains until `hparams.total_environment_frames`, a signal, or an error, going on from the newest checkpoint in `logdir`.
+
+  Args:
+    suite: an `experiment.Suite`.
+    hparams: `hparams.HParams`.
+    logdir: folder for configuration, checkpoints, episodes and summaries; made if missing.
+
+  Returns:
+    0, or the exit code that tells which signal ended the run early.
+
+  Raises:
+    ConfigurationError: if `logdir` can't be written or holds a run of another configuration.
+    CheckpointError: if its checkpoints can't be read or are another agent's.
+    NonFiniteLossError: if loss or gradient became NaN or infinite; the last checkpoint is kept as it was.
+    ProcessError: if an environment can't be made.
+    ActorError: if an actor failed or its process died.
+  """
+  checkpoints.prepare_logdir(logdir)
+  hparams_lib.check_or_save(logdir, hparams)
+  num_environments = hparams.num_actors * hparams.envs_per_actor
+  if num_environments < hparams.batch_size:
+    logging.warning(
+      'A batch of %d unrolls will hold several in a row of the same environment, as there are only %d environments. More of '
+      'them (--num_actors, --envs_per_actor) make batches more diverse.',
+      hparams.batch_size,
+      num_environments,
+    )
+  tf.random.set_seed(hparams.seed)
+  learner = make_learner(experiment.make_agent(suite, hparams), hparams)
+  run_state = checkpoints.RunState(hparams.seed)
+  checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state)
+  if checkpointer.restore_latest():
+    print(f'Going on from frame {learner.frames.numpy():_}, update {learner.updates.numpy():_}.', flush=True)
+  seed = run_state.start()
+  # Actions, too, must not be drawn again as they were in the start before.
+  tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+
+  with experiment.Stop() as stop:
+    if learner.frames < hparams.total_environment_frames:
+      with Pipeline(suite, hparams, learner.agent, seed) as pipeline, Report(suite, hparams, logdir, learner) as report:
+        _run(hparams, learner, checkpointer, pipeline, report, stop)
+    else:
+      print(f'The agent in {logdir} already has its {learner.frames.numpy():_} frames.', flush=True)
+  return stop.exit_code
+
+
+def make_learner(agent, hparams):
+  """A `learner.Learner` of a built agent."""
+  return learner_lib.Learner(
+    agent,
+    optimizers.RMSProp(
+      agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum, epsilon=hparams.epsilon
+    ),
+    learning_rate=hparams.learning_rate,
+    total_environment_frames=hparams.total_environment_frames,
+    num_action_repeats=hparams.num_action_repeats,
+    discounting=hparams.discounting,
+    entropy_cost=hparams.entropy_cost,
+    baseline_cost=hparams.baseline_cost,
+    reward_clipping=hparams.reward_clipping,
+    clip_global_norm=hparams.clip_global_norm,
+  )
+
+
+def _run(hparams, learner, checkpointer, pipeline, report, stop):
+  """The learner's loop."""
+
+  def save():
+    # The episodes first: rows beyond the checkpoint are dropped by a resume, rows missing before it would stay missing.
+    report.flush()
+    checkpointer.save()
+
+  frames = int(learner.frames)
+  next_save = time.monotonic() + hparams.checkpoint_interval
+  try:
+    while frames < hparams.total_environment_frames and not stop:
+      with pipeline.learner_timer('wait'):
+        staged = pipeline.staging.get(timeout=1.0)
+      if staged is None:
+        pipeline.check(frames)
+        continue
+      batch, episodes = staged
+      with pipeline.learner_timer('update'):
+        update = learner.update(batch)
+        pipeline.weights.publish(tf.cast(update.updates, tf.int32))
+      frames += hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
+      report.add(frames, episodes, update, pipeline)
+      if time.monotonic() >= next_save:
+        save()
+        next_save = time.monotonic() + hparams.checkpoint_interval
+  except learner_lib.NonFiniteLossError:
+    report.flush()
+    raise
+  except BaseException:
+    save()
+    raise
+  save()
+
+
+class Pipeline:
+  """Actors and what leads from them to the learner; runs while the context lasts.
+
+  actors: `actors.ActorThreads`.
+  queue: `unroll_queue.UnrollQueue`.
+  staging: `unroll_queue.StagingArea` of batches and their lists of `metrics.Episode`.
+  weights: `weights.PublishedWeights`.
+  learner_timer, actor_timer: `metrics.StageTimer` with the stages 'wait' and 'update', and 'environment' (a part of
+    'unroll'), 'unroll' and 'enqueue'.
+  """
+
+  def __init__(self, suite, hparams, agent, seed):
+    """Describes the parts; `seed` is a list of int that differs between the starts of a run."""
+    self.learner_timer = metrics.StageTimer()
+    self.actor_timer = metrics.StageTimer()
+    names = suite.levels(hparams)
+    self._levels = [i % len(names) for i in range(hparams.num_actors)]
+    self._suite = suite
+    self._hparams = hparams
+    self._agent = agent
+    self._environments = experiment.make_environments(
+      suite, hparams, [names[i] for i in self._levels], hparams.envs_per_actor, False, seed, self.actor_timer
+    )
+    state_spec = [tf.TensorSpec(t.shape[1:], t.dtype) for t in tf.nest.flatten(agent.initial_state(1))]
+    spec = unroll_queue.unroll_spec(
+      structs.step_output_spec(suite.observation_spec(hparams)),
+      agent.num_actions,
+      tf.nest.pack_sequence_as(agent.initial_state(1), state_spec),
+      hparams.unroll_length,
+    )
+    self.queue = unroll_queue.UnrollQueue(spec, hparams.queue_capacity)
+    self.staging = unroll_queue.StagingArea(
+      lambda: self.queue.dequeue_batch(hparams.batch_size), on_host=metrics.episodes_in
+    )
+
+  def __enter__(self):
+    hparams = self._hparams
+    with contextlib.ExitStack() as on_error:
+      on_error.enter_context(self._environments)
+      self.weights = weights.PublishedWeights(self._agent)
+      unroller = actors.Unroller(
+        self._agent, self.weights.pull, self._environments, self._levels, hparams.envs_per_actor, hparams.unroll_length
+      )
+      self.actors = actors.ActorThreads(
+        unroller, hparams.num_actors, self.queue.enqueue_many, self.actor_timer, on_failure=self.queue.close
+      )
+      on_error.pop_all()
+    self.actors.start()
+    self.staging.start()
+    return self
+
+  def check(self, frames):
+    """Raises ActorError if an actor failed; `frames` is where the learner is."""
+    if self.actors.error is not None:
+      causes = [process.error for process in self._environments if process.error is not None]
+      raise ActorError(f'Training stopped at frame {frames:_}: {(causes or [self.actors.error])[0]}') from None
+
+  def __exit__(self, *exception):
+    self.actors.stop()
+    # Whoever waits for queue or environments is freed by their end.
+    self.queue.close()
+    self._environments.close()
+    self.actors.join()
+    self.staging.close()
+
+
+class Report:
+  """Tells how a training goes: the running line, TensorBoard, and the CSV of episodes."""
+
+  def __init__(self, suite, hparams, logdir, learner):
+    """Opens the files; rows of episodes after the learner's frames are dropped, as they will be played again."""
+    self._hparams = hparams
+    frames, updates = int(learner.frames), int(learner.updates)
+    self._levels = suite.levels(hparams)
+    self._statistics = metrics.EpisodeStatistics(len(self._levels))
+    self._episodes = episode_log.EpisodeLog(logdir, self._levels, hparams.num_action_repeats, frames)
+    self._summaries = metrics.Summaries(logdir, self._levels, hparams.num_action_repeats)
+    self._line = progress.ProgressLine(hparams.total_environment_frames, frames, updates)
+    self._shares = None
+    self._last_summary = (time.monotonic(), frames)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._line.close()
+    self.flush()
+    self._summaries.close()
+
+  def flush(self):
+    """Writes to the files what they lack."""
+    self._episodes.flush()
+    self._summaries.flush()
+
+  def add(self, frames, episodes, update, pipeline):
+    """Takes note of an update.
+
+    Args:
+      frames: int, the learner's counter after it.
+      episodes: a list of `metrics.Episode`, those that ended in its batch.
+      update: `learner.Metrics`; looked at only now and then, as fetching them makes the learner's device wait.
+      pipeline: `Pipeline`.
+    """
+    self._statistics.add(episodes)
+    self._episodes.add(frames, episodes)
+    self._summaries.write_episodes(frames, episodes)
+    if self._shares is None:
+      self._shares = {'learner': pipeline.learner_timer.reader(), 'actors': _actor_shares(pipeline.actor_timer)}
+    finished = frames >= self._hparams.total_environment_frames
+    if self._line.due() or finished:
+      self._line.show(
+        frames,
+        int(update.updates),
+        mean_return=self._statistics.mean_return(),
+        lag=float(update.lag_mean),
+        queue=(int(pipeline.queue.size()), pipeline.queue.capacity),
+        shares={group: shares() for group, shares in self._shares.items()},
+      )
+    then, frames_then = self._last_summary
+    now = time.monotonic()
+    if now - then >= self._hparams.summary_interval or finished:
+      self._last_summary = (now, frames)
+      self._summaries.write(
+        frames,
+        {
+          **{f'learner/{name}': float(value) for name, value in update._asdict().items() if name != 'frames'},
+          'episode_return_mean_of_last_100': self._statistics.mean_return(),
+          'frames_per_second': (frames - frames_then) / (now - then),
+        },
+      )
+      self.flush()
+
+
+def _actor_shares(timer):
+  """As `metrics.StageTimer.reader`, with 'environment' and 'inference' in place of the whole 'unroll'."""
+  shares = timer.reader()
+
+  def split():
+    stages = shares()
+    environment, unroll, queue = (stages.get(name, 0.0) for name in ('environment', 'unroll', 'enqueue'))
+    total = unroll + queue
+    if not total:
+      return {}
+    return {
+      'environment': environment / total,
+      'inference': (unroll - environment) / total,
+      'queue': queue / total,
+    }
+
+  return split

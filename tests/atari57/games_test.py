@@ -1,0 +1,104 @@
+"""Tests of the list of games."""
+
+import csv
+import pathlib
+import statistics
+
+import ale_py.roms
+import gymnasium
+import pytest
+
+from atari57 import games
+
+CSV = pathlib.Path(__file__).resolve().parents[2] / 'atari57' / 'data' / 'atari57.csv'
+
+
+def test_there_are_57_games_and_each_has_a_rom_and_a_gymnasium_id():
+  gymnasium.register_envs(ale_py)
+  names = [game.name for game in games.all_games()]
+  assert len(set(names)) == 57
+  assert names == sorted(names)
+  assert set(names) <= set(ale_py.roms.get_all_rom_ids())
+  for game in games.all_games():
+    assert gymnasium.spec(game.gymnasium_id).kwargs['game'] == game.name
+
+
+@pytest.mark.parametrize(
+  ('spelling', 'name'),
+  [
+    ('pong', 'pong'),
+    ('Pong', 'pong'),
+    ('ALE/Pong-v5', 'pong'),
+    ('PongNoFrameskip-v4', 'pong'),
+    ('PongDeterministic-v0', 'pong'),
+    ('ms_pacman', 'ms_pacman'),
+    ('MsPacman', 'ms_pacman'),
+    ('ms-pacman', 'ms_pacman'),
+    (' Ms Pacman ', 'ms_pacman'),
+    ('ALE/UpNDown-v5', 'up_n_down'),
+    ('JamesBond', 'jamesbond'),
+    ('RiverRaid', 'riverraid'),
+    ('wizard_of_wor', 'wizard_of_wor'),
+  ],
+)
+def test_find_knows_usual_spellings(spelling, name):
+  assert games.find(spelling).name == name
+
+
+def test_find_knows_each_name_and_id():
+  for game in games.all_games():
+    assert games.find(game.name) is game
+    assert games.find(game.gymnasium_id) is game
+
+
+def test_unknown_game_is_refused_with_a_suggestion():
+  with pytest.raises(ValueError, match=r"'brakeout'.*Did you mean breakout"):
+    games.find('brakeout')
+  with pytest.raises(ValueError, match=r"'xyzzy'.*Known: alien, .*zaxxon"):
+    games.find('xyzzy')
+  with pytest.raises(ValueError, match="'' is not"):
+    games.find('')
+
+
+def test_scores_are_those_of_the_file():
+  with CSV.open() as file:
+    rows = {row['game']: row for row in csv.DictReader(file)}
+  same = ['acktr', 'reactor', 'impala_deep_multitask', 'impala_shallow_experts', 'impala_deep_experts']
+  same += ['random_paper_implied', 'human_paper_implied']
+  columns = {column: column for column in same} | {'random': 'random_dqn_zoo', 'human': 'human_dqn_zoo'}
+  for game in games.all_games():
+    for field, column in columns.items():
+      text = rows[game.name][column]
+      assert getattr(game, field) == (float(text) if text else None)
+  assert games.find('skiing').acktr is None
+
+
+def test_human_normalised_score():
+  pong = games.find('pong')  # random -20.7, human 14.6; the paper's means imply 9.3
+  assert pong.human_normalised(-20.7) == 0
+  assert pong.human_normalised(14.6) == 100
+  assert pong.human_normalised(21.0) == pytest.approx(100 * 41.7 / 35.3)
+  assert pong.human_normalised(9.3, paper_implied=True) == 100
+  pinball = games.find('video_pinball')
+  assert pinball.human_normalised(0, paper_implied=True) == 0
+  assert pinball.human_normalised(16256.9) == 0
+
+
+# Table 4, percent: median by either convention, mean only by the one named for it.
+@pytest.mark.parametrize(
+  ('column', 'median', 'mean'),
+  [
+    ('impala_shallow_experts', 93.2, 466.4),
+    ('impala_deep_experts', 191.8, 957.6),
+    ('impala_deep_multitask', 59.7, 176.9),
+  ],
+)
+def test_normalised_scores_give_the_numbers_of_table_4(column, median, mean):
+  implied, standard = (
+    [game.human_normalised(getattr(game, column), paper_implied=paper_implied) for game in games.all_games()]
+    for paper_implied in (True, False)
+  )
+  assert statistics.mean(implied) == pytest.approx(mean, abs=0.05)
+  assert statistics.median(implied) == pytest.approx(median, abs=0.05)
+  assert statistics.median(standard) == pytest.approx(median, abs=0.05)
+  assert statistics.mean(standard) > mean + 1

@@ -1,0 +1,110 @@
+"""Catch: the tests' own small task, an environment and a suite around it.
+
+A ball falls from the top of a small board; a paddle in the bottom row must be
+where it lands. One reward at the end, +1 or -1. This module imports no TensorFlow at the top, as environment processes load it.
+"""
+
+import functools
+
+import numpy as np
+
+from impala_tf import structs
+from impala_tf.environments import Transition
+from impala_tf.hparams import HParams
+
+ROWS, COLUMNS = 8, 5
+
+HPARAMS = HParams(
+  level_name='catch',
+  agent='shallow',
+  total_environment_frames=120_000,
+  batch_size=8,
+  unroll_length=20,
+  num_action_repeats=1,
+  seed=1,
+  entropy_cost=0.003,
+  baseline_cost=0.5,
+  discounting=0.99,
+  reward_clipping='abs_one',
+  learning_rate=0.003,
+  decay=0.99,
+  momentum=0.0,
+  epsilon=0.01,
+  clip_global_norm=40.0,
+  width=COLUMNS,
+  height=ROWS,
+  frame_stack=1,
+  max_noops=0,
+  full_action_space=False,
+  num_actors=2,
+  envs_per_actor=4,
+)
+
+
+class Catch:
+  """An `environments.Environment` with three actions: left, stay, right."""
+
+  observation_spec = structs.Observation(structs.ArraySpec((ROWS, COLUMNS, 1), np.uint8))
+  num_actions = 3
+
+  def __init__(self, seed):
+    """Makes a board; `seed` decides where balls start."""
+    self._random = np.random.default_rng(seed)
+
+  def reset(self):
+    """Starts an episode."""
+    self._row = 0
+    self._ball = int(self._random.integers(COLUMNS))
+    self._paddle = COLUMNS // 2
+    return self._observation()
+
+  def step(self, action):
+    """Moves the paddle by `action - 1` and lets the ball fall by a row."""
+    self._paddle = int(np.clip(self._paddle + action - 1, 0, COLUMNS - 1))
+    self._row += 1
+    over = self._row == ROWS - 1
+    reward = (1.0 if self._paddle == self._ball else -1.0) if over else 0.0
+    return Transition(self._observation(), reward, done=over, finished=over)
+
+  def close(self):
+    """Nothing to give back."""
+
+  def _observation(self):
+    frame = np.zeros((ROWS, COLUMNS, 1), np.uint8)
+    frame[self._row, self._ball] = 255
+    frame[ROWS - 1, self._paddle] = 255
+    return structs.Observation(frame)
+
+
+class CatchSuite:
+  """An `experiment.Suite` of one level."""
+
+  def levels(self, hparams):
+    """Just catch."""
+    return (hparams.level_name,)
+
+  def num_actions(self, hparams):
+    """Left, stay, right."""
+    del hparams
+    return Catch.num_actions
+
+  def observation_spec(self, hparams):
+    """The board."""
+    del hparams
+    return Catch.observation_spec
+
+  def make_environment(self, level, seed, is_test, hparams):
+    """A picklable constructor."""
+    del level, is_test, hparams
+    return functools.partial(Catch, seed)
+
+  def make_agent(self, hparams):
+    """A hidden layer, and an LSTM behind it if the name of the level asks for one."""
+    import sonnet as snt
+    import tensorflow as tf
+
+    from impala_tf import agents, networks
+
+    layers = [lambda frames: tf.cast(frames, tf.float32) / 255.0, snt.Flatten(), snt.Linear(64), tf.nn.relu]
+    core = networks.LSTM(32) if hparams.level_name == 'catch_with_memory' else None
+    return agents.Agent(Catch.num_actions, snt.Sequential(layers), core=core)

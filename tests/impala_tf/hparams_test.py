@@ -1,0 +1,267 @@
+import ast
+import dataclasses
+import json
+import pathlib
+
+import pytest
+
+from impala_tf import hparams as hparams_lib
+from impala_tf import rewards
+from impala_tf.hparams import ConfigurationError, HParams
+
+VALUES = {
+  'level_name': 'pong',
+  'agent': 'shallow',
+  'total_environment_frames': 200_000_000,
+  'batch_size': 32,
+  'unroll_length': 20,
+  'num_action_repeats': 4,
+  'seed': 1,
+  'entropy_cost': 0.01,
+  'baseline_cost': 0.5,
+  'discounting': 0.99,
+  'reward_clipping': 'abs_one',
+  'learning_rate': 0.0006,
+  'decay': 0.99,
+  'momentum': 0.0,
+  'epsilon': 0.01,
+  'clip_global_norm': 40.0,
+  'width': 84,
+  'height': 84,
+  'frame_stack': 4,
+  'max_noops': 30,
+  'full_action_space': True,
+  'num_actors': 3,
+  'envs_per_actor': 5,
+  'queue_capacity': 7,
+  'checkpoint_interval': 60.0,
+  'summary_interval': 5.0,
+}
+RESUMABLE = ('num_actors', 'envs_per_actor', 'queue_capacity', 'checkpoint_interval', 'summary_interval')
+NAMES = tuple(field.name for field in dataclasses.fields(HParams))
+
+
+def make(**changes):
+  return HParams(**{**VALUES, **changes})
+
+
+def another(name):
+  """A valid value of field `name` that is not that of VALUES."""
+  special = {
+    'level_name': 'breakout',
+    'agent': 'deep',
+    'reward_clipping': 'soft_asymmetric',
+    'clip_global_norm': None,
+    'full_action_space': False,
+  }
+  if name in special:
+    return special[name]
+  value = VALUES[name]
+  return value + 1 if isinstance(value, int) else value / 3 + 0.25
+
+
+class TestValues:
+  def test_keeps_what_it_was_given(self):
+    assert dataclasses.asdict(make()) == VALUES
+    assert tuple(VALUES) == NAMES
+
+  def test_is_frozen(self):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+      make().seed = 2
+
+  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, 'full_action_space')])
+  def test_what_defines_a_run_has_no_default(self, name):
+    values = {n: v for n, v in VALUES.items() if n != name}
+    with pytest.raises(TypeError, match=name):
+      HParams(**values)
+
+  @pytest.mark.parametrize(
+    ('name', 'value', 'reason'),
+    [
+      ('level_name', ' ', 'must not be empty'),
+      ('agent', 'depe', r'must be one of shallow, deep \(did you mean deep\?\)'),
+      ('total_environment_frames', 0, 'at least 1'),
+      ('batch_size', 0, 'at least 1'),
+      ('unroll_length', -3, 'at least 1'),
+      ('num_action_repeats', 0, 'at least 1'),
+      ('seed', -1, 'at least 0'),
+      ('seed', 2**31, f'at most {2**31 - 1}'),
+      ('entropy_cost', -0.1, 'at least 0'),
+      ('baseline_cost', -0.1, 'at least 0'),
+      ('discounting', -0.1, 'at least 0'),
+      ('discounting', 1.01, 'at most 1'),
+      ('reward_clipping', 'abs_on', r'did you mean abs_one\?'),
+      ('learning_rate', -1e-9, 'at least 0'),
+      ('learning_rate', float('nan'), 'finite'),
+      ('decay', -0.1, 'at least 0'),
+      ('decay', 1.1, 'at most 1'),
+      ('momentum', -0.1, 'at least 0'),
+      ('momentum', 1.0, 'below 1'),
+      ('epsilon', 0.0, 'above 0'),
+      ('clip_global_norm', 0.0, 'above 0'),
+      ('clip_global_norm', float('inf'), 'finite'),
+      ('width', 0, 'at least 1'),
+      ('height', 0, 'at least 1'),
+      ('frame_stack', 0, 'at least 1'),
+      ('max_noops', -1, 'at least 0'),
+      ('num_actors', 0, 'at least 1'),
+      ('envs_per_actor', 0, 'at least 1'),
+      ('queue_capacity', 0, 'at least 1'),
+      ('checkpoint_interval', 0.0, 'above 0'),
+      ('summary_interval', 0.0, 'above 0'),
+    ],
+  )
+  def test_refuses_with_value_reason_and_remedy(self, name, value, reason):
+    with pytest.raises(ConfigurationError, match=reason) as error:
+      make(**{name: value})
+    assert str(error.value).startswith(f'{name}={value!r} (')
+    assert str(error.value).endswith(f'Change --{name}.')
+
+  @pytest.mark.parametrize(
+    'changes',
+    [
+      {'discounting': 0.0, 'decay': 0.0, 'max_noops': 0, 'entropy_cost': 0.0, 'learning_rate': 0.0, 'seed': 0},
+      {'discounting': 1.0, 'decay': 1.0, 'clip_global_norm': None, 'seed': 2**31 - 1, 'batch_size': 1},
+    ],
+  )
+  def test_takes_the_ends_of_ranges(self, changes):
+    assert dataclasses.asdict(make(**changes)) == {**VALUES, **changes}
+
+  @pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+      ('batch_size', 2.5, 'of type float, but .* must be of type int'),
+      ('total_environment_frames', 2e8, 'write 200000000'),
+      ('batch_size', True, 'of type bool'),
+      ('full_action_space', 1, 'must be of type bool'),
+      ('level_name', None, 'must be of type str'),
+      ('learning_rate', '0.1', 'must be of type float'),
+      ('clip_global_norm', '40', 'must be of type float or none'),
+    ],
+  )
+  def test_refuses_other_types(self, name, value, message):
+    with pytest.raises(ConfigurationError, match=message):
+      make(**{name: value})
+
+  def test_whole_numbers_become_floats(self):
+    value = make(clip_global_norm=40).clip_global_norm
+    assert value == 40.0
+    assert isinstance(value, float)
+
+  def test_reward_clippings_are_those_of_the_losses(self):
+    field = next(field for field in dataclasses.fields(HParams) if field.name == 'reward_clipping')
+    assert set(field.metadata['choices']) == set(rewards.TRANSFORMS)
+
+  def test_every_field_has_help(self):
+    assert all(field.metadata['help'] for field in dataclasses.fields(HParams))
+
+  def test_imports_no_tensorflow_at_the_top(self):
+    module = ast.parse(pathlib.Path(hparams_lib.__file__).read_text())
+    imported = {alias.name for node in module.body if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module for node in module.body if isinstance(node, ast.ImportFrom)}
+    assert imported == {'dataclasses', 'difflib', 'json', 'math', 'os', 'typing'}
+
+
+class TestText:
+  def test_prints_aligned(self):
+    lines = str(make(clip_global_norm=None)).splitlines()
+    assert len(lines) == len(NAMES)
+    columns = {line.index(field.metadata['help']) for line, field in zip(lines, dataclasses.fields(HParams), strict=True)}
+    assert len(columns) == 1
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    values = {line.split()[0]: line.split()[1] for line in lines}
+    assert values['total_environment_frames'] == '200_000_000'
+    assert values['clip_global_norm'] == 'none'
+    assert values['learning_rate'] == '0.0006'
+
+  @pytest.mark.parametrize('changes', [{}, {'clip_global_norm': None, 'full_action_space': False}])
+  def test_json_and_back(self, changes):
+    hparams = make(**changes)
+    assert HParams.from_json(hparams.to_json()) == hparams
+    assert json.loads(hparams.to_json()) == {**VALUES, **changes}
+
+  def test_unknown_field(self):
+    text = json.dumps({**VALUES, 'batchsize': 3})
+    with pytest.raises(ConfigurationError, match=r'unknown: batchsize \(did you mean batch_size\?\)'):
+      HParams.from_json(text)
+
+  def test_missing_field(self):
+    values = {name: value for name, value in VALUES.items() if name not in ('seed', 'width')}
+    with pytest.raises(ConfigurationError, match='missing: seed, width'):
+      HParams.from_json(json.dumps(values))
+
+  @pytest.mark.parametrize('text', ['', '{"level_name": "po', '[1]'])
+  def test_no_configuration_at_all(self, text):
+    with pytest.raises(ConfigurationError, match='Not a configuration'):
+      HParams.from_json(text)
+
+  def test_values_are_checked(self):
+    with pytest.raises(ConfigurationError, match='batch_size=0'):
+      HParams.from_json(json.dumps({**VALUES, 'batch_size': 0}))
+
+
+class TestDifferences:
+  def test_none(self):
+    assert hparams_lib.differences(make(), make()) == []
+
+  @pytest.mark.parametrize('name', NAMES)
+  def test_each_field(self, name):
+    new = make(**{name: another(name)})
+    expected = [] if name in RESUMABLE else [(name, VALUES[name], another(name))]
+    assert hparams_lib.differences(make(), new) == expected
+
+
+class TestCheckOrSave:
+  def test_first_run_writes_the_file(self, tmp_path):
+    hparams_lib.check_or_save(str(tmp_path), make())
+    assert json.loads((tmp_path / 'config.json').read_text()) == VALUES
+    assert hparams_lib.load(str(tmp_path)) == make()
+    assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+  def test_no_file(self, tmp_path):
+    assert hparams_lib.load(str(tmp_path)) is None
+
+  def test_the_same_again_writes_nothing(self, tmp_path, monkeypatch):
+    hparams_lib.check_or_save(str(tmp_path), make())
+    monkeypatch.setattr(hparams_lib, 'save', lambda *_: pytest.fail('written'))
+    hparams_lib.check_or_save(str(tmp_path), make())
+
+  def test_refuses_another_configuration(self, tmp_path):
+    hparams_lib.check_or_save(str(tmp_path), make())
+    with pytest.raises(ConfigurationError) as error:
+      hparams_lib.check_or_save(str(tmp_path), make(batch_size=16, clip_global_norm=None, num_actors=9))
+    message = str(error.value)
+    assert '  batch_size: 32 in config.json, 16 now\n' in message
+    assert '  clip_global_norm: 40.0 in config.json, none now\n' in message
+    assert 'num_actors' not in message
+    assert str(tmp_path) in message
+    assert '--logdir' in message
+    assert hparams_lib.load(str(tmp_path)) == make()
+
+  @pytest.mark.parametrize('name', RESUMABLE)
+  def test_resumable_fields_are_rewritten(self, tmp_path, name):
+    hparams_lib.check_or_save(str(tmp_path), make())
+    new = make(**{name: another(name)})
+    hparams_lib.check_or_save(str(tmp_path), new)
+    assert hparams_lib.load(str(tmp_path)) == new
+
+  @pytest.mark.parametrize('content', [b'{"level_name"', b'\xff\xfe', b'{}'])
+  def test_damaged_file_is_named_and_kept(self, tmp_path, content):
+    path = tmp_path / 'config.json'
+    path.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r'config\.json: '):
+      hparams_lib.check_or_save(str(tmp_path), make())
+    assert path.read_bytes() == content
+
+  def test_a_save_that_fails_leaves_the_file(self, tmp_path, monkeypatch):
+    import tensorflow as tf
+
+    hparams_lib.check_or_save(str(tmp_path), make())
+
+    def fail(*_, **__):
+      raise OSError('disk full')
+
+    monkeypatch.setattr(tf.io.gfile, 'rename', fail)
+    with pytest.raises(OSError, match='disk full'):
+      hparams_lib.save(str(tmp_path), make(seed=5))
+    assert hparams_lib.load(str(tmp_path)) == make()

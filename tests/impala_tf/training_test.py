@@ -1,0 +1,258 @@
+"""Whole runs on a small task: learning, resuming, and ending well whatever happens. Real processes throughout."""
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf import actors, checkpoints, evaluation, experiment, hparams, learner, metrics, training, weights
+from tests import catch
+
+SHORT = dataclasses.replace(catch.HPARAMS, total_environment_frames=160 * 12, checkpoint_interval=1e6)
+
+
+def read_episodes(logdir):
+  with open(logdir / 'episodes.csv', newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def returns(logdir):
+  return [float(row['episode_return']) for row in read_episodes(logdir)]
+
+
+def restored(logdir, settings):
+  """Frames, updates and weights in a folder's newest checkpoint."""
+  suite = catch.CatchSuite()
+  trained = training.make_learner(experiment.make_agent(suite, settings), settings)
+  checkpoints.Checkpointer(str(logdir), learner=trained, run=checkpoints.RunState(0)).restore_latest()
+  return int(trained.frames), int(trained.updates), [v.numpy() for v in trained.agent.trainable_variables]
+
+
+def play_at_random(num_episodes):
+  """Mean return of the uniformly random policy."""
+  environment, random = catch.Catch(0), np.random.default_rng(0)
+  total = 0.0
+  for _ in range(num_episodes):
+    environment.reset()
+    finished = False
+    while not finished:
+      _, reward, _, finished = environment.step(int(random.integers(3)))
+      total += reward
+  return total / num_episodes
+
+
+@pytest.mark.parametrize(('seed', 'level'), [(1, 'catch'), (2, 'catch'), (1, 'catch_with_memory')])
+def test_learns_what_a_random_policy_does_not(tmp_path, seed, level):
+  settings = dataclasses.replace(catch.HPARAMS, seed=seed, level_name=level)
+  assert training.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
+  learned = np.mean(returns(tmp_path)[-1000:])
+  assert play_at_random(1000) < -0.4
+  assert learned > 0.6
+  played = evaluation.test(catch.CatchSuite(), settings, str(tmp_path), num_episodes=50, seed=7)
+  assert len(played[level]) == 50
+  assert np.mean(played[level]) > 0.5
+
+
+def test_a_second_start_goes_on(tmp_path, capsys):
+  suite = catch.CatchSuite()
+  # The first start ends at half of the frames by a request to stop, as by a signal.
+  original = training.Report.add
+
+  def add_and_stop(self, frames, *args):
+    original(self, frames, *args)
+    if frames >= 160 * 6:
+      os.kill(os.getpid(), signal.SIGTERM)
+
+  training.Report.add = add_and_stop
+  try:
+    assert training.train(suite, SHORT, str(tmp_path)) == 128 + signal.SIGTERM
+  finally:
+    training.Report.add = original
+  frames, updates, _ = restored(tmp_path, SHORT)
+  assert (frames, updates) == (160 * 6, 6)
+  episodes = read_episodes(tmp_path)
+  capsys.readouterr()
+
+  assert training.train(suite, SHORT, str(tmp_path)) == 0
+  assert 'Going on from frame 960, update 6' in capsys.readouterr().out
+  assert restored(tmp_path, SHORT)[:2] == (160 * 12, 12)
+  all_episodes = read_episodes(tmp_path)
+  assert all_episodes[: len(episodes)] == episodes
+  assert len(all_episodes) > len(episodes)
+  assert all(int(row['frames']) > 960 for row in all_episodes[len(episodes) :])
+
+  assert training.train(suite, SHORT, str(tmp_path)) == 0
+  assert 'already has its 1_920 frames' in capsys.readouterr().out
+  assert read_episodes(tmp_path) == all_episodes
+
+
+def test_a_resumed_run_plays_other_episodes(tmp_path):
+  first = experiment.make_environments(catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 1], metrics.StageTimer())
+  again = experiment.make_environments(catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 1], metrics.StageTimer())
+  resumed = experiment.make_environments(catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 2], metrics.StageTimer())
+  with first, again, resumed:
+    boards = [group[0].call('initial').observation.frame for group in (first, again, resumed)]
+  np.testing.assert_array_equal(boards[0], boards[1])
+  assert (boards[0] != boards[2]).any()
+  assert len({board.tobytes() for board in boards[0]}) > 1  # and environments of one actor differ, too
+
+
+def test_another_configuration_is_refused_by_its_fields(tmp_path):
+  training.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  other = dataclasses.replace(SHORT, learning_rate=0.5, discounting=0.9)
+  with pytest.raises(hparams.ConfigurationError, match=r'(?s)discounting: 0.99 .* 0.9 .*learning_rate: 0.003 .* 0.5'):
+    training.train(catch.CatchSuite(), other, str(tmp_path))
+  more_actors = dataclasses.replace(SHORT, num_actors=1)
+  assert training.train(catch.CatchSuite(), more_actors, str(tmp_path)) == 0
+  assert json.loads((tmp_path / 'config.json').read_text())['num_actors'] == 1
+
+
+def test_one_environment_fills_a_batch_of_eight(tmp_path):
+  alone = dataclasses.replace(SHORT, num_actors=1, envs_per_actor=1)
+  assert training.train(catch.CatchSuite(), alone, str(tmp_path)) == 0
+  assert restored(tmp_path, SHORT)[0] == 160 * 12
+
+
+def test_a_killed_process_ends_the_run_with_a_checkpoint(tmp_path):
+  suite = catch.CatchSuite()
+  settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
+  original = training.Report.add
+
+  def add_and_kill(self, frames, episodes, update, pipeline):
+    original(self, frames, episodes, update, pipeline)
+    if frames == 160 * 5:
+      os.kill(pipeline._environments[1].pid, signal.SIGKILL)
+
+  training.Report.add = add_and_kill
+  try:
+    with pytest.raises(training.ActorError, match=r'at frame [\d_]+: Process \d+ .*was killed by SIGKILL') as raised:
+      training.train(suite, settings, str(tmp_path))
+  finally:
+    training.Report.add = original
+  assert '__inference' not in str(raised.value)
+  frames, updates, _ = restored(tmp_path, settings)
+  assert frames == 160 * updates >= 160 * 5
+  assert f'frame {frames:_}:' in str(raised.value)
+
+
+class BrokenCatch(catch.Catch):
+  """Fails after a few episodes, or earns something that no loss can bear."""
+
+  def __init__(self, seed, reward):
+    super().__init__(seed)
+    self._episodes = 0
+    self._reward = reward
+
+  def reset(self):
+    self._episodes += 1
+    return super().reset()
+
+  def step(self, action):
+    transition = super().step(action)
+    if self._episodes < 20:
+      return transition
+    if self._reward is None:
+      raise RuntimeError('the ball is stuck')
+    return transition._replace(reward=self._reward)
+
+
+class BrokenSuite(catch.CatchSuite):
+  """Catch with such environments."""
+
+  def __init__(self, reward):
+    self._reward = reward
+
+  def make_environment(self, level, seed, is_test, settings):
+    import functools
+
+    return functools.partial(BrokenCatch, seed, self._reward)
+
+
+def test_a_failing_environment_ends_the_run_with_its_message(tmp_path):
+  with pytest.raises(training.ActorError, match='the ball is stuck'):
+    training.train(BrokenSuite(None), dataclasses.replace(SHORT, total_environment_frames=10**9), str(tmp_path))
+  assert restored(tmp_path, SHORT)[0] > 0
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
+  settings = dataclasses.replace(SHORT, total_environment_frames=10**9, checkpoint_interval=0.001)
+  with pytest.raises(learner.NonFiniteLossError, match=r'Update \d+ '):
+    training.train(BrokenSuite(float('nan')), settings, str(tmp_path))
+  frames, updates, values = restored(tmp_path, settings)
+  assert frames == 160 * updates > 0
+  assert all(np.isfinite(value).all() for value in values)
+
+
+def test_nothing_is_left_running(tmp_path):
+  before = set(threading.enumerate())
+  training.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  left = [t for t in set(threading.enumerate()) - before if t.name.startswith(('actor', 'staging'))]
+  assert left == []
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_summaries_have_frames_as_their_step(tmp_path):
+  training.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  (path,) = tmp_path.glob('events*')
+  steps = {}
+  for event in tf.compat.v1.train.summary_iterator(str(path)):
+    for value in event.summary.value:
+      steps.setdefault(value.tag, []).append(event.step)
+  assert steps['learner/total_loss'] == [160 * 12]
+  assert steps['learner/lag_mean'] == [160 * 12]
+  assert all(step % 160 == 0 for step in steps['catch/episode_return'])
+  assert [int(row['frames']) for row in read_episodes(tmp_path)] == steps['catch/episode_return']
+
+
+def test_lag_is_updates_since_the_unroll_began(tmp_path):
+  lags = []
+  original = training.Report.add
+
+  def add(self, frames, episodes, update, pipeline):
+    lags.append((int(update.updates), int(update.lag_min), float(update.lag_mean), int(update.lag_max)))
+    original(self, frames, episodes, update, pipeline)
+
+  training.Report.add = add
+  try:
+    training.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  finally:
+    training.Report.add = original
+  assert lags[0] == (1, 0, 0.0, 0)
+  for updates, least, mean, most in lags:
+    assert 0 <= least <= mean <= most < updates
+  assert max(most for *_, most in lags) > 0
+
+
+def test_second_signal_is_not_caught():
+  with experiment.Stop() as stop:
+    assert not stop
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop
+    assert stop.exit_code == 130
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+
+
+def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
+  from tests import scripted
+  from tests.impala_tf.actors_test import LinearAgent
+
+  # One environment's episodes are three times as long as the other's; first come, first served would take few of them.
+  agent = LinearAgent()
+  slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
+  agent.build(slow.observation_spec)
+  group = scripted.InProcess([slow, fast])
+  unroller = actors.Unroller(agent, weights.PublishedWeights(agent).pull, group, [0], 2, 7)
+  played = evaluation.play_episodes(unroller, 0, 2, 5)
+  # Rewards are 100 n + action: each episode's return tells which steps it had.
+  sums = lambda first, last: 100 * sum(range(first, last + 1))
+  starts = [(1, 10), (11, 20), (1, 30), (31, 60), (61, 90)]
+  assert [round((r - sums(*s)) / (s[1] - s[0] + 1)) in range(9) for r, s in zip(played, starts, strict=True)] == [True] * 5
+  with pytest.raises(ValueError, match='At least one'):
+    evaluation.play_episodes(unroller, 0, 2, 0)
