@@ -13,12 +13,14 @@ import typing
 
 from absl import app, flags, logging
 
-from impala_tf.hparams import ConfigurationError, HParams
+from atari57 import hparams as atari57_hparams
+from impala_tf.hparams import ConfigurationError, HParams, load_with
 
 _MODE = flags.DEFINE_enum('mode', 'train', ['train', 'test'], 'train, or play whole episodes with the trained agent')
 _LOGDIR = flags.DEFINE_string(
   'logdir', None, 'folder of the run: configuration, checkpoints, episodes, summaries (default: runs/<level_name>)'
 )
+_RANDOM_POLICY = flags.DEFINE_boolean('random_policy', False, 'with --mode=test: choose all actions equally often instead')
 _TEST_NUM_EPISODES = flags.DEFINE_integer('test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1)
 
 
@@ -61,46 +63,48 @@ def _number_or_none(name, text):
     raise ConfigurationError(f'--{name}={text} is neither a number nor none.') from None
 
 
-def _resolve(suite, given):
-  """The preset of the level with the given values in place of its own."""
-  preset = suite.preset(given['level_name'], given.get('agent', 'shallow'))
-  return dataclasses.replace(preset, **(given | {'level_name': preset.level_name}))
-
-
 def main(argv):
   """Runs what the flags say; returns the exit code."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-  # Only now, so that --help answers at once.
-  from atari57 import suite as atari57
-  from impala_tf import checkpoints, evaluation, experiment, learner, py_process, training
-  from impala_tf import hparams as hparams_lib
-
-  logging.set_verbosity(logging.WARNING)
   try:
     given = _given_hparams()
     if 'level_name' not in given:
       raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
-    suite = atari57.AtariSuite()
-    hparams = _resolve(suite, given)
-    logdir = _LOGDIR.value or os.path.join('runs', hparams.level_name)
-    experiment.configure_threads(hparams.num_actors)
+    preset = atari57_hparams.preset(given.pop('level_name'), given.get('agent', 'shallow'))
+    hparams = dataclasses.replace(preset, **given)
+    return _run(hparams, given, _LOGDIR.value or os.path.join('runs', hparams.level_name))
+  except ConfigurationError as error:
+    return _refuse(error)
+
+
+def _run(hparams, given, logdir):
+  # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  from atari57 import suite as atari57
+  from impala_tf import checkpoints, evaluation, experiment, learner, py_process, training
+
+  logging.set_verbosity(logging.WARNING)
+  experiment.configure_threads(hparams.num_actors)
+  suite = atari57.AtariSuite()
+  try:
     if _MODE.value == 'train':
       print(f'Training in {logdir}:\n{hparams}', flush=True)
       return training.train(suite, hparams, logdir)
-    seed = given.pop('seed', hparams.seed)
-    evaluation.test(suite, hparams_lib.load_with(logdir, given), logdir, _TEST_NUM_EPISODES.value, seed)
+    if _RANDOM_POLICY.value:
+      evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, hparams.seed)
+    else:
+      # An evaluation may draw other episodes than the training did; all else that was given must be the run's.
+      given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
+      evaluation.test(suite, load_with(logdir, given), logdir, _TEST_NUM_EPISODES.value, hparams.seed)
     return 0
-  except (
-    ConfigurationError,
-    checkpoints.CheckpointError,
-    learner.NonFiniteLossError,
-    py_process.ProcessError,
-    training.ActorError,
-  ) as error:
-    print(f'\nError: {error}', file=sys.stderr)
-    return 1
+  except (checkpoints.CheckpointError, learner.NonFiniteLossError, py_process.ProcessError, training.ActorError) as error:
+    return _refuse(error)
+
+
+def _refuse(error):
+  print(f'Error: {error}', file=sys.stderr)
+  return 1
 
 
 def run():

@@ -7,6 +7,8 @@ import functools
 import importlib.resources
 import re
 
+from impala_tf.hparams import ConfigurationError
+
 
 @dataclasses.dataclass(frozen=True)
 class Game:
@@ -65,7 +67,7 @@ def find(name: str) -> Game:
   """The game of a name in any usual spelling: ms_pacman, MsPacman, ALE/MsPacman-v5, MsPacmanNoFrameskip-v4.
 
   Raises:
-    ValueError: if there is no such game, with the names that are nearest.
+    ConfigurationError: if there is no such game, with the names that are nearest.
   """
   by_key = {_key(game.name): game for game in all_games()}
   key = _key(name)
@@ -73,7 +75,7 @@ def find(name: str) -> Game:
     return by_key[key]
   nearest = [by_key[near].name for near in difflib.get_close_matches(key, by_key)]
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(g.name for g in all_games())
-  raise ValueError(f'{name!r} is not one of the 57 Atari games. {hint}')
+  raise ConfigurationError(f'{name!r} is not one of the 57 Atari games. {hint}')
 
 
 def _key(name: str) -> str:

@@ -1,10 +1,13 @@
-"""The paper's hyper-parameters for Atari."""
+"""The paper's hyper-parameters for Atari. Importing this module imports no TensorFlow."""
 
+import dataclasses
+
+from atari57 import games
 from impala_tf.hparams import HParams
 
 # Table G.1. The decay of RMSProp is in neither paper nor table; 0.99 is that of the authors' code. The paper does not state the
 # number of actors; `num_actors` and `envs_per_actor` are set from the machine.
-EXPERT_SHALLOW = HParams(
+EXPERT = HParams(
   level_name='pong',
   agent='shallow',
   total_environment_frames=200_000_000,
@@ -27,3 +30,16 @@ EXPERT_SHALLOW = HParams(
   max_noops=30,
   full_action_space=False,
 )
+
+
+def preset(level_name, agent):
+  """The paper's hyper-parameters for an expert on one game.
+
+  Args:
+    level_name: str, in any spelling that `games.find` knows.
+    agent: 'shallow' or 'deep'; the paper gives both the same hyper-parameters.
+
+  Raises:
+    ConfigurationError: for an unknown game, with the nearest names, or an unknown agent.
+  """
+  return dataclasses.replace(EXPERT, level_name=games.find(level_name).name, agent=agent)

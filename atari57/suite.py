@@ -1,29 +1,15 @@
 """Atari-57 as a suite that `impala_tf` can train on and evaluate."""
 
-import dataclasses
 import functools
 
 import numpy as np
 
-from atari57 import environment, games
-from atari57 import hparams as presets
+from atari57 import environment
 from impala_tf import agents, structs
 
 
 class AtariSuite:
-  """An `experiment.Suite`; level names are those of `games`, in any spelling that `games.find` knows."""
-
-  def preset(self, level_name, agent):
-    """The paper's hyper-parameters for an expert on a game, `hparams.HParams`.
-
-    Args:
-      level_name: str.
-      agent: 'shallow' or 'deep'.
-
-    Raises:
-      ValueError: for an unknown game, with the nearest names.
-    """
-    return dataclasses.replace(presets.EXPERT_SHALLOW, level_name=games.find(level_name).name, agent=agent)
+  """An `experiment.Suite`; level names are those of `games`."""
 
   def levels(self, hparams):
     """The one game."""

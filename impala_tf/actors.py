@@ -29,9 +29,9 @@ class Carry(NamedTuple):
 class Unroller:
   """Makes unrolls of an actor's n environments.
 
-    carry = unroller.initial(index)
-    while True:
-      carry, unrolls = unroller.unroll(index, carry)
+  carry = unroller.initial(index)
+  while True:
+    carry, unrolls = unroller.unroll(index, carry)
   """
 
   def __init__(self, agent, pull_weights, environments, levels, num_environments, unroll_length):
@@ -152,9 +152,7 @@ class ActorThreads:
     self._on_failure = on_failure
     self._stopping = threading.Event()
     self._lock = threading.Lock()
-    self._threads = [
-      threading.Thread(target=self._run, args=(i,), name=f'actor-{i}', daemon=True) for i in range(num_actors)
-    ]
+    self._threads = [threading.Thread(target=self._run, args=(i,), name=f'actor-{i}', daemon=True) for i in range(num_actors)]
 
   def start(self):
     """Starts acting."""

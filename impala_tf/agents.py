@@ -62,11 +62,7 @@ class Agent(snt.Module):
       reward=zeros((), np.float32),
       done=zeros((), np.bool_),
       info=(),
-      observation=tree.map_structure_up_to(
-        structs.Observation(*(() if s == () else 0 for s in observation_spec)),
-        lambda spec: zeros(spec.shape, spec.dtype),
-        observation_spec,
-      ),
+      observation=tree.map_structure(lambda spec: zeros(spec.shape, spec.dtype), observation_spec),
     )
     self.unroll(zeros((), np.int32), step_outputs, self.initial_state(1))
 

@@ -308,4 +308,4 @@ class _Match:
 def _listed(names):
   names = sorted(names)
   more = [f'and {len(names) - _MAX_LISTED} more'] if len(names) > _MAX_LISTED else []
-  return ', '.join(names[:_MAX_LISTED] + more)
+  return '; '.join(names[:_MAX_LISTED] + more)

@@ -1,6 +1,7 @@
 """Playing whole episodes with a trained agent."""
 
 import numpy as np
+import tensorflow as tf
 
 from impala_tf import actors, checkpoints, experiment, metrics, weights
 
@@ -8,9 +9,7 @@ _MAX_ENVIRONMENTS = 16
 
 
 def test(suite, hparams, logdir, num_episodes, seed):
-  """Plays complete episodes of each level with the newest checkpoint of a run and prints their returns.
-
-  Actions are sampled from the policy, as in training. Environments are the suite's test environments.
+  """Plays complete episodes with the newest checkpoint of a run and prints their returns; see `play` for what it returns.
 
   Args:
     suite: an `experiment.Suite`.
@@ -19,26 +18,50 @@ def test(suite, hparams, logdir, num_episodes, seed):
     num_episodes: int, complete episodes of each level.
     seed: int, of the environments.
 
-  Returns:
-    A dict from level name to the list of its unclipped returns.
-
   Raises:
     CheckpointError: if there is no checkpoint, or it is another agent's.
   """
   agent = experiment.make_agent(suite, hparams)
   frames = checkpoints.load_weights(logdir, agent)
-  print(f'Agent of {logdir} after {frames:_} frames:', flush=True)
+  return play(suite, hparams, agent, f'agent after {frames:_} frames', num_episodes, seed)
+
+
+def test_random(suite, hparams, num_episodes, seed):
+  """As `test`, with the policy that chooses every action equally often, which every learning curve is to be compared with."""
+  agent = experiment.make_agent(suite, hparams)
+  for variable in (agent.policy_logits.w, agent.policy_logits.b):
+    variable.assign(tf.zeros_like(variable))
+  return play(suite, hparams, agent, 'random policy', num_episodes, seed)
+
+
+def play(suite, hparams, agent, name, num_episodes, seed):
+  """Plays complete episodes of each level and prints their returns.
+
+  Actions are sampled from the policy, as in training. Environments are the suite's test environments.
+
+  Args:
+    suite: an `experiment.Suite`.
+    hparams: `hparams.HParams` with the levels.
+    agent: a built `agents.Agent`.
+    name: how to call the agent in what is printed.
+    num_episodes: int, complete episodes of each level.
+    seed: int, of environments and actions.
+
+  Returns:
+    A dict from level name to the list of its unclipped returns.
+  """
+  tf.random.set_seed(seed)
   levels = suite.levels(hparams)
   n = min(num_episodes, _MAX_ENVIRONMENTS)
   returns = {}
   with experiment.make_environments(suite, hparams, levels, n, True, [seed], metrics.StageTimer()) as group:
     pull = weights.PublishedWeights(agent).pull
-    unroller = actors.Unroller(agent, pull, group, range(len(levels)), n, hparams.unroll_length)
+    unroller = actors.Unroller(agent, pull, group, list(range(len(levels))), n, hparams.unroll_length)
     for index, level in enumerate(levels):
       returns[level] = play_episodes(unroller, index, n, num_episodes)
       print(
-        f'{level}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes, standard deviation '
-        f'{np.std(returns[level]):.2f}, from {min(returns[level]):g} to {max(returns[level]):g}',
+        f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes '
+        f'(standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, highest {max(returns[level]):g})',
         flush=True,
       )
   return returns

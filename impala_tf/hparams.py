@@ -175,14 +175,37 @@ def check_or_save(logdir, hparams):
   old = load(logdir)
   if old == hparams:
     return
-  different = differences(old, hparams) if old is not None else []
+  if old is not None:
+    _check_same(logdir, old, hparams)
+  save(logdir, hparams)
+
+
+def load_with(logdir, given):
+  """The HParams of the run in `logdir`, with other values for some of its resumable fields; nothing is written.
+
+  Args:
+    logdir: folder of a run, anything that tf.io.gfile takes.
+    given: a dict of fields. One that is not resumable must have the run's own value.
+
+  Raises:
+    ConfigurationError: if there is no run, its file can't be understood, or its configuration is another one.
+  """
+  run = load(logdir)
+  if run is None:
+    raise ConfigurationError(f'No run in {logdir}: it has no {FILE_NAME}. Train first, or give --logdir the folder of a run.')
+  hparams = dataclasses.replace(run, **given)
+  _check_same(logdir, run, hparams)
+  return hparams
+
+
+def _check_same(logdir, old, new):
+  different = differences(old, new)
   if different:
     rows = '\n'.join(f'  {name}: {_format(was)} in {FILE_NAME}, {_format(now)} now' for name, was, now in different)
     raise ConfigurationError(
       f'The run in {logdir} has another configuration:\n{rows}\n'
       'To go on with that run, give these their old values; for a new run, use another --logdir.'
     )
-  save(logdir, hparams)
 
 
 def _gfile():

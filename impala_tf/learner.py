@@ -6,6 +6,8 @@ import tensorflow as tf
 
 from impala_tf import losses, optimizers, rewards, vtrace
 
+_NOT_FINITE = 'The total loss or the norm of its gradient'
+
 
 class NonFiniteLossError(RuntimeError):
   """The loss or its gradient is NaN or infinite. The update it was found in changed nothing."""
@@ -199,6 +201,3 @@ class Learner(tf.Module):
       updates=updates,
       frames=frames,
     )
-
-
-_NOT_FINITE = 'The total loss or the norm of its gradient'

@@ -19,7 +19,7 @@ class SharedBlock:
   It has no name in any file system, so that nothing is left when both are killed. Its pages exist once written to.
   """
 
-  SIZE = 64 * 1024 * 1024
+  SIZE = 16 * 1024 * 1024  # bytes; what does not fit goes through the pickle
   _MINIMUM = 4096  # bytes; smaller arrays are quicker inside the pickle
 
   def __init__(self, descriptor: int | None = None):

@@ -108,8 +108,6 @@ def step_output_spec(observation: Observation) -> StepOutput:
   return StepOutput(
     reward=scalar(np.float32),
     done=scalar(np.bool_),
-    info=EpisodeInfo(
-      episode_return=scalar(np.float32), episode_steps=scalar(np.int32), finished=scalar(np.bool_)
-    ),
+    info=EpisodeInfo(episode_return=scalar(np.float32), episode_steps=scalar(np.int32), finished=scalar(np.bool_)),
     observation=observation,
   )

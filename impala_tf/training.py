@@ -81,9 +81,7 @@ def make_learner(agent, hparams):
   """A `learner.Learner` of a built agent."""
   return learner_lib.Learner(
     agent,
-    optimizers.RMSProp(
-      agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum, epsilon=hparams.epsilon
-    ),
+    optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum, epsilon=hparams.epsilon),
     learning_rate=hparams.learning_rate,
     total_environment_frames=hparams.total_environment_frames,
     num_action_repeats=hparams.num_action_repeats,
@@ -161,9 +159,7 @@ class Pipeline:
       hparams.unroll_length,
     )
     self.queue = unroll_queue.UnrollQueue(spec, hparams.queue_capacity)
-    self.staging = unroll_queue.StagingArea(
-      lambda: self.queue.dequeue_batch(hparams.batch_size), on_host=metrics.episodes_in
-    )
+    self.staging = unroll_queue.StagingArea(lambda: self.queue.dequeue_batch(hparams.batch_size), on_host=metrics.episodes_in)
 
   def __enter__(self):
     hparams = self._hparams

@@ -79,9 +79,7 @@ class UnrollQueue:
     """
     leaves = self._queue().dequeue_many(batch_size)
     batch = tree.unflatten_as(self._spec, leaves)
-    return batch._replace(
-      step_outputs=time_major(batch.step_outputs), agent_outputs=time_major(batch.agent_outputs)
-    )
+    return batch._replace(step_outputs=time_major(batch.step_outputs), agent_outputs=time_major(batch.agent_outputs))
 
   @tf.function
   def size(self):

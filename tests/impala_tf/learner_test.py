@@ -56,7 +56,7 @@ def values_of(variables):
 
 @pytest.fixture(scope='module')
 def authors():
-  """The authors' learner and ours on the same batch: two updates of ours."""
+  """The authors' learner and ours: ten updates on the same batch."""
   inputs, expected = golden.load('learner_in_synthetic_T20'), golden.load('learner_synthetic_T20_abs_one')
   zeros = np.zeros(3, np.int32)
   unroll = structs.Unroll(
@@ -88,9 +88,10 @@ def authors():
   ours = {'vars_before': summaries(start), 'grads_1': summaries(gradients), 'metrics': []}
   for k in range(1, 11):
     ours['metrics'].append(subject.update(unroll))
-    ours[f'vars_after_{k}'] = summaries(variables)
-    ours[f'delta_after_{k}'] = summaries([v - s for v, s in zip(values_of(variables), start, strict=True)])
-    ours[f'rms_after_{k}'] = summaries([slots[v.ref()] for v in variables])
+    if k in (1, 2, 10):
+      ours[f'vars_after_{k}'] = summaries(variables)
+      ours[f'delta_after_{k}'] = summaries([v - s for v, s in zip(values_of(variables), start, strict=True)])
+      ours[f'rms_after_{k}'] = summaries([slots[v.ref()] for v in variables])
   return types.SimpleNamespace(
     expected=expected, ours=ours, outputs=outputs, loss=loss, sizes=[v.shape.num_elements() for v in variables]
   )
@@ -156,9 +157,10 @@ def test_losses_after_an_update_equal_the_authors(authors):
 
 @pytest.mark.parametrize('k', [1, 2, 10])
 def test_embeddings_that_were_not_gathered_keep_their_slot(authors, k):
-  # The sum of the slot tells which of the 1,000 rows decayed; gradients add next to nothing to it.
-  ours, expected = (a[f'rms_after_{k}'][32, 1] for a in (authors.ours, authors.expected))
-  np.testing.assert_allclose(ours, expected, rtol=1e-5)
+  # Gradients add next to nothing to this slot: what the comparison sees is which of the 1,000 rows decayed.
+  row = slice(32, 33)
+  ours, expected = authors.ours[f'rms_after_{k}'], authors.expected[f'rms_after_{k}']
+  assert golden.worst_difference(ours[row], expected[row], authors.sizes[row]) < 1e-6
 
 
 def test_rows_are_shifted_so_that_each_belongs_to_one_observation():
@@ -258,14 +260,18 @@ class Kinked(snt.Module):
     return Pixels()(frames) + tf.sqrt(tf.square(self.w))
 
 
-@pytest.mark.parametrize('culprit', ['loss', 'gradient'])
-def test_an_update_that_is_not_finite_changes_nothing(culprit):
+@pytest.mark.parametrize('culprit', ['reward', 'loss', 'gradient'])
+def test_an_update_that_is_not_finite_changes_nothing(culprit, monkeypatch):
   subject = make_small(torso=Kinked(), clip_global_norm=40.0)
   subject.agent.torso.w.assign([1.0, 2.0, 3.0])
+  subject.updates.assign(1)
   unroll = small_unroll()
-  subject.update(unroll)
-  if culprit == 'loss':
+  if culprit == 'reward':
     unroll = unroll._replace(step_outputs=unroll.step_outputs._replace(reward=tf.fill([6, 2], np.nan)))
+  elif culprit == 'loss':
+    compute_loss = learner.compute_loss
+    infinite = lambda loss: loss._replace(total=loss.total + np.inf)
+    monkeypatch.setattr(learner, 'compute_loss', lambda *args, **kwargs: infinite(compute_loss(*args, **kwargs)))
   else:
     subject.agent.torso.w.assign([1.0, 2.0, 0.0])
   before = values_of(subject.variables)

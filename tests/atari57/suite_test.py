@@ -1,0 +1,44 @@
+"""The suite's parts fit each other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from atari57 import hparams, suite
+from impala_tf import experiment
+from impala_tf.environments import EnvironmentBatch
+
+
+@pytest.mark.parametrize(('agent', 'full', 'parameters'), [('shallow', False, 1_687_719), ('deep', True, 1_094_115)])
+def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, parameters):
+  atari = suite.AtariSuite()
+  settings = dataclasses.replace(hparams.preset('pong', agent), full_action_space=full)
+  agent = experiment.make_agent(atari, settings)
+  assert sum(int(np.prod(v.shape)) for v in agent.trainable_variables) == parameters
+  assert agent.num_actions == (18 if full else 6)
+  batch = EnvironmentBatch([atari.make_environment('pong', seed, False, settings) for seed in range(2)])
+  step_outputs = batch.initial()
+  assert step_outputs.observation.frame.shape == (2, *atari.observation_spec(settings).frame.shape)
+  output, _ = agent.step(np.zeros(2, np.int32), step_outputs, agent.initial_state(2))
+  assert batch.step(output.action.numpy()).reward.shape == (2,)
+
+
+def test_hyper_parameters_reach_the_environment():
+  atari = suite.AtariSuite()
+  settings = dataclasses.replace(
+    hparams.preset('breakout', 'shallow'), width=40, height=30, frame_stack=2, num_action_repeats=3
+  )
+  training, test = (atari.make_environment('breakout', 5, is_test, settings)() for is_test in (False, True))
+  assert training.observation_spec == atari.observation_spec(settings)
+  assert training.reset().frame.shape == (30, 40, 2)
+
+  def first_done(environment):
+    environment.reset()
+    for step in range(10_000):
+      transition = environment.step(1 + step % 3)
+      if transition.done:
+        return transition
+
+  assert not first_done(training).finished
+  assert first_done(test).finished
