@@ -4,6 +4,7 @@ A suite implements `Environment`. A process hosts an `EnvironmentBatch`, whose m
 arrays with a leading batch. This module imports no TensorFlow.
 """
 
+import collections
 import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -34,6 +35,9 @@ class Environment(Protocol):
 
   observation_spec: Observation of ArraySpecs.
   num_actions: int; actions are 0 <= action < num_actions.
+
+  It may have a method `statistics() -> dict[str, float]`, counters since it was made by the names that TensorBoard shall
+  show, where they are added up over all environments.
   """
 
   observation_spec: structs.Observation
@@ -150,6 +154,13 @@ class EnvironmentBatch:
         self._steps[index] = 0
       self._write_observation(index, observation)
     return output
+
+  def statistics(self) -> dict[str, float]:
+    """The counters that the environments keep, added up by name; empty if they keep none."""
+    totals = collections.Counter()
+    for environment in self._environments:
+      totals.update(getattr(environment, 'statistics', dict)())
+    return dict(totals)
 
   def close(self):
     """Closes all environments, also those after one whose `close` raises."""

@@ -1,18 +1,31 @@
 """What training and evaluation are made from: a suite's agent and environments, threads, and how to be stopped."""
 
+import collections
 import os
+import pickle
 import signal
 import threading
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
-from impala_tf import environments, py_process
+from impala_tf import environments, hosting, py_process
+
+# A process is given up when it fails again after so many restarts, each of which lasted for fewer than so many steps. One that
+# was killed, or fails once in many episodes, goes on; one that hardly completes an episode would only pretend to.
+_MAX_RESTARTS_IN_A_ROW = 3
+_STEPS_OF_A_SOUND_PROCESS = 1000
+# Steps between two looks at the counters of the environments, so that a look costs next to nothing.
+_STATISTICS_INTERVAL = 100
 
 
 class Suite(Protocol):
   """What `impala_tf` needs to know of a suite of levels."""
+
+  def check(self, hparams):
+    """Raises `hparams.ConfigurationError` if something is missing that the levels need: a module, a data set."""
 
   def levels(self, hparams):
     """The names of the levels that `hparams.level_name` stands for, a tuple of str."""
@@ -35,6 +48,17 @@ class Suite(Protocol):
 
   def make_agent(self, hparams):
     """An `agents.Agent`."""
+
+  def scores(self, level_returns):
+    """How well an agent does on all the levels together.
+
+    Args:
+      level_returns: a dict from the name of each level to a list of returns, one at least.
+
+    Returns:
+      A dict from names, as TensorBoard shall show them, to floats, the most important one first; empty if the suite has no
+      such score.
+    """
 
 
 class Stop:
@@ -94,7 +118,7 @@ def make_agent(suite, hparams):
 
 
 def make_environments(suite, hparams, levels, num_environments, is_test, seed, timer):
-  """A `py_process.ProcessGroup`, not started, with one process for each entry of `levels`.
+  """An `EnvironmentProcesses`, not started, with one process for each entry of `levels`.
 
   Args:
     suite: a `Suite`.
@@ -105,29 +129,134 @@ def make_environments(suite, hparams, levels, num_environments, is_test, seed, t
     seed: a list of int; equal lists make equal environments.
     timer: a `metrics.StageTimer`; calls of the processes count for its stage 'environment'.
   """
-  processes = []
-  for level, sequence in zip(levels, np.random.SeedSequence(seed).spawn(len(levels)), strict=True):
-    environment_seeds = sequence.generate_state(num_environments) >> 1  # 31 bits, which is what emulators take.
-    constructors = [suite.make_environment(level, int(s), is_test, hparams) for s in environment_seeds]
-    processes.append(_EnvironmentProcess(timer, constructors))
-  return py_process.ProcessGroup(processes)
+
+  def process(level, sequence):
+    def constructors():
+      # Another child of the sequence at each call, so that no start plays an earlier one's episodes again.
+      seeds = sequence.spawn(1)[0].generate_state(num_environments) >> 1  # 31 bits, which is what emulators take.
+      return [suite.make_environment(level, int(s), is_test, hparams) for s in seeds]
+
+    return _EnvironmentProcess(level, constructors, timer)
+
+  return EnvironmentProcesses(map(process, levels, np.random.SeedSequence(seed).spawn(len(levels))))
+
+
+class EnvironmentProcesses(py_process.ProcessGroup):
+  """Processes of environments of which one that dies, or raises, costs its unfinished episodes and nothing else.
+
+  It is started anew with other seeds, and its call of `step` returns what `initial` gives there: done and no reward, so that
+  the agent's memory is cleared and bootstrapping cut, and not finished, so that the lost episodes count nowhere. An error in
+  the constructors at the first start is raised, and so is that of a process that keeps failing. After `close` the
+  processes can't be started again.
+  """
+
+  @property
+  def restarts(self):
+    """How often processes were started anew, an int."""
+    return sum(process.restarts for process in self)
+
+  @property
+  def error(self):
+    """`py_process.ProcessError` of the first process that was given up, or None."""
+    return next((process.error for process in self if process.error is not None), None)
+
+  def statistics(self):
+    """Counters of the environments by name, a dict, added up over all processes and their earlier lives.
+
+    It does not wait for busy processes: the counters are those of a few steps ago.
+    """
+    return _added(*(process.statistics for process in self))
+
+  def close(self, grace_seconds=hosting.GRACE_SECONDS):
+    """Closes all, also one that is just being started anew; see `py_process.close_all`."""
+    for process in self:
+      process.forbid_start()
+    super().close(grace_seconds)
 
 
 class _EnvironmentProcess(py_process.PyProcess):
-  """A process of environments that times its calls and keeps its failure, which TensorFlow would reduce to text.
+  """One of `EnvironmentProcesses`. Its `initial` and `step` are called by one thread.
 
-  error: `py_process.ProcessError` of the last call that failed, or None.
+  restarts: int, how often it was started anew.
+  error: `py_process.ProcessError` that was one too many, or None. TensorFlow would reduce it to text.
+  statistics: counters of its environments by name.
   """
 
-  def __init__(self, timer, constructors):
-    super().__init__(environments.EnvironmentBatch, constructors)
+  def __init__(self, level, make_constructors, timer):
+    """Describes the process.
+
+    Args:
+      level: str, for messages.
+      make_constructors: gives a list of constructors of environments, with other seeds at each call.
+      timer: a `metrics.StageTimer`.
+    """
+    super().__init__(environments.EnvironmentBatch)
+    self.restarts = 0
     self.error = None
+    self.statistics = {}
+    self._level = level
+    self._make_constructors = make_constructors
     self._timer = timer
+    self._restarts_in_a_row = 0
+    self._num_outputs = 0  # Since the last start.
+    self._earlier_statistics = {}
+    self._start_lock = threading.Lock()
+    self._may_start = True
 
   def call(self, method, *args):
     with self._timer('environment'):
-      try:
+      if method not in ('initial', 'step'):
         return super().call(method, *args)
-      except py_process.ProcessError as error:
-        self.error = error
-        raise
+      must_start = False
+      while True:
+        try:
+          if must_start:
+            self.start()
+          output = super().call(method, *args)
+          if self._num_outputs % _STATISTICS_INTERVAL == 0:
+            self._look_at_statistics(super().call('statistics'))
+          self._num_outputs += 1
+          return output
+        except py_process.ProcessError as error:
+          self._take_note(error)
+          must_start, method, args = True, 'initial', ()
+
+  def forbid_start(self):
+    """Makes all further starts fail. One under way in another thread has come so far that `close` ends it."""
+    with self._start_lock:
+      self._may_start = False
+
+  def _launch(self):
+    with self._start_lock:
+      if not self._may_start:
+        raise py_process.ProcessClosed(f'The environments of {self._level} were closed.')
+      self._constructor = pickle.dumps((environments.EnvironmentBatch, (self._make_constructors(),), {}))
+      super()._launch()
+
+  def _look_at_statistics(self, latest):
+    self.statistics = _added(self._earlier_statistics, latest)
+
+  def _take_note(self, error):
+    """Counts a failure; raises the error if the process is to be given up."""
+    if self._num_outputs >= _STEPS_OF_A_SOUND_PROCESS:
+      self._restarts_in_a_row = 0
+    if self._restarts_in_a_row == _MAX_RESTARTS_IN_A_ROW:
+      self.error = py_process.ProcessError(
+        f'{error}\nThis process of {self._level} was started anew {_MAX_RESTARTS_IN_A_ROW} times in a row and each time '
+        f'failed within {_STEPS_OF_A_SOUND_PROCESS} steps.'
+      )
+      raise self.error from error
+    self._restarts_in_a_row += 1
+    self.restarts += 1
+    self._num_outputs = 0
+    self._earlier_statistics = self.statistics
+    logging.warning(
+      'A process of %s failed and is started anew with other seeds; its unfinished episodes are lost. %s', self._level, error
+    )
+
+
+def _added(*counters):
+  totals = collections.Counter()  # Whose own sum would leave out what is 0.
+  for counter in counters:
+    totals.update(counter)
+  return dict(totals)

@@ -25,7 +25,8 @@ class ConfigurationError(ValueError):
 def _field(help, default=dataclasses.MISSING, default_factory=dataclasses.MISSING, resumable=False, **limits):
   """A dataclass field with metadata: help (str), resumable (bool), and the limits that apply.
 
-  The limits are minimum and maximum (allowed themselves), above and below (not allowed themselves) and choices.
+  The limits are minimum and maximum (allowed themselves), above and below (not allowed themselves), choices, and for text
+  may_be_empty.
   """
   metadata = {'help': help, 'resumable': resumable, **limits}
   return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
@@ -80,6 +81,26 @@ class HParams:
   checkpoint_interval: float = _field('seconds between checkpoints', default=300.0, above=0, resumable=True)
   summary_interval: float = _field('seconds between summaries', default=30.0, above=0, resumable=True)
 
+  # What DeepMind Lab needs of the machine; of no concern to other suites.
+  dataset_path: str = _field(
+    'folder of the images that some psychlab levels show', default='', may_be_empty=True, resumable=True
+  )
+  level_cache_dir: str = _field(
+    'folder where compiled maps are kept, empty for none; any path that TensorFlow can write',
+    default='',
+    may_be_empty=True,
+    resumable=True,
+  )
+  level_cache_max_gigabytes: float = _field(
+    'size of that folder above which the maps used longest ago go', default=20.0, above=0, resumable=True
+  )
+  renderer: str = _field(
+    'what draws the frames: the processor or a graphics card',
+    default='software',
+    choices=('software', 'hardware'),
+    resumable=True,
+  )
+
   def __post_init__(self):
     """Checks every field. Whole numbers in float fields become floats, so that equal settings print equal."""
     for field in dataclasses.fields(self):
@@ -100,7 +121,7 @@ class HParams:
 
   @classmethod
   def from_json(cls, text):
-    """The HParams that `to_json` made `text` from.
+    """The HParams that `to_json` made `text` from; resumable fields that an older version did not have take their defaults.
 
     Raises:
       ConfigurationError: if it is no JSON object, has a field too many or too few, or a value is refused.
@@ -112,8 +133,9 @@ class HParams:
     if not isinstance(values, dict):
       raise ConfigurationError(f'Not a configuration but a JSON {type(values).__name__}: {_shortened(text)!r}.')
     names = [field.name for field in dataclasses.fields(cls)]
+    required = [field.name for field in dataclasses.fields(cls) if not field.metadata['resumable']]
     unknown = [name + _suggestion(name, names) for name in values if name not in names]
-    missing = [name for name in names if name not in values]
+    missing = [name for name in required if name not in values]
     if unknown or missing:
       problems = [f'unknown: {", ".join(unknown)}'] * bool(unknown) + [f'missing: {", ".join(missing)}'] * bool(missing)
       raise ConfigurationError(
@@ -232,7 +254,7 @@ def _typed(field, value):
 
 def _check_limits(field, value):
   limits = field.metadata
-  if isinstance(value, str) and not value.strip():
+  if isinstance(value, str) and not value.strip() and not limits.get('may_be_empty'):
     reason = 'must not be empty'
   elif 'choices' in limits and value not in limits['choices']:
     reason = f'must be one of {", ".join(limits["choices"])}{_suggestion(value, limits["choices"])}'
@@ -261,7 +283,7 @@ def _format(value):
     return 'none'
   if type(value) is int:
     return f'{value:_}'
-  return str(value)
+  return str(value) or "''"
 
 
 def _shortened(text):

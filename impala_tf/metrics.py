@@ -63,6 +63,34 @@ class EpisodeStatistics:
     return [_mean(returns) for returns in self._level_returns]
 
 
+class LevelScores:
+  """A suite's scores over rounds of episodes: a round lasts until each level has finished one at least."""
+
+  def __init__(self, levels, scores):
+    """Starts the first round.
+
+    Args:
+      levels: names of the run's levels; `Episode.level` is an index into them.
+      scores: as `experiment.Suite.scores`.
+    """
+    self._levels = levels
+    self._scores = scores
+    self._returns = [[] for _ in levels]
+
+  def add(self, episodes):
+    """Counts a list of Episode in, and ends the round if it can be.
+
+    Returns:
+      The scores of the round that ended with these episodes, a dict; None if it goes on.
+    """
+    for episode in episodes:
+      self._returns[episode.level].append(episode.episode_return)
+    if not all(self._returns):
+      return None
+    ended, self._returns = self._returns, [[] for _ in self._levels]
+    return self._scores(dict(zip(self._levels, ended, strict=True)))
+
+
 def _mean(values):
   return sum(values) / len(values) if values else None
 

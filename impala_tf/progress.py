@@ -54,15 +54,17 @@ class ProgressLine:
     """Whether it is time for the next line, which spares the caller from gathering numbers in vain."""
     return self._clock() >= self._next
 
-  def show(self, frames, updates, *, mean_return=None, lag=None, queue=None, shares=None):
+  def show(self, frames, updates, *, mean_return=None, score=None, lag=None, queue=None, restarts=0, shares=None):
     """Prints the line.
 
     Args:
       frames: int, frames done.
       updates: int, learner updates done.
       mean_return: float, of the last episodes; None if there were none.
+      score: float, the suite's, None to leave it out.
       lag: float, mean policy lag in updates; None if unknown.
       queue: (waiting unrolls, capacity), None to leave it out.
+      restarts: int, processes started anew, not mentioned if there were none.
       shares: shares of time by group and stage, {'learner': {'wait': 0.12, 'update': 0.88}}.
     """
     now = self._clock()
@@ -74,11 +76,14 @@ class ProgressLine:
       f'{human(frame_rate)} frames/s',
       f'{human(update_rate)} updates/s',
       f'return {_number(mean_return, ".2f")}',
+      *([] if score is None else [f'score {score:.2f}']),
       f'{hours_minutes(left)} left',
       f'lag {_number(lag, ".1f")}',
     ]
     if queue is not None:
       parts.append(f'queue {int(queue[0])}/{int(queue[1])}')
+    if restarts:
+      parts.append(f'restarts {restarts}')
     groups = [
       f'{group}: ' + ' '.join(f'{stage} {100 * share:.0f}%' for stage, share in stages.items())
       for group, stages in (shares or {}).items()

@@ -24,10 +24,11 @@ from impala_tf import (
 )
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
+from impala_tf.hparams import ConfigurationError
 
 
 class ActorError(RuntimeError):
-  """An actor failed or its process died; the run was saved."""
+  """An actor failed or its process keeps dying; the run was saved."""
 
 
 def train(suite, hparams, logdir):
@@ -42,12 +43,14 @@ def train(suite, hparams, logdir):
     0, or the exit code that tells which signal ended the run early.
 
   Raises:
-    ConfigurationError: if `logdir` can't be written or holds a run of another configuration.
+    ConfigurationError: if there are fewer actors than levels, or `logdir` can't be written or holds a run of another
+      configuration.
     CheckpointError: if its checkpoints can't be read or are another agent's.
     NonFiniteLossError: if loss or gradient became NaN or infinite; the last checkpoint is kept as it was.
     ProcessError: if an environment can't be made.
-    ActorError: if an actor failed or its process died.
+    ActorError: if an actor failed or its process keeps dying.
   """
+  _check_actors(suite.levels(hparams), hparams)
   checkpoints.prepare_logdir(logdir)
   hparams_lib.check_or_save(logdir, hparams)
   num_environments = hparams.num_actors * hparams.envs_per_actor
@@ -75,6 +78,24 @@ def train(suite, hparams, logdir):
     else:
       print(f'The agent in {logdir} already has its {learner.frames.numpy():_} frames.', flush=True)
   return stop.exit_code
+
+
+def _check_actors(levels, hparams):
+  """Raises ConfigurationError if a level would never be played, and warns if some are played more than others."""
+  if hparams.num_actors < len(levels):
+    raise ConfigurationError(
+      f'num_actors={hparams.num_actors} ({hparams.level_name} has {len(levels)} levels, each with actors of its own) must be '
+      f'at least {len(levels)}, or some levels would never be played. Change --num_actors.'
+    )
+  if hparams.num_actors % len(levels):
+    logging.warning(
+      'The %d actors are no multiple of the %d levels of %s: some levels are played more often than others. Better give '
+      '--num_actors=%d.',
+      hparams.num_actors,
+      len(levels),
+      hparams.level_name,
+      hparams.num_actors - hparams.num_actors % len(levels),
+    )
 
 
 def make_learner(agent, hparams):
@@ -131,6 +152,7 @@ def _run(hparams, learner, checkpointer, pipeline, report, stop):
 class Pipeline:
   """Actors and what leads from them to the learner; runs while the context lasts.
 
+  environments: `experiment.EnvironmentProcesses`, one for each actor; the levels take turns.
   actors: `actors.ActorThreads`.
   queue: `unroll_queue.UnrollQueue`.
   staging: `unroll_queue.StagingArea` of batches and their lists of `metrics.Episode`.
@@ -148,7 +170,7 @@ class Pipeline:
     self._suite = suite
     self._hparams = hparams
     self._agent = agent
-    self._environments = experiment.make_environments(
+    self.environments = experiment.make_environments(
       suite, hparams, [names[i] for i in self._levels], hparams.envs_per_actor, False, seed, self.actor_timer
     )
     state_spec = [tf.TensorSpec(t.shape[1:], t.dtype) for t in tf.nest.flatten(agent.initial_state(1))]
@@ -164,10 +186,10 @@ class Pipeline:
   def __enter__(self):
     hparams = self._hparams
     with contextlib.ExitStack() as on_error:
-      on_error.enter_context(self._environments)
+      on_error.enter_context(self.environments)
       self.weights = weights.PublishedWeights(self._agent)
       unroller = actors.Unroller(
-        self._agent, self.weights.pull, self._environments, self._levels, hparams.envs_per_actor, hparams.unroll_length
+        self._agent, self.weights.pull, self.environments, self._levels, hparams.envs_per_actor, hparams.unroll_length
       )
       self.actors = actors.ActorThreads(
         unroller, hparams.num_actors, self.queue.enqueue_many, self.actor_timer, on_failure=self.queue.close
@@ -180,14 +202,13 @@ class Pipeline:
   def check(self, frames):
     """Raises ActorError if an actor failed; `frames` is where the learner is."""
     if self.actors.error is not None:
-      causes = [process.error for process in self._environments if process.error is not None]
-      raise ActorError(f'Training stopped at frame {frames:_}: {(causes or [self.actors.error])[0]}') from None
+      raise ActorError(f'Training stopped at frame {frames:_}: {self.environments.error or self.actors.error}') from None
 
   def __exit__(self, *exception):
     self.actors.stop()
     # Whoever waits for queue or environments is freed by their end.
     self.queue.close()
-    self._environments.close()
+    self.environments.close()
     self.actors.join()
     self.staging.close()
 
@@ -202,6 +223,8 @@ class Report:
     self._levels = suite.levels(hparams)
     self._statistics = metrics.EpisodeStatistics(len(self._levels))
     self._episodes = episode_log.EpisodeLog(logdir, self._levels, hparams.num_action_repeats, frames)
+    self._scores = metrics.LevelScores(self._levels, suite.scores) if len(self._levels) > 1 else None
+    self._score = None
     self._summaries = metrics.Summaries(logdir, self._levels, hparams.num_action_repeats)
     self._line = progress.ProgressLine(hparams.total_environment_frames, frames, updates)
     self._shares = None
@@ -232,6 +255,7 @@ class Report:
     self._statistics.add(episodes)
     self._episodes.add(frames, episodes)
     self._summaries.write_episodes(frames, episodes)
+    self._add_to_scores(frames, episodes)
     if self._shares is None:
       self._shares = {'learner': pipeline.learner_timer.reader(), 'actors': _actor_shares(pipeline.actor_timer)}
     finished = frames >= self._hparams.total_environment_frames
@@ -240,8 +264,10 @@ class Report:
         frames,
         int(update.updates),
         mean_return=self._statistics.mean_return(),
+        score=self._score,
         lag=float(update.lag_mean),
         queue=(int(pipeline.queue.size()), pipeline.queue.capacity),
+        restarts=pipeline.environments.restarts,
         shares={group: shares() for group, shares in self._shares.items()},
       )
     then, frames_then = self._last_summary
@@ -254,9 +280,17 @@ class Report:
           **{f'learner/{name}': float(value) for name, value in update._asdict().items() if name != 'frames'},
           'episode_return_mean_of_last_100': self._statistics.mean_return(),
           'frames_per_second': (frames - frames_then) / (now - then),
+          'environments/restarts': pipeline.environments.restarts,
+          **pipeline.environments.statistics(),
         },
       )
       self.flush()
+
+  def _add_to_scores(self, frames, episodes):
+    scores = self._scores.add(episodes) if self._scores else None
+    if scores:
+      self._score = next(iter(scores.values()))
+      self._summaries.write(frames, scores)
 
 
 def _actor_shares(timer):

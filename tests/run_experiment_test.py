@@ -11,6 +11,10 @@ import time
 
 import pytest
 
+import run_experiment
+from atari57 import hparams as atari57_hparams
+from dmlab30 import hparams as dmlab30_hparams
+
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ('--level_name=Pong', '--batch_size=2', '--unroll_length=5', '--num_actors=2', '--envs_per_actor=2')
 
@@ -101,13 +105,22 @@ def test_random_policy_scores_what_is_known_of_it():
   ('flags', 'message'),
   [
     ((), '--level_name is missing'),
-    (('--level_name=pnog',), "'pnog' is not one of the 57 Atari games. Did you mean pong?"),
+    (('--level_name=pnog',), "'pnog' is neither one of the 57 Atari games nor a level of DMLab-30. Did you mean pong?"),
+    (('--level_name=room_watermaze',), 'Did you mean rooms_watermaze'),
+    (('--level_name=dmlab3',), 'Did you mean dmlab30'),
+    (('--level_name=xyzzy',), 'Known: alien, amidar,'),
+    (('--level_name=ALE/Pnog-v5',), "'ALE/Pnog-v5' is not one of the 57 Atari games. Did you mean pong?"),
+    # Where DeepMind Lab is not installed that is the error, elsewhere that the folder is missing.
+    (('--level_name=psychlab_continuous_recognition', '--dataset_path={empty}/none'), 'DeepMind Lab'),
+    (('--level_name=pong', '--renderer=hardwear'), 'renderer'),
+    (('--level_name=pong', '--level_cache_max_gigabytes=0'), 'level_cache_max_gigabytes=0.0'),
     (('--level_name=pong', '--batch_size=0'), 'batch_size=0 (unrolls in each update) must be at least 1'),
     (('--level_name=pong', '--unroll_length=-3'), 'unroll_length=-3'),
     (('--level_name=pong', '--num_actors=0'), 'num_actors=0'),
     (('--level_name=pong', '--clip_global_norm=often'), '--clip_global_norm=often is neither a number nor none'),
     (('--level_name=pong', '--logdir={file}/below'), "Can't write in the log directory"),
     (('--level_name=pong', '--logdir={empty}', '--mode=test'), 'Train first'),
+    (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), 'Train first'),
   ],
 )
 def test_bad_input_is_refused_in_a_sentence(tmp_path, flags, message):
@@ -117,6 +130,25 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, flags, message):
   assert refused.returncode == 1
   assert message in refused.stderr
   assert 'Traceback' not in refused.stderr
+
+
+@pytest.mark.parametrize(
+  ('level_name', 'preset', 'name_in_run'),
+  [
+    ('pong', atari57_hparams.preset, 'pong'),
+    ('ALE/MsPacman-v5', atari57_hparams.preset, 'ms_pacman'),
+    ('rooms_watermaze', dmlab30_hparams.preset, 'rooms_watermaze'),
+    ('rooms_collect_good_objects_test', dmlab30_hparams.preset, 'rooms_collect_good_objects_train'),
+    ('seekavoid_arena_01', dmlab30_hparams.preset, 'seekavoid_arena_01'),
+    ('dmlab30', dmlab30_hparams.preset, 'dmlab30'),
+    ('tests/my_own_level', dmlab30_hparams.preset, 'tests/my_own_level'),
+  ],
+)
+def test_suite_follows_from_the_level(level_name, preset, name_in_run):
+  found, make_suite = run_experiment._suite_of(level_name)
+  assert found is preset
+  assert found(level_name, 'deep').level_name == name_in_run
+  assert name_in_run in make_suite().levels(found(level_name, 'deep')) or name_in_run == 'dmlab30'
 
 
 def test_help_names_every_hyper_parameter():

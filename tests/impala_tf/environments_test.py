@@ -214,6 +214,21 @@ def test_close_closes_all_although_one_raises():
   assert sorted(closed) == [0, 1]
 
 
+def test_statistics_are_added_up_by_name():
+  class Careful(Counting):
+    """Keeps counters."""
+
+    def statistics(self):
+      return {'hits': self._time, 'misses': 0, **({'errors': 0.5} if self._episode > 5 else {})}
+
+  batch = environments.EnvironmentBatch([Careful, Counting, functools.partial(Careful, 7)])
+  batch.initial()
+  batch.step(np.zeros(3, np.int32))
+  batch.step(np.zeros(3, np.int32))
+  assert batch.statistics() == {'hits': 4, 'misses': 0, 'errors': 0.5}
+  assert environments.EnvironmentBatch([Counting]).statistics() == {}
+
+
 def test_batch_in_a_process_gives_tensors():
   import tensorflow as tf
 

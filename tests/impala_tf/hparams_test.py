@@ -36,8 +36,22 @@ VALUES = {
   'queue_capacity': 7,
   'checkpoint_interval': 60.0,
   'summary_interval': 5.0,
+  'dataset_path': '/data/brady',
+  'level_cache_dir': '',
+  'level_cache_max_gigabytes': 3.0,
+  'renderer': 'software',
 }
-RESUMABLE = ('num_actors', 'envs_per_actor', 'queue_capacity', 'checkpoint_interval', 'summary_interval')
+RESUMABLE = (
+  'num_actors',
+  'envs_per_actor',
+  'queue_capacity',
+  'checkpoint_interval',
+  'summary_interval',
+  'dataset_path',
+  'level_cache_dir',
+  'level_cache_max_gigabytes',
+  'renderer',
+)
 NAMES = tuple(field.name for field in dataclasses.fields(HParams))
 
 
@@ -53,6 +67,9 @@ def another(name):
     'reward_clipping': 'soft_asymmetric',
     'clip_global_norm': None,
     'full_action_space': False,
+    'dataset_path': '',
+    'level_cache_dir': '/cache/maps',
+    'renderer': 'hardware',
   }
   if name in special:
     return special[name]
@@ -109,6 +126,8 @@ class TestValues:
       ('queue_capacity', 0, 'at least 1'),
       ('checkpoint_interval', 0.0, 'above 0'),
       ('summary_interval', 0.0, 'above 0'),
+      ('level_cache_max_gigabytes', 0.0, 'above 0'),
+      ('renderer', 'hardwear', r'must be one of software, hardware \(did you mean hardware\?\)'),
     ],
   )
   def test_refuses_with_value_reason_and_remedy(self, name, value, reason):
@@ -173,12 +192,17 @@ class TestText:
     assert values['total_environment_frames'] == '200_000_000'
     assert values['clip_global_norm'] == 'none'
     assert values['learning_rate'] == '0.0006'
+    assert values['level_cache_dir'] == "''"
 
   @pytest.mark.parametrize('changes', [{}, {'clip_global_norm': None, 'full_action_space': False}])
   def test_json_and_back(self, changes):
     hparams = make(**changes)
     assert HParams.from_json(hparams.to_json()) == hparams
     assert json.loads(hparams.to_json()) == {**VALUES, **changes}
+
+  def test_a_resumable_field_that_an_older_version_did_not_have_takes_its_default(self):
+    values = {name: value for name, value in VALUES.items() if name not in ('dataset_path', 'queue_capacity')}
+    assert HParams.from_json(json.dumps(values)) == make(dataset_path='', queue_capacity=1)
 
   def test_unknown_field(self):
     text = json.dumps({**VALUES, 'batchsize': 3})

@@ -75,6 +75,25 @@ class TestEpisodeStatistics:
     assert statistics.level_mean_returns() == [np.mean(range(50, 150)), 1000.0]
 
 
+class TestLevelScores:
+  def test_a_round_ends_when_each_level_has_finished_an_episode(self):
+    rounds = []
+
+    def scores(level_returns):
+      rounds.append(level_returns)
+      return {'sum': sum(map(sum, level_returns.values()))}
+
+    level_scores = metrics.LevelScores(['a', 'b', 'c'], scores)
+    assert level_scores.add([]) is None
+    assert level_scores.add([Episode(2, 4.0, 9), Episode(0, 1.0, 9), Episode(2, 5.0, 9)]) is None
+    assert level_scores.add([Episode(0, 2.0, 9)]) is None
+    assert level_scores.add([Episode(1, 3.0, 9), Episode(0, 8.0, 9)]) == {'sum': 23.0}
+    # What was counted counts no more.
+    assert level_scores.add([Episode(1, 7.0, 9), Episode(0, 6.0, 9)]) is None
+    assert level_scores.add([Episode(2, 0.0, 9)]) == {'sum': 13.0}
+    assert rounds == [{'a': [1.0, 2.0, 8.0], 'b': [3.0], 'c': [4.0, 5.0]}, {'a': [6.0], 'b': [7.0], 'c': [0.0]}]
+
+
 def read_scalars(logdir):
   """[(step, name, value)] of all event files."""
   found = []

@@ -47,6 +47,14 @@ class TestContent:
       'learner: wait 12% update 88% | actors: unroll 95% enqueue 5%\n'
     )
 
+  def test_score_and_restarts_where_there_are_any(self, clock):
+    stream = io.StringIO()
+    make(stream, clock).show(0, 0, mean_return=1.0, score=49.432, queue=(0, 1), restarts=2, shares={'actors': {'unroll': 1.0}})
+    assert stream.getvalue() == (
+      '0/200M frames  - frames/s  - updates/s  return 1.00  score 49.43  - left  lag -  queue 0/1  restarts 2  '
+      'actors: unroll 100%\n'
+    )
+
   def test_nothing_known_yet(self, clock):
     stream = io.StringIO()
     make(stream, clock).show(0, 0)

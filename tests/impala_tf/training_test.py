@@ -1,6 +1,5 @@
 """Whole runs on a small task: learning, resuming, and ending well whatever happens. Real processes throughout."""
 
-import csv
 import dataclasses
 import json
 import os
@@ -12,14 +11,10 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import actors, checkpoints, evaluation, experiment, hparams, learner, metrics, training, weights
-from tests import catch
+from tests import catch, frail
+from tests.run_files import read_episodes, read_scalars
 
-SHORT = dataclasses.replace(catch.HPARAMS, total_environment_frames=160 * 12, checkpoint_interval=1e6)
-
-
-def read_episodes(logdir):
-  with open(logdir / 'episodes.csv', newline='') as file:
-    return list(csv.DictReader(file))
+SHORT = dataclasses.replace(catch.HPARAMS, total_environment_frames=160 * 12, checkpoint_interval=1e6, summary_interval=1e6)
 
 
 def returns(logdir):
@@ -119,72 +114,60 @@ def test_one_environment_fills_a_batch_of_eight(tmp_path):
   assert restored(tmp_path, SHORT)[0] == 160 * 12
 
 
-def test_a_killed_process_ends_the_run_with_a_checkpoint(tmp_path):
-  suite = catch.CatchSuite()
-  settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
-  original = training.Report.add
+def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
+  settings = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
+  add, episodes_in = training.Report.add, metrics.episodes_in
 
   def add_and_kill(self, frames, episodes, update, pipeline):
-    original(self, frames, episodes, update, pipeline)
+    add(self, frames, episodes, update, pipeline)
     if frames == 160 * 5:
-      os.kill(pipeline._environments[1].pid, signal.SIGKILL)
+      os.kill(pipeline.environments[1].pid, signal.SIGKILL)
 
-  training.Report.add = add_and_kill
-  try:
-    with pytest.raises(training.ActorError, match=r'at frame [\d_]+: Process \d+ .*was killed by SIGKILL') as raised:
-      training.train(suite, settings, str(tmp_path))
-  finally:
-    training.Report.add = original
+  consumed = []
+
+  def note(unrolls):
+    consumed.append(tf.nest.map_structure(np.asarray, unrolls.step_outputs))
+    return episodes_in(unrolls)
+
+  monkeypatch.setattr(training.Report, 'add', add_and_kill)
+  monkeypatch.setattr(metrics, 'episodes_in', note)
+  assert training.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
+
+  assert restored(tmp_path, settings)[:2] == (160 * 40, 40)
+  # An episode has seven steps. All rows go on from the one before but for one in each environment of the killed process.
+  restarts, ends = 0, 0
+  for rows in consumed[:40]:
+    before, steps = rows.info.episode_steps[:-1], rows.info.episode_steps[1:]
+    restarted = steps == 0
+    np.testing.assert_array_equal(steps, np.where(restarted, 0, before % 7 + 1))
+    assert rows.done[1:][restarted].all()
+    assert not rows.reward[1:][restarted].any()
+    np.testing.assert_array_equal(rows.info.finished[1:], steps == 7)
+    restarts += restarted.sum()
+    ends += (steps == 7).sum()
+  assert restarts == settings.envs_per_actor
+  assert len(read_episodes(tmp_path)) == ends
+  assert read_scalars(tmp_path)['environments/restarts'] == [(160 * 40, 1.0)]
+  assert 'restarts 1' in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(('failure', 'message'), [('exit', 'ended with exit code 7'), ('raise', 'the ball is stuck')])
+def test_a_process_that_keeps_failing_ends_the_run_with_a_checkpoint(tmp_path, failure, message):
+  settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
+  expected = rf'(?s)at frame [\d_]+: .*{message}.*started anew 3 times in a row'
+  with pytest.raises(training.ActorError, match=expected) as raised:
+    training.train(frail.FrailSuite(tmp_path, failure, 150), settings, str(tmp_path / 'run'))
   assert '__inference' not in str(raised.value)
-  frames, updates, _ = restored(tmp_path, settings)
-  assert frames == 160 * updates >= 160 * 5
+  frames, updates, _ = restored(tmp_path / 'run', settings)
+  assert frames == 160 * updates > 0
   assert f'frame {frames:_}:' in str(raised.value)
-
-
-class BrokenCatch(catch.Catch):
-  """Fails after a few episodes, or earns something that no loss can bear."""
-
-  def __init__(self, seed, reward):
-    super().__init__(seed)
-    self._episodes = 0
-    self._reward = reward
-
-  def reset(self):
-    self._episodes += 1
-    return super().reset()
-
-  def step(self, action):
-    transition = super().step(action)
-    if self._episodes < 20:
-      return transition
-    if self._reward is None:
-      raise RuntimeError('the ball is stuck')
-    return transition._replace(reward=self._reward)
-
-
-class BrokenSuite(catch.CatchSuite):
-  """Catch with such environments."""
-
-  def __init__(self, reward):
-    self._reward = reward
-
-  def make_environment(self, level, seed, is_test, settings):
-    import functools
-
-    return functools.partial(BrokenCatch, seed, self._reward)
-
-
-def test_a_failing_environment_ends_the_run_with_its_message(tmp_path):
-  with pytest.raises(training.ActorError, match='the ball is stuck'):
-    training.train(BrokenSuite(None), dataclasses.replace(SHORT, total_environment_frames=10**9), str(tmp_path))
-  assert restored(tmp_path, SHORT)[0] > 0
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
   settings = dataclasses.replace(SHORT, total_environment_frames=10**9, checkpoint_interval=0.001)
   with pytest.raises(learner.NonFiniteLossError, match=r'Update \d+ '):
-    training.train(BrokenSuite(float('nan')), settings, str(tmp_path))
-  frames, updates, values = restored(tmp_path, settings)
+    training.train(frail.FrailSuite(tmp_path, 'nan', 150), settings, str(tmp_path / 'run'))
+  frames, updates, values = restored(tmp_path / 'run', settings)
   assert frames == 160 * updates > 0
   assert all(np.isfinite(value).all() for value in values)
 
@@ -199,15 +182,22 @@ def test_nothing_is_left_running(tmp_path):
 
 def test_summaries_have_frames_as_their_step(tmp_path):
   training.train(catch.CatchSuite(), SHORT, str(tmp_path))
-  (path,) = tmp_path.glob('events*')
-  steps = {}
-  for event in tf.compat.v1.train.summary_iterator(str(path)):
-    for value in event.summary.value:
-      steps.setdefault(value.tag, []).append(event.step)
+  steps = {tag: [step for step, _ in values] for tag, values in read_scalars(tmp_path).items()}
   assert steps['learner/total_loss'] == [160 * 12]
   assert steps['learner/lag_mean'] == [160 * 12]
   assert all(step % 160 == 0 for step in steps['catch/episode_return'])
   assert [int(row['frames']) for row in read_episodes(tmp_path)] == steps['catch/episode_return']
+
+
+def test_counters_of_the_environments_are_among_the_summaries(tmp_path):
+  training.train(frail.FrailSuite(tmp_path, 'exit', 10**6), SHORT, str(tmp_path / 'run'))
+  found = read_scalars(tmp_path / 'run')
+  assert found['boards'] == [(160 * 12, 8.0)]
+  assert found['broken'] == [(160 * 12, 0.0)]
+  ((_, steps),) = found['steps']
+  assert steps % 400 == 0  # Looked at every hundred steps of a process with four environments.
+  assert steps > 0
+  assert found['environments/restarts'] == [(160 * 12, 0.0)]
 
 
 def test_lag_is_updates_since_the_unroll_began(tmp_path):

@@ -1,0 +1,179 @@
+"""DeepMind Lab levels as the paper's agents saw them (Tables D.2 and D.3).
+
+DeepMind Lab is a native program with a Python module that users build themselves; this module imports it when the first
+environment is made. It never lets go of Python's interpreter lock, and must not be forked while an environment lives: give each
+environment a process of its own.
+"""
+
+import importlib.util
+import shutil
+import tempfile
+
+import numpy as np
+
+from dmlab30 import level_cache, levels
+from impala_tf import environments, structs
+from impala_tf.hparams import ConfigurationError
+
+# Table D.2. Each is a row of: look left/right and down/up in pixels a frame, strafe left/right, move back/forward, fire,
+# jump, crouch. DeepMind Lab takes C integers and reads seven of them in a row, whatever the strides of the array.
+ACTIONS = np.array(
+  [
+    (0, 0, 0, 1, 0, 0, 0),  # forward
+    (0, 0, 0, -1, 0, 0, 0),  # backward
+    (0, 0, -1, 0, 0, 0, 0),  # strafe left
+    (0, 0, 1, 0, 0, 0, 0),  # strafe right
+    (-20, 0, 0, 0, 0, 0, 0),  # look left
+    (20, 0, 0, 0, 0, 0, 0),  # look right
+    (-20, 0, 0, 1, 0, 0, 0),  # forward and look left
+    (20, 0, 0, 1, 0, 0, 0),  # forward and look right
+    (0, 0, 0, 0, 1, 0, 0),  # fire
+  ],
+  np.intc,
+  order='C',
+)
+ACTIONS.flags.writeable = False
+
+# Of tests, as in the authors' code: DeepMind Lab mixes it into every seed, so that tests show what training never does.
+TEST_MIXER_SEED = 0x600D5EED
+
+_FRAME, _INSTRUCTION = 'RGB_INTERLEAVED', 'INSTR'
+_HOW_TO_INSTALL = (
+  'It is built from source: https://github.com/google-deepmind/lab, `python/pip_package`; with Python 3.13 '
+  '`pip install dmlab-gym && dmlab-gym build` does it in a container. dmlab30/README.md says more.'
+)
+
+
+def check_installed():
+  """Raises ConfigurationError if there is no module `deepmind_lab`. It is not imported."""
+  if importlib.util.find_spec('deepmind_lab') is None:
+    raise ConfigurationError(f'DeepMind Lab, which this level runs on, is not installed. {_HOW_TO_INSTALL}')
+
+
+def observation_spec(height: int, width: int) -> structs.Observation:
+  """The observations of a `DMLabEnvironment`: uint8 [height, width, 3] and a string."""
+  return structs.Observation(structs.ArraySpec((height, width, 3), np.uint8), structs.ArraySpec((), np.bytes_))
+
+
+class DMLabEnvironment:
+  """One level, an `environments.Environment`. The instruction is empty in levels without language.
+
+  Every episode has a seed of its own. There is no frame after the last step of an episode.
+  """
+
+  num_actions = len(ACTIONS)
+
+  def __init__(
+    self,
+    level: str,
+    seed: int,
+    *,
+    is_test: bool = False,
+    num_action_repeats: int = 4,
+    height: int = 72,
+    width: int = 96,
+    dataset_path: str = '',
+    renderer: str = 'software',
+    cache: level_cache.LevelCache | None = None,
+    temp_folder: str | None = None,
+  ):
+    """Loads the level.
+
+    Args:
+      level: a name from `levels.find`.
+      seed: non-negative int, of the generator that gives each episode its seed.
+      is_test: whether to play the version for tests, with held-out objects and seeds.
+      num_action_repeats: engine frames a step.
+      height: of an observation, pixels.
+      width: of an observation, pixels.
+      dataset_path: folder with the images that two levels need, '' if there is none.
+      renderer: 'software' or 'hardware'.
+      cache: of compiled maps, or None.
+      temp_folder: existing folder in which to make one for the engine's files; the system's by default.
+
+    Raises:
+      ConfigurationError: if DeepMind Lab is not installed or can't be imported.
+      RuntimeError: by DeepMind Lab, if it doesn't know the level or a setting.
+    """
+    self.observation_spec = observation_spec(height, width)
+    self._num_action_repeats = num_action_repeats
+    self._random = np.random.default_rng(seed)
+    self._cache = cache
+    self._observation = None
+    self._lab = None
+    config = {'width': width, 'height': height}
+    if dataset_path:
+      config['datasetPath'] = dataset_path
+    if is_test:
+      config |= {'allowHoldOutLevels': 'true', 'mixerSeed': TEST_MIXER_SEED}
+    module = _import_deepmind_lab()
+    # DeepMind Lab leaves its files behind when its process is killed. In a folder of the parent's they go with that.
+    self._folder = tempfile.mkdtemp(prefix='environment_', dir=temp_folder)
+    try:
+      self._lab = module.Lab(
+        levels.script(level, is_test),
+        [_FRAME, _INSTRUCTION],
+        config={name: str(value) for name, value in config.items()},
+        renderer=renderer,
+        level_cache=cache,
+        temp_folder=self._folder,
+      )
+    except BaseException:
+      self.close()
+      raise
+
+  def reset(self) -> structs.Observation:
+    """Starts an episode, which can take seconds: the level may have to be compiled."""
+    self._lab.reset(seed=int(self._random.integers(2**31)))
+    return self._observe()
+
+  def step(self, action: int) -> environments.Transition:
+    """Repeats an action, a row of `ACTIONS`. ValueError if there is no such action."""
+    if not 0 <= action < self.num_actions:
+      raise ValueError(f'Action {action} is not in 0..{self.num_actions - 1}.')
+    reward = self._lab.step(ACTIONS[action], num_steps=self._num_action_repeats)
+    finished = not self._lab.is_running()
+    # After its end an episode has nothing more to show, and nobody looks at it.
+    observation = self._observation if finished else self._observe()
+    return environments.Transition(observation, float(reward), done=finished, finished=finished)
+
+  def statistics(self) -> dict[str, int]:
+    """How the cache of compiled maps did, by name; empty without one."""
+    if self._cache is None:
+      return {}
+    return {f'level_cache/{name}': count for name, count in self._cache.statistics().items()}
+
+  def close(self):
+    """Ends the engine and removes its files; does nothing the second time."""
+    lab, self._lab = self._lab, None
+    try:
+      if lab is not None:
+        lab.close()
+    finally:
+      shutil.rmtree(self._folder, ignore_errors=True)
+
+  def _observe(self):
+    values = self._lab.observations()
+    instruction = values[_INSTRUCTION]
+    # Builds differ in which of the two it is.
+    instruction = instruction.encode() if isinstance(instruction, str) else bytes(instruction)
+    self._observation = structs.Observation(values[_FRAME], instruction)
+    return self._observation
+
+
+def make(level: str, seed: int, *, level_cache_dir: str, level_cache_max_gigabytes: float, **settings) -> DMLabEnvironment:
+  """A `DMLabEnvironment` with a level cache of its own, unless `level_cache_dir` is empty; `settings` as there."""
+  cache = level_cache.LevelCache(level_cache_dir, level_cache_max_gigabytes) if level_cache_dir else None
+  return DMLabEnvironment(level, seed, cache=cache, **settings)
+
+
+def _import_deepmind_lab():
+  check_installed()
+  try:
+    import deepmind_lab
+  except ImportError as error:
+    raise ConfigurationError(
+      f'DeepMind Lab is installed but can not be imported: {error}. It needs the package dm_env; if `imp` is what it misses, '
+      f'it is of a version for Python before 3.12. {_HOW_TO_INSTALL}'
+    ) from error
+  return deepmind_lab

@@ -1,0 +1,259 @@
+"""Tables 3 and B.1 of the paper with the results of evaluations beside them.
+
+    python -m dmlab30.report --evaluations=runs/dmlab30/evaluation --output=report
+    python -m dmlab30.report --output=report --evaluations='multi-task=runs/dmlab30/evaluation,experts=evaluations/experts'
+
+Several evaluations with one label make one column, such as those of 30 experts. What was not evaluated stays blank. Writes
+report.md, table_3.csv, table_b1.csv and scores.png.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+import sys
+
+import matplotlib
+import numpy as np
+from absl import app, flags
+
+from dmlab30 import levels, results
+from impala_tf.hparams import ConfigurationError
+
+# Table 3, percent. The agents of `impala_tf` are among the rows; those that are not keep their own.
+_TABLE_3 = {
+  'A3C, deep': 23.8,
+  'IMPALA, shallow': 37.1,
+  'IMPALA-Experts, deep': 44.5,
+  'IMPALA, deep': 46.5,
+  'IMPALA, deep, PBT': 49.4,
+  'IMPALA, deep, PBT, 8 learners': 49.1,
+}
+_EXPERTS, _IMPALA = 'paper: IMPALA-Experts, deep', 'paper: IMPALA, deep, PBT'
+_SCORE_ROWS = {
+  'paper': 'mean capped human-normalised score, %',
+  'code': "the same by the code's lasertag references, %",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """One agent's, or one set of experts', results.
+
+  label: its heading. kind: row of Table 3 that it stands in.
+  means: mean return by test name; levels that were not evaluated are not in it.
+  """
+
+  label: str
+  kind: str
+  means: dict[str, float]
+
+  def score(self, references='paper'):
+    """The suite's mean capped human-normalised score in percent, None unless all levels were evaluated."""
+    if any(level.test_name not in self.means for level in levels.all_levels()):
+      return None
+    return levels.mean_score({name: [mean] for name, mean in self.means.items()}, cap=100, references=references)
+
+
+def read_columns(evaluations):
+  """Reads evaluations.
+
+  Args:
+    evaluations: list of folders, each with or without 'label=' before it. The default label is the run's folder's name.
+
+  Returns:
+    A list of Column and a dict from label to protocol.
+
+  Raises:
+    ConfigurationError: if one is missing or can't be read, or if those with one label do not fit together.
+  """
+  by_label = {}
+  for text in evaluations:
+    label, path = text.split('=', 1) if '=' in text else (_default_label(text), text)
+    found = results.load(path)
+    if found is None:
+      raise ConfigurationError(f'No evaluation in {path}: it has no {results.FILE_NAME}. Run dmlab30.evaluate first.')
+    merged = by_label.setdefault(label, results.Evaluation(found.protocol, {}))
+    if merged.protocol != found.protocol:
+      raise ConfigurationError(f'The evaluations called {label!r} came about differently: give {path} another label.')
+    twice = sorted(merged.levels.keys() & found.levels.keys())
+    if twice:
+      raise ConfigurationError(f'The evaluations called {label!r} have {twice[0]} twice: give {path} another label.')
+    merged.levels.update(found.levels)
+  columns = [
+    Column(label, _kind(label, found), {name: float(np.mean(r.returns)) for name, r in found.levels.items()})
+    for label, found in by_label.items()
+  ]
+  return columns, {label: found.protocol for label, found in by_label.items()}
+
+
+def _default_label(path):
+  path = os.path.normpath(path)
+  if os.path.basename(path) == results.FILE_NAME:
+    path = os.path.dirname(path)
+  if os.path.basename(path) == 'evaluation':
+    path = os.path.dirname(path)
+  return os.path.basename(os.path.abspath(path))
+
+
+def _kind(label, found):
+  """The row of Table 3 for an evaluation."""
+  agents = {(result.agent, result.trained_on == levels.SUITE) for result in found.levels.values()}
+  if len(agents) != 1:
+    return label
+  ((agent, is_multi_task),) = agents
+  return f'IMPALA, {agent}' if is_multi_task else f'IMPALA-Experts, {agent}'
+
+
+def table_3(columns):
+  """Table 3 as rows of cells, the header first; None is a blank cell."""
+  kinds = list(dict.fromkeys([*_TABLE_3, *(column.kind for column in columns)]))
+  rows = [['agent', 'paper', *(column.label for column in columns)]]
+  for kind in kinds:
+    rows.append([kind, _TABLE_3.get(kind), *(column.score() if column.kind == kind else None for column in columns)])
+  return rows
+
+
+def table_b1(columns):
+  """Table B.1 as rows of cells, the header first; None is a blank cell."""
+  columns = _paper_columns() + columns
+  rows = [['level', 'human', 'random', *(column.label for column in columns)]]
+  for level in levels.all_levels():
+    means = [column.means.get(level.test_name) for column in columns]
+    rows.append([level.test_name, level.human_paper, level.random_paper, *means])
+  for references, name in _SCORE_ROWS.items():
+    rows.append([name, None, None, *(column.score(references) for column in columns)])
+  return rows
+
+
+def _paper_columns():
+  by_level = lambda field: {level.test_name: getattr(level, field) for level in levels.all_levels()}
+  return [
+    Column(_EXPERTS, 'IMPALA-Experts, deep', by_level('paper_experts')),
+    Column(_IMPALA, 'IMPALA, deep, PBT', by_level('paper_impala')),
+  ]
+
+
+def markdown(columns, protocols):
+  """The whole report as text."""
+  parts = ['# DMLab-30', '## Mean capped human-normalised score on the test levels, % (Table 3)', _format(table_3(columns))]
+  incomplete = [
+    f'- {column.label}: {len(_evaluated(column))} of 30 levels are evaluated, so it has no score.'
+    for column in columns
+    if len(_evaluated(column)) < len(levels.all_levels())
+  ]
+  if incomplete:
+    parts.append('\n'.join(incomplete))
+  parts += [
+    '## Mean return by level (Table B.1)',
+    _format(table_b1(columns)),
+    "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, whose columns average to the "
+    "scores it reports only that way; the authors' code has those of small and large maps exchanged.",
+  ]
+  foreign = sorted({name for column in columns for name in column.means if levels.get(name) is None})
+  if foreign:
+    rows = [['level', *(column.label for column in columns)]]
+    rows += [[name, *(column.means.get(name) for column in columns)] for name in foreign]
+    parts += ['## Mean return on other levels', _format(rows)]
+  if protocols:
+    names = list(dict.fromkeys(name for protocol in protocols.values() for name in protocol))
+    rows = [['', *protocols]] + [[name, *(str(protocol.get(name, '')) for protocol in protocols.values())] for name in names]
+    parts += ['## How the evaluations were made', _format(rows)]
+  return '\n\n'.join(parts) + '\n'
+
+
+def _evaluated(column):
+  return [level for level in levels.all_levels() if level.test_name in column.means]
+
+
+def _format(rows):
+  """A Markdown table."""
+  cells = [[_cell(value).replace('|', '\\|') for value in row] for row in rows]
+  widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
+  # The first column is text, the others are numbers.
+  align = lambda row: [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+  lines = ['| ' + ' | '.join(align(row)) + ' |' for row in cells]
+  rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
+  return '\n'.join([lines[0], '| ' + ' | '.join(rule) + ' |', *lines[1:]])
+
+
+def _cell(value):
+  if value is None:
+    return ''
+  return value if isinstance(value, str) else f'{value:.1f}'
+
+
+def draw(columns, output):
+  """Draws the human-normalised score of each level as bars (Figure B.1); a level not evaluated has none.
+
+  Args:
+    columns: list of Column, drawn beside the paper's.
+    output: PNG file to write.
+  """
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  columns = _paper_columns() + columns
+  height = 0.8 / len(columns)
+  figure, axes = plt.subplots(figsize=(9, 5 + 2.2 * len(columns)), layout='constrained')
+  names = [level.test_name for level in levels.all_levels()]
+  for i, column in enumerate(columns):
+    evaluated = _evaluated(column)
+    scores = [level.human_normalised(column.means[level.test_name]) for level in evaluated]
+    score = column.score()
+    label = column.label if score is None else f'{column.label} ({score:.1f}%)'
+    places = [names.index(level.test_name) + (i - (len(columns) - 1) / 2) * height for level in evaluated]
+    axes.barh(places, scores, height, label=label)
+  axes.set_yticks(range(len(names)), names)
+  axes.invert_yaxis()
+  axes.axvline(100, color='gray', linestyle='--', linewidth=1)
+  axes.axvline(0, color='gray', linewidth=1)
+  axes.set_xlabel('human-normalised mean return, %; in brackets the mean capped at 100 for each level')
+  axes.legend(loc='lower right')
+  axes.grid(axis='x', alpha=0.3)
+  figure.savefig(output, dpi=120)
+  plt.close(figure)
+
+
+def write(evaluations, output):
+  """Reads evaluations (see `read_columns`) and writes the report's files to a folder, made if missing; returns its text."""
+  columns, protocols = read_columns(evaluations)
+  text = markdown(columns, protocols)
+  os.makedirs(output, exist_ok=True)
+  for name, contents in (
+    ('report.md', text),
+    ('table_3.csv', _csv(table_3(columns))),
+    ('table_b1.csv', _csv(table_b1(columns))),
+  ):
+    with open(os.path.join(output, name), 'w', encoding='utf-8', newline='') as file:
+      file.write(contents)
+  draw(columns, os.path.join(output, 'scores.png'))
+  return text
+
+
+def _csv(rows):
+  stream = io.StringIO()
+  csv.writer(stream, lineterminator='\n').writerows([['' if cell is None else cell for cell in row] for row in rows])
+  return stream.getvalue()
+
+
+def _define_flags():
+  flags.DEFINE_list('evaluations', [], "folders with results of dmlab30.evaluate, separated by commas; 'label=' may precede")
+  flags.DEFINE_string('output', None, 'folder to write to', required=True)
+
+
+def main(argv):
+  """Reports as the flags say; returns the exit code."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  try:
+    print(write(flags.FLAGS.evaluations, flags.FLAGS.output), end='')
+  except (ConfigurationError, OSError) as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == '__main__':
+  _define_flags()
+  app.run(main)

@@ -1,0 +1,121 @@
+"""DMLab-30 as a suite that `impala_tf` can train on and evaluate."""
+
+import functools
+import os
+import tempfile
+
+from dmlab30 import environment, levels
+from impala_tf import agents
+from impala_tf.hparams import ConfigurationError
+
+_DATASET = (
+  'the object images of Brady, Konkle, Alvarez and Oliva (2008), from https://bradylab.ucsd.edu/stimuli/ObjectsAll.zip, '
+  'converted as data/brady_konkle_oliva2008/README.md of DeepMind Lab says'
+)
+
+
+class DMLabSuite:
+  """An `experiment.Suite`; level names are those of `levels.find`.
+
+  Keep it as long as its environments run: their temporary files go with it.
+  """
+
+  def __init__(self):
+    """Makes a folder for temporary files."""
+    self._temp_folder = tempfile.TemporaryDirectory(prefix='impala_tf_dmlab_', ignore_cleanup_errors=True)
+
+  def check(self, hparams):
+    """Looks for what the levels need.
+
+    Raises:
+      ConfigurationError: if DeepMind Lab is not installed, if the images that some levels need are missing (names the levels),
+        or if a level would have no actor.
+    """
+    names = self.levels(hparams)
+    check_levels(names, hparams.dataset_path)
+    idle = names[hparams.num_actors :]
+    if idle:
+      raise ConfigurationError(
+        f'--num_actors={hparams.num_actors} leaves levels without an actor: {", ".join(idle)}. Each level needs one, so at '
+        f'least {len(names)}, better a multiple of that.'
+      )
+
+  def levels(self, hparams):
+    """The thirty training names for 'dmlab30', otherwise the one level."""
+    if hparams.level_name == levels.SUITE:
+      return tuple(level.name for level in levels.all_levels())
+    return (hparams.level_name,)
+
+  def num_actions(self, hparams):
+    """The nine of Table D.2."""
+    del hparams
+    return environment.DMLabEnvironment.num_actions
+
+  def observation_spec(self, hparams):
+    """A frame and an instruction."""
+    return environment.observation_spec(hparams.height, hparams.width)
+
+  def make_environment(self, level, seed, is_test, hparams):
+    """A constructor of `environment.DMLabEnvironment`; in tests it plays the level's version for tests."""
+    return functools.partial(
+      environment.make,
+      level,
+      seed,
+      level_cache_dir=hparams.level_cache_dir,
+      level_cache_max_gigabytes=hparams.level_cache_max_gigabytes,
+      is_test=is_test,
+      num_action_repeats=hparams.num_action_repeats,
+      height=hparams.height,
+      width=hparams.width,
+      dataset_path=hparams.dataset_path,
+      renderer=hparams.renderer,
+      temp_folder=self._temp_folder.name,
+    )
+
+  def make_agent(self, hparams):
+    """The agent of Figure 3, shallow or deep: frames, last action and reward, instruction, and an LSTM."""
+    return agents.make_agent(
+      self.num_actions(hparams),
+      network=hparams.agent,
+      use_lstm=True,
+      use_last_action_and_reward=True,
+      use_instruction=True,
+    )
+
+  def scores(self, level_returns):
+    """The suite's mean human-normalised score in percent, capped at 100 for each level and not capped.
+
+    Args:
+      level_returns: dict from each of the run's levels to its unclipped returns, one at least.
+
+    Returns:
+      A dict from names to floats; empty unless the levels are the suite's thirty.
+    """
+    if {levels.get(name) for name in level_returns} != set(levels.all_levels()):
+      return {}
+    return {
+      'dmlab30/training_cap_100': levels.mean_score(level_returns, cap=100),
+      'dmlab30/training_no_cap': levels.mean_score(level_returns),
+    }
+
+
+def check_levels(names, dataset_path):
+  """Looks for what levels need.
+
+  Args:
+    names: list of levels.
+    dataset_path: as in `HParams`.
+
+  Raises:
+    ConfigurationError: if DeepMind Lab is not installed, or if the images that some of the levels need are missing; names
+      these levels.
+  """
+  environment.check_installed()
+  if dataset_path and dataset_path != 'dummy' and not os.path.isdir(dataset_path):
+    raise ConfigurationError(f'--dataset_path={dataset_path} is no folder. It should hold {_DATASET}.')
+  needing = levels.needing_dataset(names)
+  if needing and not dataset_path:
+    raise ConfigurationError(
+      f'No images for {" and ".join(needing)}. Give --dataset_path the folder with {_DATASET}; or --dataset_path=dummy for '
+      'plain colours instead, which is another task than the paper has.'
+    )

@@ -1,0 +1,138 @@
+"""Tests of the tables that put evaluations beside the paper's results."""
+
+import csv
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from dmlab30 import levels, report, results
+from impala_tf.hparams import ConfigurationError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
+
+
+def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
+  """An evaluation with two episodes a level around the given means."""
+  found = {
+    name: results.LevelResult('run', trained_on or name, agent, 100, '0', [mean - 1, mean + 1]) for name, mean in means.items()
+  }
+  results.Evaluation(dict(protocol), found).save(str(folder))
+  return str(folder)
+
+
+def paper_column():
+  return {level.test_name: level.paper_impala for level in levels.all_levels()}
+
+
+def read(path):
+  with open(path, newline='') as file:
+    return list(csv.reader(file))
+
+
+def test_complete_evaluation_stands_beside_the_paper(tmp_path):
+  ours = save(tmp_path / 'run' / 'evaluation', paper_column())
+  text = report.write([ours], str(tmp_path / 'out'))
+  assert text == (tmp_path / 'out' / 'report.md').read_text()
+  table = read(tmp_path / 'out' / 'table_3.csv')
+  assert table[0] == ['agent', 'paper', 'run']
+  assert {row[0]: row[1:] for row in table[1:] if row[0] != 'IMPALA, deep'} == {
+    'A3C, deep': ['23.8', ''],
+    'IMPALA, shallow': ['37.1', ''],
+    'IMPALA-Experts, deep': ['44.5', ''],
+    'IMPALA, deep, PBT': ['49.4', ''],
+    'IMPALA, deep, PBT, 8 learners': ['49.1', ''],
+  }
+  (row,) = (row for row in table if row[0] == 'IMPALA, deep')
+  assert row[1] == '46.5'
+  assert float(row[2]) == pytest.approx(49.36, abs=0.02)
+  table = read(tmp_path / 'out' / 'table_b1.csv')
+  assert table[0] == ['level', 'human', 'random', 'paper: IMPALA-Experts, deep', 'paper: IMPALA, deep, PBT', 'run']
+  assert [row[0] for row in table[1:31]] == [level.test_name for level in levels.all_levels()]
+  for level, row in zip(levels.all_levels(), table[1:31], strict=True):
+    expected = [level.human_paper, level.random_paper, level.paper_experts, level.paper_impala, level.paper_impala]
+    assert [float(cell) for cell in row[1:]] == pytest.approx(expected)
+  scores = [[float(cell) for cell in row[3:]] for row in table[31:]]
+  assert scores[0] == pytest.approx([44.45, 49.36, 49.36], abs=0.02)
+  assert scores[1] == pytest.approx([45.75, 50.06, 50.06], abs=0.02)
+  assert (tmp_path / 'out' / 'scores.png').read_bytes().startswith(b'\x89PNG')
+  assert '|  49.4 |' in text
+  assert 'episodes_per_level' in text
+
+
+def test_what_was_not_evaluated_stays_blank(tmp_path):
+  means = paper_column()
+  del means['rooms_watermaze']
+  ours = save(tmp_path / 'run' / 'evaluation', means)
+  text = report.write([ours], str(tmp_path / 'out'))
+  assert all(row[2] == '' for row in read(tmp_path / 'out' / 'table_3.csv')[1:])
+  rows = {row[0]: row for row in read(tmp_path / 'out' / 'table_b1.csv')}
+  assert rows['rooms_watermaze'][-2:] == ['31.1', '']
+  assert rows['natlab_fixed_large_map'][-1] == '12.2'
+  assert [row[-1] for row in list(rows.values())[31:]] == ['', '']
+  assert '- run: 29 of 30 levels are evaluated, so it has no score.' in text
+  assert 'nan' not in text.lower().split()
+
+
+def test_without_evaluations_there_are_the_papers_tables(tmp_path):
+  report.write([], str(tmp_path / 'out'))
+  assert [row[0] for row in read(tmp_path / 'out' / 'table_3.csv')][1:] == list(report._TABLE_3)
+  assert (tmp_path / 'out' / 'scores.png').exists()
+
+
+def test_several_columns_and_experts_from_many_folders(tmp_path):
+  shallow = save(tmp_path / 'shallow', paper_column(), agent='shallow')
+  experts = [save(tmp_path / str(i), {name: mean}, trained_on=None) for i, (name, mean) in enumerate(paper_column().items())]
+  report.write([f'one net={shallow}', *(f'thirty nets={folder}' for folder in experts)], str(tmp_path / 'out'))
+  table = {row[0]: row[1:] for row in read(tmp_path / 'out' / 'table_3.csv')}
+  assert table['agent'] == ['paper', 'one net', 'thirty nets']
+  assert table['IMPALA, shallow'][2] == table['IMPALA-Experts, deep'][1] == ''
+  assert float(table['IMPALA, shallow'][1]) == pytest.approx(49.36, abs=0.02)
+  assert float(table['IMPALA-Experts, deep'][2]) == pytest.approx(49.36, abs=0.02)
+
+
+def test_shallow_experts_have_a_row_that_the_paper_has_not(tmp_path):
+  shallow = save(tmp_path / 'shallow', paper_column(), agent='shallow', trained_on=None)
+  report.write([shallow], str(tmp_path / 'out'))
+  row = read(tmp_path / 'out' / 'table_3.csv')[-1]
+  assert row[:2] == ['IMPALA-Experts, shallow', '']
+  assert float(row[2]) > 49
+
+
+def test_other_levels_have_a_table_of_their_own(tmp_path):
+  ours = save(tmp_path / 'arena', {'seekavoid_arena_01': 43.8}, trained_on='seekavoid_arena_01')
+  text = report.write([ours], str(tmp_path / 'out'))
+  assert '| seekavoid_arena_01 |  43.8 |' in text
+  assert 'seekavoid_arena_01' not in (tmp_path / 'out' / 'table_b1.csv').read_text()
+
+
+def test_what_does_not_fit_together_is_refused(tmp_path):
+  one = save(tmp_path / 'one', {'rooms_watermaze': 1.0})
+  two = save(tmp_path / 'two', {'rooms_watermaze': 1.0})
+  other = save(tmp_path / 'other', {'natlab_fixed_large_map': 1.0}, protocol=PROTOCOL | {'seed': 2})
+  with pytest.raises(ConfigurationError, match="'a' have rooms_watermaze twice"):
+    report.read_columns([f'a={one}', f'a={two}'])
+  with pytest.raises(ConfigurationError, match="'a' came about differently"):
+    report.read_columns([f'a={one}', f'a={other}'])
+  with pytest.raises(ConfigurationError, match='No evaluation in'):
+    report.read_columns([str(tmp_path / 'nothing')])
+  columns, _ = report.read_columns([one, two + '/results.json', f'a={other}'])
+  assert [column.label for column in columns] == ['one', 'two', 'a']
+
+
+def test_command_needs_no_tensorflow(tmp_path):
+  ours = save(tmp_path / 'run' / 'evaluation', paper_column())
+  (tmp_path / 'tensorflow.py').write_text('raise ImportError')
+  done = subprocess.run(
+    [sys.executable, '-m', 'dmlab30.report', f'--evaluations={ours}', f'--output={tmp_path / "out"}'],
+    cwd=ROOT,
+    env={'PATH': '', 'PYTHONPATH': str(tmp_path), 'HOME': str(tmp_path)},
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == (tmp_path / 'out' / 'report.md').read_text()

@@ -1,0 +1,191 @@
+"""The suite's parts fit each other, and the presets the paper."""
+
+import dataclasses
+import gc
+import pathlib
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from dmlab30 import hparams, levels, suite
+from impala_tf import experiment, metrics
+from impala_tf.environments import EnvironmentBatch
+from impala_tf.hparams import ConfigurationError
+from tests import deepmind_lab_stand_in as stand_in
+
+
+@pytest.fixture(name='install')
+def _install(tmp_path, monkeypatch):
+  """Installs the stand-in with the given settings."""
+  folder = tmp_path / 'modules'
+  folder.mkdir()
+  monkeypatch.syspath_prepend(folder)
+  yield lambda **settings: stand_in.install(folder, **settings)
+  sys.modules.pop('deepmind_lab', None)
+
+
+def settings(level='rooms_watermaze', agent='shallow', **changes):
+  return dataclasses.replace(hparams.preset(level, agent), **{'level_cache_dir': '', **changes})
+
+
+def test_a_single_level_has_the_values_of_the_paper():
+  expected = {
+    'level_name': 'rooms_collect_good_objects_train',
+    'agent': 'deep',
+    'total_environment_frames': 1_000_000_000,
+    'batch_size': 32,
+    'unroll_length': 100,
+    'num_action_repeats': 4,
+    'baseline_cost': 0.5,
+    'discounting': 0.99,
+    'reward_clipping': 'abs_one',
+    'momentum': 0.0,
+    'decay': 0.99,
+    'width': 96,
+    'height': 72,
+    'clip_global_norm': None,
+    'envs_per_actor': 1,
+    'dataset_path': '',
+    'renderer': 'software',
+  }
+  values = dataclasses.asdict(hparams.preset('rooms_collect_good_objects_test', 'deep'))
+  assert {name: values[name] for name in expected} == expected
+  # Table D.1.
+  for preset in (hparams.SINGLE_LEVEL, hparams.MULTI_TASK):
+    assert 5e-5 <= preset.entropy_cost <= 1e-2
+    assert 5e-6 <= preset.learning_rate <= 5e-3
+    assert preset.epsilon in (1e-1, 1e-3, 1e-5, 1e-7)
+
+
+def test_what_one_agent_for_all_levels_does_otherwise():
+  single, multi = (dataclasses.asdict(hparams.preset(name, 'shallow')) for name in ('rooms_watermaze', 'dmlab30'))
+  different = {name for name in single if single[name] != multi[name]}
+  assert different - {'num_actors'} == {
+    'level_name', 'total_environment_frames', 'entropy_cost', 'learning_rate', 'reward_clipping'
+  }  # fmt: skip
+  assert (multi['total_environment_frames'], multi['reward_clipping']) == (10_000_000_000, 'optimistic_asymmetric')
+  assert multi['num_actors'] % 30 == 0
+  assert multi['num_actors'] >= 30
+
+
+def test_the_level_cache_is_on_and_in_the_users_cache_folder(monkeypatch):
+  assert hparams.SINGLE_LEVEL.level_cache_dir.endswith('impala_tf/dmlab30')
+  monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
+  assert hparams._cache_folder() == '/somewhere/impala_tf/dmlab30'
+  monkeypatch.delenv('XDG_CACHE_HOME')
+  assert hparams._cache_folder() == '~/.cache/impala_tf/dmlab30'
+
+
+def test_unknown_levels_are_refused():
+  with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
+    hparams.preset('room_watermaze', 'shallow')
+
+
+@pytest.mark.parametrize(('agent', 'parameters'), [('shallow', 1_230_426), ('deep', 1_628_010)])
+def test_agent_has_the_papers_size_and_acts_in_the_environment(install, agent, parameters):
+  install()
+  dmlab = suite.DMLabSuite()
+  chosen = settings('language_execute_random_task', agent)
+  agent = experiment.make_agent(dmlab, chosen)
+  assert sum(int(np.prod(v.shape)) for v in agent.trainable_variables) == parameters
+  assert agent.num_actions == dmlab.num_actions(chosen) == 9
+  batch = EnvironmentBatch([dmlab.make_environment('language_execute_random_task', seed, False, chosen) for seed in range(2)])
+  batch.initial()
+  step_outputs = batch.step(np.array([1, 2], np.int32))
+  assert step_outputs.observation.instruction.tolist() == [b'word1 go'] * 2
+  assert step_outputs.observation.frame.shape == (2, *dmlab.observation_spec(chosen).frame.shape)
+  instructions = np.array(step_outputs.observation.instruction, 'S')
+  step_outputs = step_outputs._replace(observation=step_outputs.observation._replace(instruction=instructions))
+  output, _ = agent.step(np.zeros(2, np.int32), step_outputs, agent.initial_state(2))
+  assert batch.step(output.action.numpy()).reward.shape == (2,)
+  batch.close()
+
+
+def test_levels():
+  dmlab = suite.DMLabSuite()
+  assert dmlab.levels(settings('dmlab30')) == tuple(level.name for level in levels.all_levels())
+  assert dmlab.levels(settings('seekavoid_arena_01')) == ('seekavoid_arena_01',)
+
+
+def test_hyper_parameters_reach_the_environment(install, tmp_path):
+  install()
+  dmlab = suite.DMLabSuite()
+  chosen = settings(
+    'rooms_exploit_deferred_effects_train',
+    width=20,
+    height=10,
+    dataset_path='dummy',
+    renderer='hardware',
+    level_cache_dir=str(tmp_path / 'cache'),
+    level_cache_max_gigabytes=0.5,
+  )
+  lab = dmlab.make_environment('rooms_exploit_deferred_effects_train', 5, True, chosen)()
+  assert lab.observation_spec == dmlab.observation_spec(chosen)
+  assert lab._lab._name == 'rooms_exploit_deferred_effects_test'
+  assert lab._lab.config['datasetPath'] == 'dummy'
+  assert lab._lab.renderer == 'hardware'
+  assert lab.reset().frame.shape == (10, 20, 3)
+  assert lab.statistics()['level_cache/misses'] == 1
+  assert len(list((tmp_path / 'cache').iterdir())) == 1
+  lab.close()
+  # The stand-in refuses other repeats than 4 and unknown renderers.
+  other = dmlab.make_environment('rooms_watermaze', 5, False, settings(num_action_repeats=3))()
+  other.reset()
+  with pytest.raises(RuntimeError, match='3 frames'):
+    other.step(0)
+  assert other.statistics() == {}
+  other.close()
+
+
+def test_environments_need_no_tensorflow():
+  constructor = suite.DMLabSuite().make_environment('rooms_watermaze', 5, True, settings())
+  code = f'import pickle, sys; pickle.loads({pickle.dumps(constructor)!r}); sys.exit("tensorflow" in sys.modules)'
+  subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).resolve().parents[2], check=True)
+
+
+def test_files_of_killed_environments_go_with_the_suite(install):
+  install()
+  dmlab = suite.DMLabSuite()
+  with experiment.make_environments(dmlab, settings(), ['rooms_watermaze'], 1, False, [1], metrics.StageTimer()) as group:
+    group[0].call('initial')
+    folder = pathlib.Path(dmlab._temp_folder.name)
+    assert len(list(folder.glob('environment_*/dmlab_temp_folder_*'))) == 1
+    group[0]._process.kill()
+  assert len(list(folder.glob('environment_*/dmlab_temp_folder_*'))) == 1
+  del dmlab, group
+  gc.collect()
+  assert not folder.exists()
+
+
+def test_check_says_what_is_missing(install, tmp_path):
+  dmlab = suite.DMLabSuite()
+  with pytest.raises(ConfigurationError, match='not installed'):
+    dmlab.check(settings())
+  install()
+  dmlab.check(settings())
+  dmlab.check(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
+  dmlab.check(settings('dmlab30', num_actors=30, dataset_path='dummy'))
+  with pytest.raises(ConfigurationError) as refused:
+    dmlab.check(settings('dmlab30'))
+  for part in ('psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition', 'bradylab', '--dataset_path'):
+    assert part in str(refused.value)
+  with pytest.raises(ConfigurationError, match='psychlab_continuous_recognition'):
+    dmlab.check(settings('psychlab_continuous_recognition'))
+  with pytest.raises(ConfigurationError, match='--dataset_path=/no/where is no folder'):
+    dmlab.check(settings(dataset_path='/no/where'))
+  with pytest.raises(ConfigurationError, match=r'--num_actors=28 leaves .*: explore_object_rewards_few, explore_ob'):
+    dmlab.check(settings('dmlab30', num_actors=28, dataset_path='dummy'))
+
+
+def test_scores_are_the_suites_only():
+  dmlab = suite.DMLabSuite()
+  returns = {level.name: [level.human_paper, 3 * level.human_paper] for level in levels.all_levels()}
+  scores = dmlab.scores(returns)
+  assert list(scores) == ['dmlab30/training_cap_100', 'dmlab30/training_no_cap']
+  assert scores['dmlab30/training_cap_100'] == pytest.approx(100)
+  assert 200 < scores['dmlab30/training_no_cap'] < 205
+  assert dmlab.scores({'rooms_watermaze': [1.0]}) == {}
+  assert dmlab.scores({'seekavoid_arena_01': [1.0]}) == {}

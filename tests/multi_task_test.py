@@ -1,0 +1,133 @@
+"""One agent on several levels: which actors play them, what is reported, and the suite's score. Real processes."""
+
+import dataclasses
+import functools
+import logging
+
+import numpy as np
+import pytest
+
+from impala_tf import experiment, training
+from impala_tf import hparams as hparams_lib
+from tests import catch, timed
+from tests.run_files import read_episodes, read_scalars
+
+
+class TimedSuite(catch.CatchSuite):
+  """Levels that are known by their episodes: those of level i have i + 5 steps and earn 10 i."""
+
+  def __init__(self, num_levels):
+    self._num_levels = num_levels
+    self.level_returns = []
+
+  def levels(self, hparams):
+    return tuple(f'level_{i}' for i in range(self._num_levels))
+
+  def make_environment(self, level, seed, is_test, hparams):
+    number = int(level.removeprefix('level_'))
+    return functools.partial(timed.Timed, length=number + 5, episode_return=10.0 * number)
+
+  def scores(self, level_returns):
+    """The mean over levels, and how many episodes it is from."""
+    self.level_returns.append(level_returns)
+    means = [np.mean(level_returns[level]) for level in self.levels(None)]
+    return {'suite/mean': float(np.mean(means)), 'suite/episodes': float(sum(map(len, level_returns.values())))}
+
+
+def settings(**changes):
+  base = dataclasses.replace(
+    catch.HPARAMS, level_name='all_levels', envs_per_actor=2, checkpoint_interval=1e6, summary_interval=1e6
+  )
+  return dataclasses.replace(base, **changes)
+
+
+def test_three_levels_are_told_apart_and_scored_together(tmp_path, capsys):
+  suite = TimedSuite(3)
+  hparams = settings(num_actors=6, total_environment_frames=160 * 20)
+  assert training.train(suite, hparams, str(tmp_path)) == 0
+  output = capsys.readouterr().out
+  episodes = read_episodes(tmp_path)
+  played = {(row['level'], float(row['episode_return']), int(row['episode_frames'])) for row in episodes}
+  assert played == {('level_0', 0.0, 5), ('level_1', 10.0, 6), ('level_2', 20.0, 7)}
+
+  found = read_scalars(tmp_path)
+  assert {value for _, value in found['level_2/episode_return']} == {20.0}
+  # Each score is from episodes of all levels, and each episode counts in one score at most.
+  assert len(suite.level_returns) > 1
+  for level_returns in suite.level_returns:
+    assert {level: set(returns) for level, returns in level_returns.items()} == {
+      'level_0': {0.0},
+      'level_1': {10.0},
+      'level_2': {20.0},
+    }
+  assert {value for _, value in found['suite/mean']} == {10.0}
+  counted = [value for _, value in found['suite/episodes']]
+  assert counted == [sum(map(len, level_returns.values())) for level_returns in suite.level_returns]
+  steps = [step for step, _ in found['suite/episodes']]
+  assert steps == sorted(set(steps))
+  first, *_, last = steps
+  assert counted[0] == sum(int(row['frames']) <= first for row in episodes)
+  assert sum(counted) == sum(int(row['frames']) <= last for row in episodes)
+  assert 'score 10.00' in output.splitlines()[-1]
+
+
+def test_one_level_has_no_score(tmp_path, capsys):
+  suite = TimedSuite(1)
+  training.train(suite, settings(total_environment_frames=160 * 5), str(tmp_path))
+  assert suite.level_returns == []
+  assert 'score' not in capsys.readouterr().out
+  assert 'suite/mean' not in read_scalars(tmp_path)
+
+
+def test_levels_without_a_score_train_too(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(TimedSuite, 'scores', lambda self, level_returns: {})
+  assert training.train(TimedSuite(2), settings(total_environment_frames=160 * 5), str(tmp_path)) == 0
+  assert 'score' not in capsys.readouterr().out
+
+
+def test_thirty_actors_on_thirty_levels(tmp_path):
+  suite = TimedSuite(30)
+  hparams = settings(num_actors=30, envs_per_actor=1, total_environment_frames=160 * 60)
+  assert training.train(suite, hparams, str(tmp_path)) == 0
+  rows = read_episodes(tmp_path)
+  numbers = {row['level']: int(row['level'].removeprefix('level_')) for row in rows}
+  assert len(numbers) == 30
+  for row in rows:
+    number = numbers[row['level']]
+    assert (float(row['episode_return']), int(row['episode_frames'])) == (10.0 * number, number + 5)
+  assert suite.level_returns
+  assert set(suite.level_returns[0]) == set(numbers)
+
+
+def test_fewer_actors_than_levels_are_refused(tmp_path):
+  with pytest.raises(
+    hparams_lib.ConfigurationError, match=r'num_actors=2 \(all_levels has 3 levels.* at least 3.*Change --num_actors'
+  ):
+    training.train(TimedSuite(3), settings(num_actors=2, total_environment_frames=160), str(tmp_path / 'run'))
+  assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(('num_actors', 'better'), [(3, None), (4, 3), (6, None), (8, 6)])
+def test_levels_played_more_often_than_others_are_warned_of(tmp_path, caplog, num_actors, better):
+  with caplog.at_level(logging.WARNING, logger='absl'):
+    training.train(TimedSuite(3), settings(num_actors=num_actors, total_environment_frames=160), str(tmp_path))
+  warned = [record.getMessage() for record in caplog.records if 'no multiple' in record.getMessage()]
+  if better is None:
+    assert warned == []
+  else:
+    (message,) = warned
+    assert f'The {num_actors} actors' in message
+    assert message.endswith(f'--num_actors={better}.')
+
+
+def test_processes_play_the_level_that_their_unrolls_name():
+  suite, hparams = TimedSuite(3), settings(num_actors=7, total_environment_frames=160)
+  names = suite.levels(hparams)
+  seen = {}
+  with training.Pipeline(suite, hparams, experiment.make_agent(suite, hparams), [1, 1]) as pipeline:
+    while len(seen) < 3:
+      unrolls, _ = pipeline.staging.get(timeout=60)
+      steps = unrolls.step_outputs.info.episode_steps.numpy().max(axis=0)
+      for level, longest in zip(unrolls.level.numpy(), steps, strict=True):
+        seen.setdefault(names[level], set()).add(int(longest))
+  assert seen == {'level_0': {5}, 'level_1': {6}, 'level_2': {7}}
