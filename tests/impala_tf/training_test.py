@@ -14,7 +14,7 @@ import tensorflow as tf
 from impala_tf import actors, checkpoints, evaluation, experiment, hparams, learner, metrics, training, weights
 from tests import catch
 
-SHORT = dataclasses.replace(catch.HPARAMS, total_environment_frames=160 * 12, checkpoint_interval=1e6)
+SHORT = dataclasses.replace(catch.HPARAMS, total_environment_frames=160 * 12, checkpoint_interval=1e6, summary_interval=1e6)
 
 
 def read_episodes(logdir):
