@@ -209,14 +209,17 @@ def test_lag_is_updates_since_the_unroll_began(tmp_path):
     original(self, frames, episodes, update, pipeline)
 
   training.Report.add = add
+  longer = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
   try:
-    training.train(catch.CatchSuite(), SHORT, str(tmp_path))
+    training.train(catch.CatchSuite(), longer, str(tmp_path))
   finally:
     training.Report.add = original
   assert lags[0] == (1, 0, 0.0, 0)
   for updates, least, mean, most in lags:
     assert 0 <= least <= mean <= most < updates
   assert max(most for *_, most in lags) > 0
+  # Were new weights not published, the last of the 40 updates would see a lag of 39.
+  assert lags[-1][1] < 20
 
 
 def test_second_signal_is_not_caught():

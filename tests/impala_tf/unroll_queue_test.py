@@ -83,28 +83,30 @@ def test_one_environment_fills_a_batch_larger_than_the_queue():
   assert not thread.is_alive()
 
 
-def test_close_frees_both_sides():
+@pytest.mark.parametrize(
+  ('blocked', 'error'),
+  [
+    (lambda queue: queue.enqueue_many(make_unrolls(0, 3)), tf.errors.CancelledError),
+    (lambda queue: queue.dequeue_batch(100), tf.errors.OutOfRangeError),
+  ],
+)
+def test_close_frees_whoever_waits(blocked, error):
   queue = unroll_queue.UnrollQueue(SPEC, capacity=1)
-  errors = []
+  caught = []
 
-  def run(function):
+  def run():
     try:
-      function()
-    except tf.errors.OpError as error:
-      errors.append(type(error))
+      blocked(queue)
+    except tf.errors.OpError as raised:
+      caught.append(type(raised))
 
-  threads = [
-    threading.Thread(target=run, args=(lambda: queue.enqueue_many(make_unrolls(0, 3)),)),
-    threading.Thread(target=run, args=(lambda: queue.dequeue_batch(100),)),
-  ]
-  for thread in threads:
-    thread.start()
+  thread = threading.Thread(target=run, daemon=True)
+  thread.start()
   time.sleep(0.2)
+  assert thread.is_alive()
   queue.close()
-  for thread in threads:
-    thread.join(30)
-    assert not thread.is_alive()
-  assert tf.errors.OutOfRangeError in errors
+  thread.join(30)
+  assert caught == [error]
   with pytest.raises((tf.errors.CancelledError, tf.errors.AbortedError)):
     queue.enqueue_many(make_unrolls(0, 1))
 
