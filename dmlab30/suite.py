@@ -5,7 +5,6 @@ import os
 import tempfile
 
 from dmlab30 import environment, levels
-from impala_tf import agents
 from impala_tf.hparams import ConfigurationError
 
 _DATASET = (
@@ -28,17 +27,9 @@ class DMLabSuite:
     """Looks for what the levels need.
 
     Raises:
-      ConfigurationError: if DeepMind Lab is not installed, if the images that some levels need are missing (names the levels),
-        or if a level would have no actor.
+      ConfigurationError: if DeepMind Lab is not installed, or if the images that some levels need are missing; names these.
     """
-    names = self.levels(hparams)
-    check_levels(names, hparams.dataset_path)
-    idle = names[hparams.num_actors :]
-    if idle:
-      raise ConfigurationError(
-        f'--num_actors={hparams.num_actors} leaves levels without an actor: {", ".join(idle)}. Each level needs one, so at '
-        f'least {len(names)}, better a multiple of that.'
-      )
+    check_levels(self.levels(hparams), hparams.dataset_path)
 
   def levels(self, hparams):
     """The thirty training names for 'dmlab30', otherwise the one level."""
@@ -74,6 +65,9 @@ class DMLabSuite:
 
   def make_agent(self, hparams):
     """The agent of Figure 3, shallow or deep: frames, last action and reward, instruction, and an LSTM."""
+    # Not at the top: it loads TensorFlow, and `check` should answer at once.
+    from impala_tf import agents
+
     return agents.make_agent(
       self.num_actions(hparams),
       network=hparams.agent,

@@ -62,7 +62,7 @@ def test_a_second_start_goes_on(tmp_path, capsys):
   def add_and_stop(self, frames, *args):
     original(self, frames, *args)
     if frames >= 160 * 6:
-      os.kill(os.getpid(), signal.SIGTERM)
+      signal.raise_signal(signal.SIGTERM)
 
   training.Report.add = add_and_stop
   try:
@@ -225,7 +225,7 @@ def test_lag_is_updates_since_the_unroll_began(tmp_path):
 def test_second_signal_is_not_caught():
   with experiment.Stop() as stop:
     assert not stop
-    os.kill(os.getpid(), signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
     assert stop
     assert stop.exit_code == 130
     with pytest.raises(KeyboardInterrupt):
