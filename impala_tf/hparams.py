@@ -45,7 +45,7 @@ class HParams:
 
   level_name: str = _field('level to train on, or a suite (atari57, dmlab30) for one agent on all its levels')
   agent: str = _field("network: the paper's shallow or deep one", choices=('shallow', 'deep'))
-  total_environment_frames: int = _field('frames of the whole training; the learning rate is 0 after them', minimum=1)
+  total_environment_frames: int = _field('frames of the whole training', minimum=1)
   batch_size: int = _field('unrolls in each update', minimum=1)
   unroll_length: int = _field('agent steps in each unroll', minimum=1)
   num_action_repeats: int = _field('frames for which each action is repeated', minimum=1)
@@ -56,7 +56,7 @@ class HParams:
   reward_clipping: str = _field(
     'transform of rewards in the loss', choices=('abs_one', 'soft_asymmetric', 'optimistic_asymmetric')
   )
-  learning_rate: float = _field('at frame 0; falls linearly to 0 over the training', minimum=0)
+  learning_rate: float = _field('at frame 0', minimum=0)
   decay: float = _field("of RMSProp's mean square, per update", minimum=0, maximum=1)
   momentum: float = _field('of RMSProp, per update', minimum=0, below=1)
   epsilon: float = _field("added to RMSProp's mean square, under the root", above=0)
@@ -66,6 +66,9 @@ class HParams:
   frame_stack: int = _field('most recent frames in an observation, one per agent step', minimum=1)
   max_noops: int = _field('an episode starts with 1 to this many no-op actions; 0 for none', minimum=0)
   full_action_space: bool = _field("all 18 of Atari's actions instead of those the game uses", default=False)
+  learning_rate_decay: str = _field(
+    'how the learning rate goes to 0 over the training, or none: it stays', default='linear', choices=('linear', 'none')
+  )
 
   # One for each core keeps the processor busy. Environments share their actor's calls of the network, which makes a step
   # much cheaper up to about 8.
@@ -121,7 +124,7 @@ class HParams:
 
   @classmethod
   def from_json(cls, text):
-    """The HParams that `to_json` made `text` from; resumable fields that an older version did not have take their defaults.
+    """The HParams that `to_json` made `text` from; fields that an older version did not have take their defaults.
 
     Raises:
       ConfigurationError: if it is no JSON object, has a field too many or too few, or a value is refused.
@@ -133,7 +136,8 @@ class HParams:
     if not isinstance(values, dict):
       raise ConfigurationError(f'Not a configuration but a JSON {type(values).__name__}: {_shortened(text)!r}.')
     names = [field.name for field in dataclasses.fields(cls)]
-    required = [field.name for field in dataclasses.fields(cls) if not field.metadata['resumable']]
+    has_default = lambda field: (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+    required = [field.name for field in dataclasses.fields(cls) if not has_default(field)]
     unknown = [name + _suggestion(name, names) for name in values if name not in names]
     missing = [name for name in required if name not in values]
     if unknown or missing:

@@ -1,5 +1,6 @@
 """The learner's update: unroll the agent on a batch, V-trace, losses, clipping, RMSProp."""
 
+import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -54,6 +55,30 @@ class Metrics(NamedTuple):
   frames: tf.Tensor
 
 
+@dataclasses.dataclass(frozen=True)
+class Tunable:
+  """The hyper-parameters that may change while a learner learns: float32 scalar variables, which its update reads each time.
+
+  It is no tf.Module, so that checkpoints of a learner hold none of them: a run has them in its configuration, and must not
+  find others in its checkpoint. Who changes them has to save them.
+
+  learning_rate: at frame 0.
+  entropy_cost: weight of the entropy loss.
+  epsilon: of RMSProp.
+  clip_global_norm: largest norm of the gradient, None for no clipping.
+  """
+
+  learning_rate: tf.Variable
+  entropy_cost: tf.Variable
+  epsilon: tf.Variable
+  clip_global_norm: tf.Variable | None
+
+  def variables(self):
+    """Those that there are by name, a dict."""
+    values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline_cost, reward_clipping):
   """The actor-critic loss with V-trace of a batch of unrolls.
 
@@ -61,7 +86,7 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
     learner_outputs: `agents.PolicyAndBaseline` of [T+1, B, ...], the learner's own, on the observations of `unroll`.
     unroll: `structs.Unroll`, time-major.
     discounting: gamma.
-    entropy_cost: weight of the entropy loss.
+    entropy_cost: weight of the entropy loss, a number or a float32 scalar.
     baseline_cost: weight of the baseline loss.
     reward_clipping: a name of `rewards.TRANSFORMS`.
 
@@ -96,7 +121,8 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
 class Learner(tf.Module):
   """Improves an agent by one update for each batch of unrolls.
 
-  `agent`, `optimizer`, `frames` (int64, emulator frames consumed) and `updates` (int64) are what a checkpoint must hold.
+  `agent`, `optimizer`, `frames` (int64, emulator frames consumed) and `updates` (int64) are what a checkpoint must hold;
+  `tunable` is a `Tunable`.
   """
 
   def __init__(
@@ -105,6 +131,7 @@ class Learner(tf.Module):
     optimizer,
     *,
     learning_rate,
+    epsilon,
     total_environment_frames,
     num_action_repeats,
     discounting,
@@ -112,6 +139,7 @@ class Learner(tf.Module):
     baseline_cost,
     reward_clipping,
     clip_global_norm=None,
+    learning_rate_decay='linear',
     name='learner',
   ):
     """Binds a built agent, the optimizer of its `trainable_variables`, and the hyper-parameters.
@@ -119,14 +147,16 @@ class Learner(tf.Module):
     Args:
       agent: `agents.Agent` whose variables exist.
       optimizer: `optimizers.RMSProp` made with `agent.trainable_variables`.
-      learning_rate: at frame 0; it falls linearly to 0.
-      total_environment_frames: int, where it reaches 0, action repeats counted.
+      learning_rate: at frame 0.
+      epsilon: of RMSProp.
+      total_environment_frames: int, where the learning rate reaches 0, action repeats counted.
       num_action_repeats: emulator frames of one agent step.
       discounting: gamma.
       entropy_cost: weight of the entropy loss.
       baseline_cost: weight of the baseline loss.
       reward_clipping: a name of `rewards.TRANSFORMS`.
       clip_global_norm: largest norm of the gradient, None for no clipping.
+      learning_rate_decay: 'linear', to 0, or 'none'.
       name: of the module.
 
     Raises:
@@ -138,13 +168,18 @@ class Learner(tf.Module):
     self.optimizer = optimizer
     self.frames = tf.Variable(0, dtype=tf.int64, trainable=False, name='frames')
     self.updates = tf.Variable(0, dtype=tf.int64, trainable=False, name='updates')
-    self._learning_rate = learning_rate
+    variable = lambda value, name: tf.Variable(value, dtype=tf.float32, trainable=False, name=name)
+    self.tunable = Tunable(
+      learning_rate=variable(learning_rate, 'learning_rate'),
+      entropy_cost=variable(entropy_cost, 'entropy_cost'),
+      epsilon=variable(epsilon, 'epsilon'),
+      clip_global_norm=None if clip_global_norm is None else variable(clip_global_norm, 'clip_global_norm'),
+    )
+    self._learning_rate_decay = learning_rate_decay
     self._total_environment_frames = total_environment_frames
     self._num_action_repeats = num_action_repeats
-    self._clip_global_norm = clip_global_norm
     self._loss_arguments = {
       'discounting': discounting,
-      'entropy_cost': entropy_cost,
       'baseline_cost': baseline_cost,
       'reward_clipping': reward_clipping,
     }
@@ -174,18 +209,20 @@ class Learner(tf.Module):
 
   @tf.function
   def _update(self, unroll):
-    variables = self.agent.trainable_variables
+    variables, tunable = self.agent.trainable_variables, self.tunable
     with tf.GradientTape() as tape:
       outputs, _ = self.agent.unroll(unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state)
-      loss = compute_loss(outputs, unroll, **self._loss_arguments)
-    gradients, norm = optimizers.clip_by_global_norm(tape.gradient(loss.total, variables), self._clip_global_norm)
+      loss = compute_loss(outputs, unroll, entropy_cost=tunable.entropy_cost.read_value(), **self._loss_arguments)
+    gradients, norm = optimizers.clip_by_global_norm(tape.gradient(loss.total, variables), tunable.clip_global_norm)
     lags = self.updates - tf.cast(unroll.policy_version, tf.int64)
-    learning_rate = optimizers.linear_decay(self._learning_rate, self.frames, self._total_environment_frames)
+    learning_rate = tunable.learning_rate.read_value()
+    if self._learning_rate_decay == 'linear':
+      learning_rate = optimizers.linear_decay(learning_rate, self.frames, self._total_environment_frames)
     rows, batch_size = unroll.step_outputs.reward.shape
 
     finite = [tf.debugging.check_numerics(t, _NOT_FINITE) for t in (loss.total, norm)]
     with tf.control_dependencies(finite):
-      self.optimizer.apply(gradients, variables, learning_rate)
+      self.optimizer.apply(gradients, variables, learning_rate, tunable.epsilon.read_value())
       frames = self.frames.assign_add((rows - 1) * batch_size * self._num_action_repeats)
       updates = self.updates.assign_add(1)
     return Metrics(

@@ -18,34 +18,33 @@ class RMSProp(tf.Module):
   theirs, undecayed, as in the authors' training of the word embeddings.
   """
 
-  def __init__(self, variables, decay=0.99, momentum=0.0, epsilon=0.1, name='rmsprop'):
+  def __init__(self, variables, decay=0.99, momentum=0.0, name='rmsprop'):
     """Makes the slots.
 
     Args:
       variables: list of float32 tf.Variable that `apply` will update.
       decay: of the mean square.
       momentum: of the steps.
-      epsilon: added to the mean square under the root.
       name: of the module.
     """
     super().__init__(name=name)
     self._decay = decay
     self._momentum = momentum
-    self._epsilon = epsilon
     self.mean_squares = [tf.Variable(tf.ones_like(v), trainable=False, name='mean_square') for v in variables]
     self.moments = [tf.Variable(tf.zeros_like(v), trainable=False, name='moment') for v in variables]
 
-  def apply(self, gradients, variables, learning_rate):
+  def apply(self, gradients, variables, learning_rate, epsilon):
     """Takes one step.
 
     Args:
       gradients: list of tensors or tf.IndexedSlices, one for each variable.
       variables: the list that the optimizer was made with.
       learning_rate: float32 scalar tensor.
+      epsilon: float32 scalar tensor, added to the mean square under the root.
     """
     for gradient, variable, mean_square, moment in zip(gradients, variables, self.mean_squares, self.moments, strict=True):
       if isinstance(gradient, tf.IndexedSlices):
-        self._apply_sparse(_deduplicated(gradient), variable, mean_square, moment, learning_rate)
+        self._apply_sparse(_deduplicated(gradient), variable, mean_square, moment, learning_rate, epsilon)
       else:
         tf.raw_ops.ResourceApplyRMSProp(
           var=variable.handle,
@@ -54,15 +53,15 @@ class RMSProp(tf.Module):
           lr=learning_rate,
           rho=self._decay,
           momentum=self._momentum,
-          epsilon=self._epsilon,
+          epsilon=epsilon,
           grad=gradient,
         )
 
-  def _apply_sparse(self, gradient, variable, mean_square, moment, learning_rate):
+  def _apply_sparse(self, gradient, variable, mean_square, moment, learning_rate, epsilon):
     # Spelled out because the raw op for sparse gradients has no GPU kernel.
     rows, g = gradient.indices, gradient.values
     ms = self._decay * tf.gather(mean_square, rows) + (1.0 - self._decay) * tf.square(g)
-    step = self._momentum * tf.gather(moment, rows) + learning_rate * g * tf.math.rsqrt(ms + self._epsilon)
+    step = self._momentum * tf.gather(moment, rows) + learning_rate * g * tf.math.rsqrt(ms + epsilon)
     mean_square.scatter_update(tf.IndexedSlices(ms, rows))
     moment.scatter_update(tf.IndexedSlices(step, rows))
     variable.scatter_sub(tf.IndexedSlices(step, rows))
@@ -72,13 +71,13 @@ def linear_decay(initial, frames, total_frames):
   """`initial` falling to 0 in a straight line over `total_frames`, and staying there; a float32 scalar.
 
   Args:
-    initial: float, the learning rate at frame 0.
+    initial: float or float32 scalar, the learning rate at frame 0.
     frames: int64 scalar, emulator frames consumed so far, action repeats included.
     total_frames: int, the frames of the whole training.
   """
   # In float64: float32 can't tell frames apart beyond 2^24, and training counts them by the thousand million.
   done = tf.cast(tf.minimum(frames, total_frames), tf.float64) / total_frames
-  return tf.cast(initial * (1.0 - done), tf.float32)
+  return tf.cast(tf.cast(initial, tf.float64) * (1.0 - done), tf.float32)
 
 
 def clip_by_global_norm(gradients, max_norm):
@@ -86,7 +85,7 @@ def clip_by_global_norm(gradients, max_norm):
 
   Args:
     gradients: list of tensors or tf.IndexedSlices.
-    max_norm: float, or None for no clipping.
+    max_norm: float or float32 scalar, or None for no clipping.
 
   Returns:
     The gradients, and their norm before the clipping as a float32 scalar.

@@ -5,6 +5,7 @@ The data's way in one place: environment processes, actor threads, queue, stagin
 
 import contextlib
 import time
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -31,13 +32,33 @@ class ActorError(RuntimeError):
   """An actor failed or its process keeps dying; the run was saved."""
 
 
-def train(suite, hparams, logdir):
+class Controller(Protocol):
+  """Changes a learner while it learns, such as a member of a population does."""
+
+  def bind(self, learner):
+    """Returns what is to be saved and restored with the learner: `tf.Module`s by name, whose variables exist."""
+
+  def start(self, frames):
+    """Called before the first update, when all is restored; `frames` is the learner's counter."""
+
+  def on_update(self, frames, episodes, save):
+    """Called after each update, and may then change variables of the learner.
+
+    Args:
+      frames: int, the learner's counter after it.
+      episodes: a list of `metrics.Episode`, those that ended in its batch.
+      save: a function that saves a checkpoint and the episodes up to it.
+    """
+
+
+def train(suite, hparams, logdir, controller=None):
   """Trains until `hparams.total_environment_frames`, a signal, or an error, going on from the newest checkpoint in `logdir`.
 
   Args:
     suite: an `experiment.Suite`.
     hparams: `hparams.HParams`.
     logdir: folder for configuration, checkpoints, episodes and summaries; made if missing.
+    controller: a `Controller`, None for an ordinary run.
 
   Returns:
     0, or the exit code that tells which signal ended the run early.
@@ -64,7 +85,8 @@ def train(suite, hparams, logdir):
   tf.random.set_seed(hparams.seed)
   learner = make_learner(experiment.make_agent(suite, hparams), hparams)
   run_state = checkpoints.RunState(hparams.seed)
-  checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state)
+  controlled = controller.bind(learner) if controller else {}
+  checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state, **controlled)
   if checkpointer.restore_latest():
     print(f'Going on from frame {learner.frames.numpy():_}, update {learner.updates.numpy():_}.', flush=True)
   seed = run_state.start()
@@ -74,7 +96,9 @@ def train(suite, hparams, logdir):
   with experiment.Stop() as stop:
     if learner.frames < hparams.total_environment_frames:
       with Pipeline(suite, hparams, learner.agent, seed) as pipeline, Report(suite, hparams, logdir, learner) as report:
-        _run(hparams, learner, checkpointer, pipeline, report, stop)
+        if controller:
+          controller.start(int(learner.frames))
+        _run(hparams, learner, checkpointer, pipeline, report, stop, controller)
     else:
       print(f'The agent in {logdir} already has its {learner.frames.numpy():_} frames.', flush=True)
   return stop.exit_code
@@ -102,8 +126,9 @@ def make_learner(agent, hparams):
   """A `learner.Learner` of a built agent."""
   return learner_lib.Learner(
     agent,
-    optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum, epsilon=hparams.epsilon),
+    optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum),
     learning_rate=hparams.learning_rate,
+    epsilon=hparams.epsilon,
     total_environment_frames=hparams.total_environment_frames,
     num_action_repeats=hparams.num_action_repeats,
     discounting=hparams.discounting,
@@ -111,10 +136,11 @@ def make_learner(agent, hparams):
     baseline_cost=hparams.baseline_cost,
     reward_clipping=hparams.reward_clipping,
     clip_global_norm=hparams.clip_global_norm,
+    learning_rate_decay=hparams.learning_rate_decay,
   )
 
 
-def _run(hparams, learner, checkpointer, pipeline, report, stop):
+def _run(hparams, learner, checkpointer, pipeline, report, stop, controller):
   """The learner's loop."""
 
   def save():
@@ -137,6 +163,8 @@ def _run(hparams, learner, checkpointer, pipeline, report, stop):
         pipeline.weights.publish(tf.cast(update.updates, tf.int32))
       frames += hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
       report.add(frames, episodes, update, pipeline)
+      if controller:
+        controller.on_update(frames, episodes, save)
       if time.monotonic() >= next_save:
         save()
         next_save = time.monotonic() + hparams.checkpoint_interval

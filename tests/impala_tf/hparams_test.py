@@ -31,6 +31,7 @@ VALUES = {
   'frame_stack': 4,
   'max_noops': 30,
   'full_action_space': True,
+  'learning_rate_decay': 'linear',
   'num_actors': 3,
   'envs_per_actor': 5,
   'queue_capacity': 7,
@@ -67,6 +68,7 @@ def another(name):
     'reward_clipping': 'soft_asymmetric',
     'clip_global_norm': None,
     'full_action_space': False,
+    'learning_rate_decay': 'none',
     'dataset_path': '',
     'level_cache_dir': '/cache/maps',
     'renderer': 'hardware',
@@ -86,7 +88,7 @@ class TestValues:
     with pytest.raises(dataclasses.FrozenInstanceError):
       make().seed = 2
 
-  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, 'full_action_space')])
+  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, 'full_action_space', 'learning_rate_decay')])
   def test_what_defines_a_run_has_no_default(self, name):
     values = {n: v for n, v in VALUES.items() if n != name}
     with pytest.raises(TypeError, match=name):
@@ -200,8 +202,9 @@ class TestText:
     assert HParams.from_json(hparams.to_json()) == hparams
     assert json.loads(hparams.to_json()) == {**VALUES, **changes}
 
-  def test_a_resumable_field_that_an_older_version_did_not_have_takes_its_default(self):
-    values = {name: value for name, value in VALUES.items() if name not in ('dataset_path', 'queue_capacity')}
+  def test_a_field_that_an_older_version_did_not_have_takes_its_default(self):
+    new = ('dataset_path', 'queue_capacity', 'learning_rate_decay')
+    values = {name: value for name, value in VALUES.items() if name not in new}
     assert HParams.from_json(json.dumps(values)) == make(dataset_path='', queue_capacity=1)
 
   def test_unknown_field(self):

@@ -13,8 +13,8 @@ def make(values, **arguments):
 
 def test_first_step_is_that_of_a_mean_square_of_one_and_an_epsilon_inside_the_root():
   # From zero it would be 0.1 times the learning rate, with epsilon outside the root 0.9 times.
-  optimizer, variables = make([[0.0]], epsilon=0.01)
-  optimizer.apply([tf.constant([0.01])], variables, tf.constant(1.0))
+  optimizer, variables = make([[0.0]])
+  optimizer.apply([tf.constant([0.01])], variables, tf.constant(1.0), tf.constant(0.01))
   np.testing.assert_allclose(variables[0], [-0.01 / np.sqrt(0.99 + 0.01 * 1e-4 + 0.01)], rtol=1e-6)
   np.testing.assert_allclose(variables[0], [-0.010], rtol=1e-3)
 
@@ -23,11 +23,11 @@ def test_first_step_is_that_of_a_mean_square_of_one_and_an_epsilon_inside_the_ro
 def test_ten_steps_equal_numpy(momentum):
   random = np.random.RandomState(0)
   start = random.randn(3, 2)
-  optimizer, variables = make([start], decay=0.8, momentum=momentum, epsilon=0.03)
+  optimizer, variables = make([start], decay=0.8, momentum=momentum)
   variable, mean_square, moment = start.copy(), np.ones([3, 2]), np.zeros([3, 2])
   for k in range(10):
     g, learning_rate = random.randn(3, 2) * 3, 0.1 / (k + 1)
-    optimizer.apply([tf.constant(g, tf.float32)], variables, tf.constant(learning_rate))
+    optimizer.apply([tf.constant(g, tf.float32)], variables, tf.constant(learning_rate), tf.constant(0.03))
     mean_square = 0.8 * mean_square + 0.2 * g**2
     moment = momentum * moment + learning_rate * g / np.sqrt(mean_square + 0.03)
     variable -= moment
@@ -39,9 +39,9 @@ def test_ten_steps_equal_numpy(momentum):
 def test_one_step_of_the_authors_training():
   arrays = golden.load('learner_synthetic_T20_abs_one')
   first = slice(7, 57)  # The columns that hold the first entries of each variable, see golden.summary.
-  optimizer, variables = make([arrays['vars_before'][:, first]], decay=0.99, momentum=0.0, epsilon=0.1)
+  optimizer, variables = make([arrays['vars_before'][:, first]], decay=0.99, momentum=0.0)
   gradient = tf.constant(arrays['grads_1'][:, first], tf.float32)
-  optimizer.apply([gradient], variables, tf.constant(arrays['learning_rate'][0]))
+  optimizer.apply([gradient], variables, tf.constant(arrays['learning_rate'][0]), tf.constant(0.1))
   # Entries without a gradient: padding, and embeddings whose mean square stays one.
   seen = arrays['grads_1'][:, first] != 0
   assert seen.sum() > 1000
@@ -59,8 +59,8 @@ def test_rows_without_a_gradient_keep_variable_and_slots(momentum):
     values = np.random.RandomState(k).randn(3, 2).astype(np.float32)
     # Row 4 comes twice: its gradient is the sum, and its slots move once.
     slices = tf.IndexedSlices(tf.constant(values), tf.constant([4, 1, 4], tf.int64), tf.constant([5, 2], tf.int64))
-    sparse.apply([slices], sparse_variables, tf.constant(0.1))
-    dense.apply([tf.constant([values[1], values[0] + values[2]])], dense_variables, tf.constant(0.1))
+    sparse.apply([slices], sparse_variables, tf.constant(0.1), tf.constant(0.1))
+    dense.apply([tf.constant([values[1], values[0] + values[2]])], dense_variables, tf.constant(0.1), tf.constant(0.1))
   for of_sparse, of_dense, untouched in (
     (sparse_variables, dense_variables, start.astype(np.float32)),
     (sparse.mean_squares, dense.mean_squares, np.ones([5, 2])),
@@ -72,7 +72,7 @@ def test_rows_without_a_gradient_keep_variable_and_slots(momentum):
 
 def test_slots_are_in_checkpoints(tmp_path):
   optimizer, variables = make([[1.0, 2.0]], momentum=0.5)
-  optimizer.apply([tf.constant([3.0, -4.0])], variables, tf.constant(0.1))
+  optimizer.apply([tf.constant([3.0, -4.0])], variables, tf.constant(0.1), tf.constant(0.1))
   path = tf.train.Checkpoint(optimizer=optimizer).write(str(tmp_path / 'checkpoint'))
   restored, _ = make([[1.0, 2.0]], momentum=0.5)
   tf.train.Checkpoint(optimizer=restored).read(path).assert_consumed()

@@ -249,3 +249,52 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
   assert [round((r - sums(*s)) / (s[1] - s[0] + 1)) in range(9) for r, s in zip(played, starts, strict=True)] == [True] * 5
   with pytest.raises(ValueError, match='At least one'):
     evaluation.play_episodes(unroller, 0, 2, 0)
+
+
+class Halving:
+  """A `training.Controller` that halves the learning rate after each update, counts, and saves after the second."""
+
+  def __init__(self):
+    self.tape = []
+
+  def bind(self, learner):
+    self.tunable = learner.tunable
+    self.state = tf.Module(name='halving')
+    self.state.learning_rate = learner.tunable.learning_rate
+    return {'halving': self.state}
+
+  def start(self, frames):
+    self.tape.append(('start', frames, self.tunable.learning_rate.numpy()))
+
+  def on_update(self, frames, episodes, save):
+    self.tunable.learning_rate.assign(self.tunable.learning_rate / 2)
+    self.tape.append((frames, self.tunable.learning_rate.numpy(), len(episodes)))
+    if frames == 320:
+      save()
+      raise RuntimeError('killed')
+
+
+def test_a_controller_changes_the_learner_and_is_saved_with_it(tmp_path, monkeypatch):
+  suite, controller = catch.CatchSuite(), Halving()
+  # As if killed: nothing is saved on the way out.
+  original, saves = checkpoints.Checkpointer.save, []
+  monkeypatch.setattr(
+    checkpoints.Checkpointer, 'save', lambda self: saves.append(0) or (original(self) if len(saves) < 2 else None)
+  )
+  with pytest.raises(RuntimeError, match='killed'):
+    training.train(suite, SHORT, str(tmp_path), controller)
+  np.testing.assert_allclose([row[1] for row in controller.tape[1:]], [0.0015, 0.00075], rtol=1e-6)
+  assert [row[0] for row in controller.tape] == ['start', 160, 320]
+  assert sum(row[2] for row in controller.tape[1:]) == len(read_episodes(tmp_path)) > 0
+
+  monkeypatch.setattr(checkpoints.Checkpointer, 'save', original)
+  for path in tmp_path.glob('events*'):
+    path.unlink()
+  resumed = Halving()
+  assert training.train(suite, SHORT, str(tmp_path), resumed) == 0
+  assert resumed.tape[0][:2] == ('start', 320)
+  np.testing.assert_allclose(resumed.tape[0][2], 0.00075, rtol=1e-6)
+  assert len(resumed.tape) == 1 + 10
+  rates = [rate for _, rate in read_scalars(tmp_path)['learner/learning_rate']]
+  # What the last update used: the eleventh halving, and the decay has left a twelfth.
+  np.testing.assert_allclose(rates[-1], 0.003 / 2**11 / 12, rtol=1e-5)
