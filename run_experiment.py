@@ -12,7 +12,6 @@ import dataclasses
 import difflib
 import os
 import sys
-import typing
 
 from absl import app, flags, logging
 
@@ -20,7 +19,8 @@ from atari57 import games
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
 from dmlab30 import levels as dmlab30_levels
-from impala_tf.hparams import ConfigurationError, HParams, load_with
+from impala_tf import hparams_flags
+from impala_tf.hparams import ConfigurationError, load_with
 
 _MODE = flags.DEFINE_enum('mode', 'train', ['train', 'test'], 'train, or play whole episodes with the trained agent')
 _LOGDIR = flags.DEFINE_string(
@@ -28,45 +28,7 @@ _LOGDIR = flags.DEFINE_string(
 )
 _RANDOM_POLICY = flags.DEFINE_boolean('random_policy', False, 'with --mode=test: choose all actions equally often instead')
 _TEST_NUM_EPISODES = flags.DEFINE_integer('test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1)
-
-
-def _define_hparams_flags():
-  """One flag for each field of `HParams`."""
-  for field in dataclasses.fields(HParams):
-    types = typing.get_args(field.type) or (field.type,)
-    help_ = field.metadata['help']
-    if bool in types:
-      flags.DEFINE_boolean(field.name, None, help_)
-    elif 'choices' in field.metadata:
-      flags.DEFINE_enum(field.name, None, field.metadata['choices'], help_)
-    elif types == (int,):
-      flags.DEFINE_integer(field.name, None, help_)
-    elif types == (float,):
-      flags.DEFINE_float(field.name, None, help_)
-    else:
-      flags.DEFINE_string(field.name, None, help_)
-
-
-_define_hparams_flags()
-
-
-def _given_hparams():
-  """The fields of `HParams` that were given as flags, a dict."""
-  given = {}
-  for field in dataclasses.fields(HParams):
-    value = flags.FLAGS[field.name].value
-    if value is not None:
-      given[field.name] = _number_or_none(field.name, value) if field.type == float | None else value
-  return given
-
-
-def _number_or_none(name, text):
-  if text.lower() == 'none':
-    return None
-  try:
-    return float(text)
-  except ValueError:
-    raise ConfigurationError(f'--{name}={text} is neither a number nor none.') from None
+hparams_flags.define()
 
 
 def _suite_of(level_name):
@@ -112,7 +74,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   try:
-    given = _given_hparams()
+    given = hparams_flags.given()
     if 'level_name' not in given:
       raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
     preset, make_suite = _suite_of(given['level_name'])

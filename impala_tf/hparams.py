@@ -149,6 +149,53 @@ class HParams:
     return cls(**values)
 
 
+def field_of(name):
+  """The `dataclasses.Field` of a name.
+
+  Raises:
+    ConfigurationError: if there is none, with the nearest name.
+  """
+  fields = {field.name: field for field in dataclasses.fields(HParams)}
+  if name not in fields:
+    raise ConfigurationError(f'{name!r} is no field of the configuration{_suggestion(name, fields)}.')
+  return fields[name]
+
+
+def check_value(name, value):
+  """A value of one field as HParams would keep it.
+
+  Raises:
+    ConfigurationError: if it is of the wrong type or outside the field's limits.
+  """
+  field = field_of(name)
+  value = _typed(field, value)
+  if value is not None:
+    _check_limits(field, value)
+  return value
+
+
+def parse(name, text):
+  """The value of one field that a text means, checked.
+
+  Raises:
+    ConfigurationError: if the text means no value of the field.
+  """
+  types = typing.get_args(field_of(name).type) or (field_of(name).type,)
+  words = {'none': None} if type(None) in types else {'true': True, 'false': False} if bool in types else {}
+  text = text.strip()
+  if text.lower() in words:
+    value = words[text.lower()]
+  elif types[0] in (int, float):
+    try:
+      value = types[0](text)
+    except ValueError:
+      wanted = 'neither a number nor none' if words else 'not a whole number' if types[0] is int else 'not a number'
+      raise ConfigurationError(f'--{name}={text} is {wanted}.') from None
+  else:
+    value = text
+  return check_value(name, value)
+
+
 def differences(a, b):
   """What sets two runs apart: a list of (name, value in `a`, value in `b`), resumable fields left out."""
   names = [field.name for field in dataclasses.fields(HParams) if not field.metadata['resumable']]

@@ -1,0 +1,38 @@
+"""Small files that others may read at any time: they see the old contents or the new, never a part."""
+
+import json
+import os
+import uuid
+
+import tensorflow as tf
+
+
+def write(path, text):
+  """Replaces a file, anything that tf.io.gfile takes, by `text`."""
+  # Named apart, as two processes may write the same file; the last to rename wins.
+  temporary = f'{path}.{uuid.uuid4().hex[:8]}.tmp'
+  with tf.io.gfile.GFile(temporary, 'w') as file:
+    file.write(text)
+  tf.io.gfile.rename(temporary, path, overwrite=True)
+
+
+def write_json(path, value):
+  """Replaces a file by a JSON value."""
+  write(path, json.dumps(value, indent=2) + '\n')
+
+
+def read_json(path):
+  """The JSON value in a file, None if there is no such file.
+
+  Raises:
+    ValueError: if the file holds something else; names it.
+  """
+  try:
+    with tf.io.gfile.GFile(path, 'rb') as file:
+      data = file.read()
+  except tf.errors.NotFoundError:
+    return None
+  try:
+    return json.loads(data)
+  except ValueError as error:
+    raise ValueError(f'{os.fspath(path)} is no JSON: {error}') from error
