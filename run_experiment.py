@@ -8,18 +8,12 @@
 Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite.
 """
 
-import dataclasses
-import difflib
 import os
 import sys
 
 from absl import app, flags, logging
 
-from atari57 import games
-from atari57 import hparams as atari57_hparams
-from dmlab30 import hparams as dmlab30_hparams
-from dmlab30 import levels as dmlab30_levels
-from impala_tf import hparams_flags
+from impala_tf import hparams_flags, suites
 from impala_tf.hparams import ConfigurationError, load_with
 
 _MODE = flags.DEFINE_enum('mode', 'train', ['train', 'test'], 'train, or play whole episodes with the trained agent')
@@ -31,44 +25,6 @@ _TEST_NUM_EPISODES = flags.DEFINE_integer('test_num_episodes', 10, 'whole episod
 hparams_flags.define()
 
 
-def _suite_of(level_name):
-  """The preset function of the suite that has a level, and a function that makes the suite, which loads TensorFlow.
-
-  Raises:
-    ConfigurationError: if no suite has it, with the nearest names of all suites.
-  """
-  try:
-    games.find(level_name)
-    return atari57_hparams.preset, _make_atari57
-  except ConfigurationError:
-    if level_name.startswith('ALE/'):  # A slash makes anything else the path of a level script.
-      raise
-  try:
-    dmlab30_levels.find(level_name)
-    return dmlab30_hparams.preset, _make_dmlab30
-  except ConfigurationError:
-    known = [game.name for game in games.all_games()] + [dmlab30_levels.SUITE, 'seekavoid_arena_01']
-    known += [name for level in dmlab30_levels.all_levels() for name in dict.fromkeys((level.name, level.test_name))]
-    nearest = difflib.get_close_matches(level_name.strip().lower(), known)
-    hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
-    raise ConfigurationError(
-      f'{level_name!r} is neither one of the 57 Atari games nor a level of DMLab-30. {hint} Another level script of '
-      'DeepMind Lab is named by its path, with a slash in it.'
-    ) from None
-
-
-def _make_atari57():
-  from atari57 import suite
-
-  return suite.AtariSuite()
-
-
-def _make_dmlab30():
-  from dmlab30 import suite
-
-  return suite.DMLabSuite()
-
-
 def main(argv):
   """Runs what the flags say; returns the exit code."""
   if len(argv) > 1:
@@ -77,9 +33,9 @@ def main(argv):
     given = hparams_flags.given()
     if 'level_name' not in given:
       raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
-    preset, make_suite = _suite_of(given['level_name'])
-    hparams = dataclasses.replace(preset(given.pop('level_name'), given.get('agent', 'shallow')), **given)
-    return _run(make_suite, hparams, given, _LOGDIR.value or os.path.join('runs', hparams.level_name))
+    found = suites.find(given['level_name'])
+    hparams = found.configure(given.pop('level_name'), **given)
+    return _run(found.make, hparams, given, _LOGDIR.value or os.path.join('runs', hparams.level_name))
   except ConfigurationError as error:
     return _refuse(error)
 
@@ -94,10 +50,10 @@ def _run(make_suite, hparams, given, logdir):
     given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
     hparams = load_with(logdir, given)
   suite.check(hparams)
-  from impala_tf import checkpoints, evaluation, experiment, learner, py_process, training
+  from impala_tf import checkpoints, evaluation, experiment, learner, pipeline, py_process, training
 
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_threads(hparams.num_actors)
+  experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
   try:
     if _MODE.value == 'train':
       print(f'Training in {logdir}:\n{hparams}', flush=True)
@@ -107,7 +63,7 @@ def _run(make_suite, hparams, given, logdir):
     else:
       evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
     return 0
-  except (checkpoints.CheckpointError, learner.NonFiniteLossError, py_process.ProcessError, training.ActorError) as error:
+  except (checkpoints.CheckpointError, learner.NonFiniteLossError, py_process.ProcessError, pipeline.ActorError) as error:
     return _refuse(error)
 
 

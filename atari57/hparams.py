@@ -43,3 +43,8 @@ def preset(level_name, agent):
     ConfigurationError: for an unknown game, with the nearest names, or an unknown agent.
   """
   return dataclasses.replace(EXPERT, level_name=games.find(level_name).name, agent=agent)
+
+
+def known_levels():
+  """The names of the games, a list."""
+  return [game.name for game in games.all_games()]

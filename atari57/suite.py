@@ -8,6 +8,11 @@ from atari57 import environment
 from impala_tf import agents, structs
 
 
+def make():
+  """An `AtariSuite`."""
+  return AtariSuite()
+
+
 class AtariSuite:
   """An `experiment.Suite`; level names are those of `games`."""
 

@@ -20,7 +20,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from dmlab30 import environment, levels, results, suite
-from impala_tf import actors, checkpoints, evaluation, experiment, metrics, py_process, weights
+from impala_tf import actors, checkpoints, evaluation, experiment, inference, metrics, py_process, weights
 from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import ConfigurationError, HParams
 
@@ -198,8 +198,8 @@ class _Player:
       with group:
         with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
           tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-          pull = weights.PublishedWeights(job.run.agent).pull
-          unroller = actors.Unroller(job.run.agent, pull, group, [0], self._num_environments, hparams.unroll_length)
+          policy = inference.OwnInference(job.run.agent, weights.PublishedWeights(job.run.agent))
+          unroller = actors.Unroller(policy, group, [0], self._num_environments, hparams.unroll_length)
         return evaluation.play_episodes(unroller, 0, self._num_environments, self._num_episodes)
     except Exception as error:
       # TensorFlow reduces what happened in the process to a text among others.
@@ -274,7 +274,7 @@ def main(argv):
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   values = flags.FLAGS
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_threads(values.parallel_levels)
+  experiment.configure_tensorflow(values.parallel_levels)
   changes = {name: values[name].value for name in ('dataset_path', 'level_cache_dir', 'renderer')}
   try:
     found, exit_code = evaluate(

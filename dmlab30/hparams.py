@@ -64,3 +64,9 @@ def preset(level_name, agent):
   level_name = levels.find(level_name)
   chosen = MULTI_TASK if level_name == levels.SUITE else SINGLE_LEVEL
   return dataclasses.replace(chosen, level_name=level_name, agent=agent)
+
+
+def known_levels():
+  """The names of the thirty levels for training and for tests, of all of them together, and of one more, a list."""
+  names = [name for level in levels.all_levels() for name in dict.fromkeys((level.name, level.test_name))]
+  return [levels.SUITE, 'seekavoid_arena_01', *names]

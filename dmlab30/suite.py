@@ -13,6 +13,11 @@ _DATASET = (
 )
 
 
+def make():
+  """An `DMLabSuite`."""
+  return DMLabSuite()
+
+
 class DMLabSuite:
   """An `experiment.Suite`; level names are those of `levels.find`.
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tree
 
-from impala_tf import structs, weights
+from impala_tf import structs
 
 
 class Carry(NamedTuple):
@@ -34,19 +34,17 @@ class Unroller:
     carry, unrolls = unroller.unroll(index, carry)
   """
 
-  def __init__(self, agent, pull_weights, environments, levels, num_environments, unroll_length):
+  def __init__(self, policy, environments, levels, num_environments, unroll_length):
     """Traces the unroll function.
 
     Args:
-      agent: an `agents.Agent`.
-      pull_weights: gives the agent's weights and their version, as `weights.PublishedWeights.pull`; called once an unroll.
+      policy: where actions come from, an `inference.OwnInference` or `inference.SharedInference`.
       environments: a `py_process.ProcessGroup` of `environments.EnvironmentBatch`, one process an actor.
       levels: a list of int, the index of each actor's level.
       num_environments: n, environments per actor.
       unroll_length: T, steps per unroll.
     """
-    self._agent = agent
-    self._pull_weights = pull_weights
+    self._policy = policy
     self._environments = environments
     self._levels = tf.constant(levels, tf.int32)
     self._num_environments = num_environments
@@ -83,14 +81,13 @@ class Unroller:
     n = self._num_environments
     agent_output = structs.AgentOutput(
       action=tf.zeros([n], tf.int32),
-      policy_logits=tf.zeros([n, self._agent.num_actions]),
+      policy_logits=tf.zeros([n, self._policy.agent.num_actions]),
       baseline=tf.zeros([n]),
     )
-    return Carry(self._environments.call(index, 'initial'), agent_output, self._agent.initial_state(n))
+    return Carry(self._environments.call(index, 'initial'), agent_output, self._policy.agent.initial_state(n))
 
   def _build_unroll(self, index, carry):
-    # One pull an unroll: one policy an unroll, as in the paper's Section 3.
-    tensors, version = self._pull_weights()
+    context, version = self._policy.begin()
     first = (carry.step_output, carry.agent_output)
 
     def array(tensor):
@@ -98,8 +95,8 @@ class Unroller:
       return tf.TensorArray(tensor.dtype, rows, element_shape=tensor.shape).write(0, tensor)
 
     def step(t, carry, rows):
-      with weights.substituted(self._agent, tensors):
-        agent_output, agent_state = self._agent.step(carry.agent_output.action, carry.step_output, carry.agent_state)
+      last_action, step_output, agent_state = carry.agent_output.action, carry.step_output, carry.agent_state
+      agent_output, agent_state = self._policy.step(context, last_action, step_output, agent_state)
       step_output = self._environments.call(index, 'step', agent_output.action)
       row = (step_output, agent_output)
       rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, row)

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import actors, checkpoints, experiment, metrics, weights
+from impala_tf import actors, checkpoints, experiment, inference, metrics, weights
 
 _MAX_ENVIRONMENTS = 16
 
@@ -55,8 +55,8 @@ def play(suite, hparams, agent, name, num_episodes, seed):
   n = min(num_episodes, _MAX_ENVIRONMENTS)
   returns = {}
   with experiment.make_environments(suite, hparams, levels, n, True, [seed], metrics.StageTimer()) as group:
-    pull = weights.PublishedWeights(agent).pull
-    unroller = actors.Unroller(agent, pull, group, list(range(len(levels))), n, hparams.unroll_length)
+    policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
+    unroller = actors.Unroller(policy, group, list(range(len(levels))), n, hparams.unroll_length)
     for index, level in enumerate(levels):
       returns[level] = play_episodes(unroller, index, n, num_episodes)
       print(

@@ -70,11 +70,18 @@ class HParams:
     'how the learning rate goes to 0 over the training, or none: it stays', default='linear', choices=('linear', 'none')
   )
 
-  # One for each core keeps the processor busy. Environments share their actor's calls of the network, which makes a step
-  # much cheaper up to about 8.
+  precision: str = _field(
+    'of convolutions and matrix products on a processor; bfloat16 is faster where it has instructions for it',
+    default='float32',
+    choices=('float32', 'bfloat16'),
+  )
+  jit_compile: bool = _field("compile the learner's update by XLA, for GPUs", default=False, resumable=True)
+
+  # Two for each core keep the processor busy: one acts while the other's environments step. Environments share their actor's
+  # calls of the network, which makes a step much cheaper up to about 16.
   num_actors: int = _field(
     'actors, each a thread with a process of environments',
-    default_factory=lambda: max(2, os.cpu_count() or 2),
+    default_factory=lambda: 2 * (os.cpu_count() or 1),
     minimum=1,
     resumable=True,
   )
@@ -83,6 +90,19 @@ class HParams:
   queue_capacity: int = _field('finished unrolls that may wait for the learner', default=1, minimum=1, resumable=True)
   checkpoint_interval: float = _field('seconds between checkpoints', default=300.0, above=0, resumable=True)
   summary_interval: float = _field('seconds between summaries', default=30.0, above=0, resumable=True)
+
+  # The defaults of shared inference are those of the authors' dynamic batching.
+  inference: str = _field(
+    'each actor runs the network itself (own), or all wait for one batch (shared); auto: shared on a GPU',
+    default='auto',
+    choices=('auto', 'own', 'shared'),
+    resumable=True,
+  )
+  inference_minimum_batch: int = _field('shared inference: observations to wait for', default=1, minimum=1, resumable=True)
+  inference_maximum_batch: int = _field('shared inference: observations at a time', default=1024, minimum=1, resumable=True)
+  inference_timeout_ms: float = _field(
+    'shared inference: milliseconds after which fewer than the minimum will do', default=100.0, above=0, resumable=True
+  )
 
   # What DeepMind Lab needs of the machine; of no concern to other suites.
   dataset_path: str = _field(

@@ -140,6 +140,7 @@ class Learner(tf.Module):
     reward_clipping,
     clip_global_norm=None,
     learning_rate_decay='linear',
+    jit_compile=False,
     name='learner',
   ):
     """Binds a built agent, the optimizer of its `trainable_variables`, and the hyper-parameters.
@@ -157,12 +158,16 @@ class Learner(tf.Module):
       reward_clipping: a name of `rewards.TRANSFORMS`.
       clip_global_norm: largest norm of the gradient, None for no clipping.
       learning_rate_decay: 'linear', to 0, or 'none'.
+      jit_compile: whether XLA compiles the loss and its gradient. It pays on GPUs.
       name: of the module.
 
     Raises:
-      ValueError: for an unknown reward clipping.
+      ValueError: for an unknown reward clipping, or if XLA is to compile an agent that reads instructions.
     """
     super().__init__(name=name)
+    if jit_compile and agent.instruction_encoder:
+      raise ValueError('jit_compile: XLA knows no strings, and this agent reads instructions. Leave it out.')
+    self._loss_and_gradients = tf.function(self._build_loss_and_gradients, jit_compile=jit_compile, autograph=False)
     rewards.get(reward_clipping)  # An unknown name should fail here, not in the first update.
     self.agent = agent
     self.optimizer = optimizer
@@ -207,13 +212,17 @@ class Learner(tf.Module):
         'learning rate or entropy cost, or a larger epsilon, and look at the rewards.'
       ) from error
 
+  def _build_loss_and_gradients(self, unroll, entropy_cost):
+    with tf.GradientTape() as tape:
+      outputs, _ = self.agent.unroll(unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state)
+      loss = compute_loss(outputs, unroll, entropy_cost=entropy_cost, **self._loss_arguments)
+    return loss, tape.gradient(loss.total, self.agent.trainable_variables)
+
   @tf.function
   def _update(self, unroll):
     variables, tunable = self.agent.trainable_variables, self.tunable
-    with tf.GradientTape() as tape:
-      outputs, _ = self.agent.unroll(unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state)
-      loss = compute_loss(outputs, unroll, entropy_cost=tunable.entropy_cost.read_value(), **self._loss_arguments)
-    gradients, norm = optimizers.clip_by_global_norm(tape.gradient(loss.total, variables), tunable.clip_global_norm)
+    loss, gradients = self._loss_and_gradients(unroll, tunable.entropy_cost.read_value())
+    gradients, norm = optimizers.clip_by_global_norm(gradients, tunable.clip_global_norm)
     lags = self.updates - tf.cast(unroll.policy_version, tf.int64)
     learning_rate = tunable.learning_rate.read_value()
     if self._learning_rate_decay == 'linear':

@@ -1,9 +1,5 @@
-"""Training, from a suite and hyper-parameters to checkpoints and curves.
+"""Training, from a suite and hyper-parameters to checkpoints and curves."""
 
-The data's way in one place: environment processes, actor threads, queue, staging area, learner, published weights.
-"""
-
-import contextlib
 import time
 from typing import Protocol
 
@@ -11,25 +7,11 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import (
-  actors,
-  checkpoints,
-  episode_log,
-  experiment,
-  metrics,
-  optimizers,
-  progress,
-  structs,
-  unroll_queue,
-  weights,
-)
+from impala_tf import checkpoints, episode_log, experiment, metrics, optimizers, progress
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
 from impala_tf.hparams import ConfigurationError
-
-
-class ActorError(RuntimeError):
-  """An actor failed or its process keeps dying; the run was saved."""
+from impala_tf.pipeline import Pipeline
 
 
 class Controller(Protocol):
@@ -137,6 +119,7 @@ def make_learner(agent, hparams):
     reward_clipping=hparams.reward_clipping,
     clip_global_norm=hparams.clip_global_norm,
     learning_rate_decay=hparams.learning_rate_decay,
+    jit_compile=hparams.jit_compile,
   )
 
 
@@ -148,20 +131,9 @@ def _run(hparams, learner, checkpointer, pipeline, report, stop, controller):
     report.flush()
     checkpointer.save()
 
-  frames = int(learner.frames)
   next_save = time.monotonic() + hparams.checkpoint_interval
   try:
-    while frames < hparams.total_environment_frames and not stop:
-      with pipeline.learner_timer('wait'):
-        staged = pipeline.staging.get(timeout=1.0)
-      if staged is None:
-        pipeline.check(frames)
-        continue
-      batch, episodes = staged
-      with pipeline.learner_timer('update'):
-        update = learner.update(batch)
-        pipeline.weights.publish(tf.cast(update.updates, tf.int32))
-      frames += hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
+    for frames, episodes, update in pipeline.updates(learner, stop):
       report.add(frames, episodes, update, pipeline)
       if controller:
         controller.on_update(frames, episodes, save)
@@ -175,70 +147,6 @@ def _run(hparams, learner, checkpointer, pipeline, report, stop, controller):
     save()
     raise
   save()
-
-
-class Pipeline:
-  """Actors and what leads from them to the learner; runs while the context lasts.
-
-  environments: `experiment.EnvironmentProcesses`, one for each actor; the levels take turns.
-  actors: `actors.ActorThreads`.
-  queue: `unroll_queue.UnrollQueue`.
-  staging: `unroll_queue.StagingArea` of batches and their lists of `metrics.Episode`.
-  weights: `weights.PublishedWeights`.
-  learner_timer, actor_timer: `metrics.StageTimer` with the stages 'wait' and 'update', and 'environment' (a part of
-    'unroll'), 'unroll' and 'enqueue'.
-  """
-
-  def __init__(self, suite, hparams, agent, seed):
-    """Describes the parts; `seed` is a list of int that differs between the starts of a run."""
-    self.learner_timer = metrics.StageTimer()
-    self.actor_timer = metrics.StageTimer()
-    names = suite.levels(hparams)
-    self._levels = [i % len(names) for i in range(hparams.num_actors)]
-    self._suite = suite
-    self._hparams = hparams
-    self._agent = agent
-    self.environments = experiment.make_environments(
-      suite, hparams, [names[i] for i in self._levels], hparams.envs_per_actor, False, seed, self.actor_timer
-    )
-    state_spec = [tf.TensorSpec(t.shape[1:], t.dtype) for t in tf.nest.flatten(agent.initial_state(1))]
-    spec = unroll_queue.unroll_spec(
-      structs.step_output_spec(suite.observation_spec(hparams)),
-      agent.num_actions,
-      tf.nest.pack_sequence_as(agent.initial_state(1), state_spec),
-      hparams.unroll_length,
-    )
-    self.queue = unroll_queue.UnrollQueue(spec, hparams.queue_capacity)
-    self.staging = unroll_queue.StagingArea(lambda: self.queue.dequeue_batch(hparams.batch_size), on_host=metrics.episodes_in)
-
-  def __enter__(self):
-    hparams = self._hparams
-    with contextlib.ExitStack() as on_error:
-      on_error.enter_context(self.environments)
-      self.weights = weights.PublishedWeights(self._agent)
-      unroller = actors.Unroller(
-        self._agent, self.weights.pull, self.environments, self._levels, hparams.envs_per_actor, hparams.unroll_length
-      )
-      self.actors = actors.ActorThreads(
-        unroller, hparams.num_actors, self.queue.enqueue_many, self.actor_timer, on_failure=self.queue.close
-      )
-      on_error.pop_all()
-    self.actors.start()
-    self.staging.start()
-    return self
-
-  def check(self, frames):
-    """Raises ActorError if an actor failed; `frames` is where the learner is."""
-    if self.actors.error is not None:
-      raise ActorError(f'Training stopped at frame {frames:_}: {self.environments.error or self.actors.error}') from None
-
-  def __exit__(self, *exception):
-    self.actors.stop()
-    # Whoever waits for queue or environments is freed by their end.
-    self.queue.close()
-    self.environments.close()
-    self.actors.join()
-    self.staging.close()
 
 
 class Report:
@@ -285,7 +193,7 @@ class Report:
     self._summaries.write_episodes(frames, episodes)
     self._add_to_scores(frames, episodes)
     if self._shares is None:
-      self._shares = {'learner': pipeline.learner_timer.reader(), 'actors': _actor_shares(pipeline.actor_timer)}
+      self._shares = {'learner': pipeline.learner_timer.reader(), 'actors': pipeline.actor_shares()}
     finished = frames >= self._hparams.total_environment_frames
     if self._line.due() or finished:
       self._line.show(
@@ -319,22 +227,3 @@ class Report:
     if scores:
       self._score = next(iter(scores.values()))
       self._summaries.write(frames, scores)
-
-
-def _actor_shares(timer):
-  """As `metrics.StageTimer.reader`, with 'environment' and 'inference' in place of the whole 'unroll'."""
-  shares = timer.reader()
-
-  def split():
-    stages = shares()
-    environment, unroll, queue = (stages.get(name, 0.0) for name in ('environment', 'unroll', 'enqueue'))
-    total = unroll + queue
-    if not total:
-      return {}
-    return {
-      'environment': environment / total,
-      'inference': (unroll - environment) / total,
-      'queue': queue / total,
-    }
-
-  return split

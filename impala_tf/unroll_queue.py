@@ -42,6 +42,9 @@ class UnrollQueue:
     leaves = tree.flatten(unroll_spec)
     self._dtypes = [leaf.dtype for leaf in leaves]
     self._shapes = [leaf.shape for leaf in leaves]
+    # With a signature, as threads that call it for the first time would each trace a function of their own.
+    signature = [tf.TensorSpec([None, *leaf.shape], leaf.dtype) for leaf in leaves]
+    self._enqueue_many = tf.function(self._build_enqueue_many, input_signature=[signature], autograph=False)
 
   def _queue(self):
     # Made anew in each function: a queue object made eagerly would destroy the shared resource when it is collected.
@@ -51,7 +54,6 @@ class UnrollQueue:
       )
       return tf.queue.QueueBase(self._dtypes, self._shapes, None, handle)
 
-  @tf.function
   def enqueue_many(self, unrolls):
     """Adds n unrolls and waits while the queue is full.
 
@@ -62,7 +64,10 @@ class UnrollQueue:
       tf.errors.CancelledError: if the queue was closed.
     """
     tree.assert_same_structure(unrolls, self._spec)
-    self._queue().enqueue_many(tree.flatten(unrolls))
+    self._enqueue_many(tree.flatten(unrolls))
+
+  def _build_enqueue_many(self, leaves):
+    self._queue().enqueue_many(leaves)
 
   @tf.function
   def dequeue_batch(self, batch_size):
@@ -97,6 +102,11 @@ def time_major(nest):
   return tree.map_structure(lambda t: tf.transpose(t, [1, 0, *range(2, t.shape.rank)]), nest)
 
 
+def tensor_specs(array_specs, leading=()):
+  """A nest of `structs.ArraySpec` as one of `tf.TensorSpec`, with `leading` dimensions before each shape."""
+  return tree.map_structure(lambda spec: tf.TensorSpec([*leading, *spec.shape], tf.as_dtype(spec.dtype)), array_specs)
+
+
 def unroll_spec(step_output_spec, num_actions, agent_state_spec, unroll_length):
   """The `structs.Unroll` of `tf.TensorSpec` of one unroll.
 
@@ -111,7 +121,7 @@ def unroll_spec(step_output_spec, num_actions, agent_state_spec, unroll_length):
     level=tf.TensorSpec([], tf.int32),
     policy_version=tf.TensorSpec([], tf.int32),
     agent_state=agent_state_spec,
-    step_outputs=tree.map_structure(lambda s: tf.TensorSpec([rows, *s.shape], tf.as_dtype(s.dtype)), step_output_spec),
+    step_outputs=tensor_specs(step_output_spec, [rows]),
     agent_outputs=structs.AgentOutput(
       action=tf.TensorSpec([rows], tf.int32),
       policy_logits=tf.TensorSpec([rows, num_actions], tf.float32),

@@ -66,6 +66,12 @@ class PublishedWeights:
     tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
     return tensors, tf.bitcast(bits[0], tf.int32)
 
+  def version(self):
+    """The version that `pull` would give, an int32 scalar; for use inside a tf.function. Only the number is copied."""
+    with tf.device(self._device):
+      flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
+      return tf.bitcast(flat[sum(self._sizes)], tf.int32)
+
 
 @contextlib.contextmanager
 def substituted(module, tensors):

@@ -9,6 +9,7 @@ import pytest
 
 from impala_tf import experiment, training
 from impala_tf import hparams as hparams_lib
+from impala_tf import pipeline as pipeline_lib
 from tests import catch, timed
 from tests.run_files import read_episodes, read_scalars
 
@@ -124,7 +125,7 @@ def test_processes_play_the_level_that_their_unrolls_name():
   suite, hparams = TimedSuite(3), settings(num_actors=7, total_environment_frames=160)
   names = suite.levels(hparams)
   seen = {}
-  with training.Pipeline(suite, hparams, experiment.make_agent(suite, hparams), [1, 1]) as pipeline:
+  with pipeline_lib.Pipeline(suite, hparams, experiment.make_agent(suite, hparams), [1, 1]) as pipeline:
     while len(seen) < 3:
       unrolls, _ = pipeline.staging.get(timeout=60)
       steps = unrolls.step_outputs.info.episode_steps.numpy().max(axis=0)

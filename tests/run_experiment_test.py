@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-import run_experiment
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
+from impala_tf import suites
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ('--level_name=Pong', '--batch_size=2', '--unroll_length=5', '--num_actors=2', '--envs_per_actor=2')
@@ -145,10 +145,11 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, flags, message):
   ],
 )
 def test_suite_follows_from_the_level(level_name, preset, name_in_run):
-  found, make_suite = run_experiment._suite_of(level_name)
-  assert found is preset
-  assert found(level_name, 'deep').level_name == name_in_run
-  assert name_in_run in make_suite().levels(found(level_name, 'deep')) or name_in_run == 'dmlab30'
+  found = suites.find(level_name)
+  hparams = found.configure(level_name, agent='deep')
+  assert hparams == preset(level_name, 'deep')
+  assert hparams.level_name == name_in_run
+  assert name_in_run in found.make().levels(hparams) or name_in_run == 'dmlab30'
 
 
 def test_help_names_every_hyper_parameter():

@@ -1,13 +1,14 @@
 """Unrolls against those of the authors' code, and against environments that say what happened when."""
 
 import threading
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import actors, agents, networks, structs, weights
+from impala_tf import actors, agents, inference, networks, structs, weights
 from tests import scripted
 from tests.impala_tf import golden
 
@@ -43,12 +44,12 @@ class LinearAgent(agents.Agent):
     return output, tf.where(step_outputs.done, 0.0, state) + step_outputs.reward
 
 
-def make_unroller(*batches, unroll_length=5, agent=None, pull=None, levels=None):
+def make_unroller(*batches, unroll_length=5, agent=None, published=None, levels=None):
   agent = agent or LinearAgent()
   agent.build(batches[0][0].observation_spec)
-  pull = pull or weights.PublishedWeights(agent).pull
+  policy = inference.OwnInference(agent, published or weights.PublishedWeights(agent))
   levels = levels or list(range(len(batches)))
-  return actors.Unroller(agent, pull, scripted.InProcess(*batches), levels, len(batches[0]), unroll_length)
+  return actors.Unroller(policy, scripted.InProcess(*batches), levels, len(batches[0]), unroll_length)
 
 
 def test_three_unrolls_agree_with_the_authors_code():
@@ -139,7 +140,7 @@ def test_weights_are_pulled_once_an_unroll():
 
   agent = LinearAgent()
   agent.build(scripted.Counting().observation_spec)
-  unroller = make_unroller([scripted.Counting()], agent=agent, pull=pull)
+  unroller = make_unroller([scripted.Counting()], agent=agent, published=types.SimpleNamespace(pull=pull))
   carry, first = unroller.unroll(0, unroller.initial(0))
   _, second = unroller.unroll(0, carry)
   assert first.policy_version.numpy().tolist() == [8]
@@ -159,7 +160,7 @@ def test_policy_stays_the_same_while_the_learner_publishes():
     return step(action)
 
   environment.step = step_and_publish
-  unroller = make_unroller([environment], agent=agent, pull=published.pull)
+  unroller = make_unroller([environment], agent=agent, published=published)
   carry, _ = unroller.unroll(0, unroller.initial(0))
   _, unrolls = unroller.unroll(0, carry)
   baselines = unrolls.agent_outputs.baseline.numpy()[0]

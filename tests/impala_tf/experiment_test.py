@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import actors, experiment, metrics, py_process, weights
+from impala_tf import actors, experiment, inference, metrics, py_process, weights
 from tests import catch, frail
 
 STAY = np.ones(3, np.int32)  # The action of each of a process's three environments.
@@ -93,7 +93,7 @@ class TestRestart:
     agent = experiment.make_agent(suite, settings)
     died = 13  # The row of what would have been the thirteenth step.
     with make(suite, ['catch_with_memory'], 3) as group:
-      unroller = actors.Unroller(agent, weights.PublishedWeights(agent).pull, group, [0], 3, 20)
+      unroller = actors.Unroller(inference.OwnInference(agent, weights.PublishedWeights(agent)), group, [0], 3, 20)
       _, unrolls = unroller.unroll(0, unroller.initial(0))
       assert group.restarts == 1
     row = lambda nest, t: tree.map_structure(lambda x: x[:, t], nest)

@@ -10,7 +10,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import actors, checkpoints, evaluation, experiment, hparams, learner, metrics, training, weights
+from impala_tf import (
+  actors,
+  checkpoints,
+  evaluation,
+  experiment,
+  hparams,
+  inference,
+  learner,
+  metrics,
+  pipeline,
+  training,
+  weights,
+)
 from tests import catch, frail
 from tests.run_files import read_episodes, read_scalars
 
@@ -155,7 +167,7 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
 def test_a_process_that_keeps_failing_ends_the_run_with_a_checkpoint(tmp_path, failure, message):
   settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
   expected = rf'(?s)at frame [\d_]+: .*{message}.*started anew 3 times in a row'
-  with pytest.raises(training.ActorError, match=expected) as raised:
+  with pytest.raises(pipeline.ActorError, match=expected) as raised:
     training.train(frail.FrailSuite(tmp_path, failure, 150), settings, str(tmp_path / 'run'))
   assert '__inference' not in str(raised.value)
   frames, updates, _ = restored(tmp_path / 'run', settings)
@@ -241,7 +253,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
   slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
   agent.build(slow.observation_spec)
   group = scripted.InProcess([slow, fast])
-  unroller = actors.Unroller(agent, weights.PublishedWeights(agent).pull, group, [0], 2, 7)
+  unroller = actors.Unroller(inference.OwnInference(agent, weights.PublishedWeights(agent)), group, [0], 2, 7)
   played = evaluation.play_episodes(unroller, 0, 2, 5)
   # Rewards are 100 n + action: each episode's return tells which steps it had.
   sums = lambda first, last: 100 * sum(range(first, last + 1))

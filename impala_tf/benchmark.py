@@ -1,0 +1,217 @@
+"""Throughput of the whole pipeline and of its parts.
+
+    python -m impala_tf.benchmark train --level_name=pong            # everything, as in a training
+    python -m impala_tf.benchmark train --level_name=pong --compare  # and what its parts would allow
+    python -m impala_tf.benchmark act --level_name=pong              # actors alone: environments and inference
+    python -m impala_tf.benchmark infer --level_name=pong            # the agent alone, choosing actions
+    python -m impala_tf.benchmark env --level_name=pong              # one process's environments alone
+    python -m impala_tf.benchmark learn --level_name=pong            # the learner's update alone
+    python -m impala_tf.benchmark queue --level_name=pong            # queue and staging area alone
+
+All take the flags of `run_experiment.py`. Frames are emulator frames; processor time is that of the whole tree of processes.
+Rates of one machine drift: compare what was measured in turns.
+"""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+
+from absl import app, flags, logging
+
+from impala_tf import hparams_flags, suites
+from impala_tf.hparams import ConfigurationError
+
+_SECONDS = flags.DEFINE_float('seconds', 20.0, 'seconds of each measurement', lower_bound=0.1)
+_REPEATS = flags.DEFINE_integer('repeats', 3, 'measurements, of which the median counts', lower_bound=1)
+_WARM_UP = flags.DEFINE_float('warm_up_seconds', 10.0, 'seconds before the first measurement', lower_bound=0.0)
+_OUTPUT = flags.DEFINE_string('output', None, 'JSON file to write what was measured to')
+_FAKE = flags.DEFINE_boolean('fake_environment', False, 'environments that cost nothing, to measure the framework alone')
+_COMPARE = flags.DEFINE_boolean('compare', False, 'with train: measure the parts too, and the rate that they would allow')
+hparams_flags.define()
+
+_PACKAGES = ('tensorflow', 'dm-sonnet', 'tensorflow-probability', 'numpy', 'ale-py')
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What one part, or the whole, did.
+
+  frames_per_second: median of the windows; frames_per_second_windows: each.
+  cpu_seconds_per_1000_frames: of the process tree, over all windows together.
+  cores: processor seconds per second, over all windows together.
+  peak_memory_mebibytes: largest proportional set size of the process tree that was seen at the end of a window.
+  stages: shares of time of the pipeline's stages by group, empty for the parts.
+  extra: numbers of this part alone.
+  """
+
+  name: str
+  frames_per_second: float
+  frames_per_second_windows: list
+  cpu_seconds_per_1000_frames: float
+  cores: float
+  peak_memory_mebibytes: float
+  stages: dict
+  extra: dict
+
+  def __str__(self):
+    windows = ', '.join(f'{rate:,.0f}' for rate in self.frames_per_second_windows)
+    lines = [
+      f'{self.name}: {self.frames_per_second:,.0f} frames/s (windows: {windows}), '
+      f'{self.cpu_seconds_per_1000_frames:.4f} CPU-seconds per 1000 frames, {self.cores:.2f} cores, '
+      f'{self.peak_memory_mebibytes:,.0f} MiB'
+    ]
+    lines += [
+      f'  {group}: ' + ', '.join(f'{stage} {100 * share:.0f} %' for stage, share in shares.items())
+      for group, shares in self.stages.items()
+    ]
+    lines += [f'  {name}: {value:,.3g}' for name, value in self.extra.items()]
+    return '\n'.join(lines)
+
+
+def measure(name, steps, *, seconds, repeats, warm_up_seconds, readers=None, clock=time.perf_counter, tree=None):
+  """Measures work that comes as an iterator.
+
+  Args:
+    name: of the work.
+    steps: iterator of the frames done in each of its steps; each `next` does one.
+    seconds: of a window.
+    repeats: how many windows.
+    warm_up_seconds: how long to let it run before.
+    readers: dict from group to a `metrics.StageTimer.reader`, looked at over all windows together.
+    clock: gives seconds.
+    tree: a `process_tree.ProcessTree`, one of its own by default.
+
+  Returns:
+    A Result without extras.
+  """
+  from impala_tf import process_tree
+
+  tree = tree or process_tree.ProcessTree()
+
+  def run(duration):
+    begin, frames = clock(), 0
+    while True:
+      frames += next(steps)
+      elapsed = clock() - begin
+      if elapsed >= duration:
+        return frames, elapsed
+
+  run(warm_up_seconds)
+  for reader in (readers or {}).values():
+    reader()  # from here on
+  rates, total_frames, total_seconds, total_cpu, memory = [], 0, 0.0, 0.0, 0.0
+  for _ in range(repeats):
+    cpu = tree.cpu_seconds()
+    frames, elapsed = run(seconds)
+    total_cpu += tree.cpu_seconds() - cpu
+    memory = max(memory, tree.memory_mebibytes())
+    rates.append(frames / elapsed)
+    total_frames += frames
+    total_seconds += elapsed
+  return Result(
+    name=name,
+    frames_per_second=statistics.median(rates),
+    frames_per_second_windows=rates,
+    cpu_seconds_per_1000_frames=1000 * total_cpu / total_frames,
+    cores=total_cpu / total_seconds,
+    peak_memory_mebibytes=memory,
+    stages={group: reader() for group, reader in (readers or {}).items()},
+    extra={},
+  )
+
+
+def bound(env, infer, learn):
+  """CPU-seconds per 1000 frames that the pipeline can't do without: those of its parts, each a Result, added up."""
+  return sum(part.cpu_seconds_per_1000_frames for part in (env, infer, learn))
+
+
+def _describe_machine():
+  return {
+    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    'processor': _processor(),
+    'python': platform.python_version(),
+    **{package: importlib.metadata.version(package) for package in _PACKAGES},
+  }
+
+
+def _processor():
+  try:
+    with open('/proc/cpuinfo') as file:
+      return next(line.split(':', 1)[1].strip() for line in file if line.startswith('model name'))
+  except (OSError, StopIteration):
+    return platform.processor()
+
+
+def main(argv):
+  """Measures what the command line says; returns the exit code."""
+  from impala_tf import benchmark_parts
+
+  parts = benchmark_parts.PARTS
+  if len(argv) != 2 or argv[1] not in parts:
+    raise app.UsageError(f'Name what to measure, one of {", ".join(parts)}: got {" ".join(argv[1:]) or "nothing"}.')
+  part = argv[1]
+  try:
+    if _COMPARE.value and part != 'train':
+      raise ConfigurationError(f'--compare goes with train, not with {part}.')
+    given = hparams_flags.given()
+    if 'level_name' not in given:
+      raise ConfigurationError('--level_name is missing: name the level to measure on, such as --level_name=pong.')
+    found = suites.find(given['level_name'])
+    hparams = found.configure(given.pop('level_name'), **given)
+    results = _measure_all(found, hparams, [part, *(['env', 'infer', 'learn'] if _COMPARE.value else [])])
+  except ConfigurationError as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  report = {'machine': _describe_machine(), 'hparams': dataclasses.asdict(hparams), 'fake_environment': _FAKE.value}
+  report['results'] = [dataclasses.asdict(result) for result in results]
+  if _COMPARE.value:
+    whole, *alone = results
+    least = bound(*alone)
+    report['bound_cpu_seconds_per_1000_frames'] = least
+    report['share_of_bound'] = least / whole.cpu_seconds_per_1000_frames
+    print(
+      f'The parts need {least:.4f} CPU-seconds per 1000 frames: {report["machine"]["cores"] * 1000 / least:,.0f} frames/s on '
+      f'{report["machine"]["cores"]} cores. The pipeline is at {100 * report["share_of_bound"]:.0f} % of that per CPU-second.'
+    )
+  if _OUTPUT.value:
+    with open(_OUTPUT.value, 'w') as file:
+      json.dump(report, file, indent=2)
+      file.write('\n')
+  return 0
+
+
+def _measure_all(found, hparams, names):
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  from impala_tf import benchmark_parts, experiment
+
+  suite = found.make()
+  if _FAKE.value:
+    suite = benchmark_parts.FakeSuite(suite)
+  elif benchmark_parts.WITH_ENVIRONMENTS.intersection(names):
+    suite.check(hparams)
+  logging.set_verbosity(logging.WARNING)
+  experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
+  results = []
+  for name in names:
+    with benchmark_parts.PARTS[name](suite, hparams) as (steps, readers, extra):
+      result = measure(
+        name, steps, seconds=_SECONDS.value, repeats=_REPEATS.value, warm_up_seconds=_WARM_UP.value, readers=readers
+      )
+      result = dataclasses.replace(result, extra=extra(result))
+    print(result, flush=True)
+    results.append(result)
+  return results
+
+
+def run():
+  """Entry point."""
+  app.run(main)
+
+
+if __name__ == '__main__':
+  run()

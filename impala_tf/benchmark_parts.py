@@ -1,0 +1,282 @@
+"""What `benchmark` measures: the whole pipeline and its parts, each as an iterator of frames done.
+
+Each part is a context manager `part(suite, hparams)` that gives a tuple of
+
+    steps: iterator; each `next` does some work and returns its frames.
+    readers: dict from the name of a group of stages to a function that gives their shares of time.
+    extra: function from the `benchmark.Result` to a dict of numbers of this part alone.
+"""
+
+import contextlib
+import functools
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from impala_tf import (
+  environments,
+  experiment,
+  fake_environment,
+  inference,
+  metrics,
+  pipeline,
+  structs,
+  training,
+  unroll_queue,
+  weights,
+)
+
+
+class FakeSuite:
+  """An `experiment.Suite` like another one, with environments that cost nothing."""
+
+  def __init__(self, suite):
+    """Takes the suite whose specs and agent are kept."""
+    self._suite = suite
+
+  def __getattr__(self, name):
+    return getattr(self._suite, name)
+
+  def make_environment(self, level, seed, is_test, hparams):
+    """A constructor of `fake_environment.FakeEnvironment`."""
+    del level, is_test
+    return functools.partial(fake_environment.FakeEnvironment, self.observation_spec(hparams), self.num_actions(hparams), seed)
+
+
+def _steps_frames(hparams):
+  return hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
+
+
+def _no_extra(result):
+  del result
+  return {}
+
+
+@contextlib.contextmanager
+def train(suite, hparams):
+  """The pipeline as in a training, but for reports and checkpoints."""
+  learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
+  with pipeline.Pipeline(suite, hparams, learner.agent, [hparams.seed]) as running:
+    frames = _steps_frames(hparams)
+    steps = (frames for _ in running.updates(learner))
+    readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
+    yield steps, readers, _no_extra
+
+
+@contextlib.contextmanager
+def act(suite, hparams):
+  """Actors, queue and staging area without a learner; nobody waits for anything but the actors."""
+  agent = experiment.make_agent(suite, hparams)
+  with pipeline.Pipeline(suite, hparams, agent, [hparams.seed]) as running:
+
+    def steps():
+      while True:
+        if running.staging.get(timeout=1.0) is not None:
+          yield _steps_frames(hparams)
+        elif running.actors.error is not None:
+          raise running.actors.error
+
+    yield steps(), {'actors': running.actor_shares()}, _no_extra
+
+
+@contextlib.contextmanager
+def env(suite, hparams):
+  """The environments of one actor, stepped in this process by random actions."""
+  seeds = np.random.SeedSequence(hparams.seed).generate_state(hparams.envs_per_actor) >> 1
+  level = suite.levels(hparams)[0]
+  batch = environments.EnvironmentBatch([suite.make_environment(level, int(seed), False, hparams) for seed in seeds])
+  random = np.random.default_rng(hparams.seed)
+  batch.initial()
+
+  def steps():
+    while True:
+      batch.step(random.integers(batch.num_actions, size=hparams.envs_per_actor, dtype=np.int32))
+      yield hparams.envs_per_actor * hparams.num_action_repeats
+
+  with contextlib.closing(batch):
+    yield steps(), {}, _no_extra
+
+
+@contextlib.contextmanager
+def infer(suite, hparams):
+  """The agent choosing actions for the environments of one actor, unroll after unroll, on observations that stay."""
+  agent = experiment.make_agent(suite, hparams)
+  n = hparams.envs_per_actor
+  step_outputs = tree.map_structure(lambda t: t[0], example_unroll(suite, hparams, agent, n).step_outputs)
+  policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
+
+  @tf.function(autograph=False)
+  def unroll(actions, state):
+    context, _ = policy.begin()
+
+    def step(t, actions, state):
+      output, state = policy.step(context, actions, step_outputs, state)
+      return t + 1, output.action, state
+
+    return tf.while_loop(lambda t, *_: t < hparams.unroll_length, step, (0, actions, state), parallel_iterations=1)
+
+  def steps():
+    actions, state = tf.zeros([n], tf.int32), agent.initial_state(n)
+    while True:
+      _, actions, state = unroll(actions, state)
+      yield n * hparams.unroll_length * hparams.num_action_repeats
+
+  yield steps(), {}, _no_extra
+
+
+@contextlib.contextmanager
+def learn(suite, hparams):
+  """The learner's update, and the publishing of its weights, on one batch again and again."""
+  learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
+  batch = example_unroll(suite, hparams, learner.agent, hparams.batch_size)
+  published = weights.PublishedWeights(learner.agent)
+
+  def steps():
+    while True:
+      published.publish(tf.cast(learner.update(batch).updates, tf.int32))
+      yield _steps_frames(hparams)
+
+  def extra(result):
+    flops = update_flops(learner.agent, suite.observation_spec(hparams), hparams)
+    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * _steps_frames(hparams) / 1000)
+    peak = matmul_flops_per_cpu_second()
+    return {
+      'GFLOP of an update': flops / 1e9,
+      'GFLOP per CPU-second': per_cpu_second / 1e9,
+      'GFLOP per CPU-second of a float32 matrix product': peak / 1e9,
+      'share of that': per_cpu_second / peak,
+    }
+
+  yield steps(), {}, extra
+
+
+@contextlib.contextmanager
+def queue(suite, hparams):
+  """Queue and staging area, fed by one thread of this process with the same unrolls again and again."""
+  agent = experiment.make_agent(suite, hparams)
+  unrolls = example_unroll(suite, hparams, agent, hparams.envs_per_actor)
+  swap = unroll_queue.time_major
+  unrolls = unrolls._replace(step_outputs=swap(unrolls.step_outputs), agent_outputs=swap(unrolls.agent_outputs))
+  spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
+  unroll_bytes = sum(s.shape.num_elements() * s.dtype.size for s in tree.flatten(spec) if s.dtype != tf.string)
+  unrolls_queue = unroll_queue.UnrollQueue(spec, hparams.queue_capacity)
+  staging = unroll_queue.StagingArea(lambda: unrolls_queue.dequeue_batch(hparams.batch_size), on_host=metrics.episodes_in)
+
+  def feed():
+    with contextlib.suppress(tf.errors.CancelledError):
+      while True:
+        unrolls_queue.enqueue_many(unrolls)
+
+  feeder = threading.Thread(target=feed, daemon=True)
+
+  def steps():
+    while True:
+      if staging.get(timeout=1.0) is not None:
+        yield _steps_frames(hparams)
+
+  def extra(result):
+    unrolls_per_second = result.frames_per_second / (hparams.unroll_length * hparams.num_action_repeats)
+    return {
+      'unrolls/s': unrolls_per_second,
+      'bytes of an unroll': unroll_bytes,
+      'MB/s': unrolls_per_second * unroll_bytes / 1e6,
+    }
+
+  staging.start()
+  feeder.start()
+  try:
+    yield steps(), {}, extra
+  finally:
+    unrolls_queue.close()
+    feeder.join()
+    staging.close()
+
+
+def example_unroll(suite, hparams, agent, batch_size):
+  """A `structs.Unroll` of random numbers, time-major: [T+1, batch_size, ...] for step and agent outputs."""
+  random = np.random.default_rng(hparams.seed)
+  shape = (hparams.unroll_length + 1, batch_size)
+
+  def fill(spec):
+    if spec.dtype is np.bytes_:
+      return tf.fill(shape, fake_environment.noise(spec, random))
+    if np.issubdtype(spec.dtype, np.unsignedinteger):
+      return tf.constant(random.integers(0, 256, (*shape, *spec.shape)).astype(spec.dtype))
+    if spec.dtype is np.bool_:
+      return tf.constant(random.random(shape) < 0.01)
+    return tf.constant(random.normal(size=(*shape, *spec.shape)).astype(spec.dtype))
+
+  return structs.Unroll(
+    level=tf.zeros([batch_size], tf.int32),
+    policy_version=tf.zeros([batch_size], tf.int32),
+    agent_state=agent.initial_state(batch_size),
+    step_outputs=tree.map_structure(fill, structs.step_output_spec(suite.observation_spec(hparams))),
+    agent_outputs=structs.AgentOutput(
+      action=tf.constant(random.integers(0, agent.num_actions, shape).astype(np.int32)),
+      policy_logits=tf.constant(random.normal(size=(*shape, agent.num_actions)).astype(np.float32)),
+      baseline=tf.zeros(shape),
+    ),
+  )
+
+
+def update_flops(agent, observation_spec, hparams):
+  """Floating-point operations of the convolutions and matrix products of an update, forward and backward.
+
+  A product of [m, k] and [k, n] counts 2 m k n, and a convolution the products that it consists of; so do those that lead back
+  to their kernels and to their inputs (the frames need none). Those of the recurrent state, inside the LSTM's loop over
+  time, are left out: they are below one per cent.
+  """
+  rows = hparams.unroll_length + 1
+  suite_batch = lambda spec: tf.TensorSpec([rows, hparams.batch_size, *spec.shape], _tensor_dtype(spec))
+  step_outputs = tree.map_structure(suite_batch, structs.step_output_spec(observation_spec))
+
+  @tf.function(autograph=False)
+  def gradients(step_outputs):
+    with tf.GradientTape() as tape:
+      actions = tf.zeros([rows, hparams.batch_size], tf.int32)
+      outputs, _ = agent.unroll(actions, step_outputs, agent.initial_state(hparams.batch_size))
+      loss = tf.reduce_sum(outputs.policy_logits) + tf.reduce_sum(outputs.baseline)
+    return [tf.convert_to_tensor(g) for g in tape.gradient(loss, agent.trainable_variables)]
+
+  graph = gradients.get_concrete_function(step_outputs).graph
+  needed = tf.compat.v1.graph_util.extract_sub_graph(
+    graph.as_graph_def(), [tensor.op.name for tensor in tree.flatten(graph.structured_outputs)]
+  )
+  return sum(_flops(graph.get_operation_by_name(node.name)) for node in needed.node)
+
+
+def _flops(operation):
+  shapes = [tensor.shape for tensor in operation.inputs]
+  if operation.type == 'MatMul':
+    inner = shapes[0][0 if operation.get_attr('transpose_a') else 1]
+    return 2 * inner * operation.outputs[0].shape.num_elements()
+  # What slides over the positions of the output: the kernel.
+  positions, kernel = {
+    'Conv2D': (operation.outputs and operation.outputs[0].shape, shapes[1:] and shapes[1]),
+    'Conv2DBackpropInput': (shapes[2:] and shapes[2], shapes[1:] and shapes[1]),
+    'Conv2DBackpropFilter': (shapes[2:] and shapes[2], operation.outputs and operation.outputs[0].shape),
+  }.get(operation.type, (None, None))
+  return 0 if kernel is None else 2 * positions[:3].num_elements() * kernel.num_elements()
+
+
+def _tensor_dtype(spec):
+  return tf.string if spec.dtype is np.bytes_ else tf.as_dtype(spec.dtype)
+
+
+def matmul_flops_per_cpu_second(size=2048, seconds=2.0):
+  """What a processor second yields in float32 matrix products of [size, size], the highest rate to be had from it."""
+  matrix = tf.random.normal([size, size])
+  product = tf.function(lambda m: tf.matmul(m, m))
+  product(matrix)
+  begin, count = time.process_time(), 0
+  while time.process_time() - begin < seconds:
+    product(matrix)
+    count += 1
+  return count * 2 * size**3 / (time.process_time() - begin)
+
+
+PARTS = {'train': train, 'act': act, 'infer': infer, 'env': env, 'learn': learn, 'queue': queue}
+WITH_ENVIRONMENTS = {'train', 'act', 'env'}

@@ -1,0 +1,71 @@
+"""The suites of levels that the commands know, found by the name of a level.
+
+This package imports no suite. It looks them up when a command asks, in packages that each have
+
+    hparams.preset(level_name, agent)   the paper's hyper-parameters, or ConfigurationError for a level it does not have
+    hparams.known_levels()              the names of its levels, for suggestions
+    suite.make()                        an `experiment.Suite`; importing it loads TensorFlow
+"""
+
+import dataclasses
+import difflib
+import importlib
+
+from impala_tf.hparams import ConfigurationError
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+  """package: name of the suite's package. prefix: names of levels that start with it are this suite's or nobody's."""
+
+  package: str
+  prefix: str
+
+  def load(self, module):
+    return importlib.import_module(f'{self.package}.{module}')
+
+
+# In the order in which they are asked: any name with a slash may be a level script of DeepMind Lab.
+_ENTRIES = (_Entry('atari57', prefix='ALE/'), _Entry('dmlab30', prefix='contributed/dmlab30/'))
+
+
+class FoundSuite:
+  """A suite that has the level it was looked up for."""
+
+  def __init__(self, entry):
+    self._entry = entry
+
+  def configure(self, level_name, **given):
+    """The paper's `hparams.HParams` for a level, but for the fields that are given.
+
+    Raises:
+      ConfigurationError: if a given value is refused.
+    """
+    preset = self._entry.load('hparams').preset(level_name, given.get('agent', 'shallow'))
+    return dataclasses.replace(preset, **given)
+
+  def make(self):
+    """The `experiment.Suite`. It loads TensorFlow, which takes seconds."""
+    return self._entry.load('suite').make()
+
+
+def find(level_name):
+  """The `FoundSuite` that has a level.
+
+  Raises:
+    ConfigurationError: if no suite has it, with the nearest names of all suites.
+  """
+  for entry in _ENTRIES:
+    try:
+      entry.load('hparams').preset(level_name, 'shallow')
+      return FoundSuite(entry)
+    except ConfigurationError:
+      if level_name.startswith(entry.prefix):
+        raise
+  known = [name for entry in _ENTRIES for name in entry.load('hparams').known_levels()]
+  nearest = difflib.get_close_matches(level_name.strip().lower(), known)
+  hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
+  raise ConfigurationError(
+    f'{level_name!r} is neither one of the 57 Atari games nor a level of DMLab-30. {hint} Another level script of '
+    'DeepMind Lab is named by its path, with a slash in it.'
+  )
