@@ -16,6 +16,7 @@ from impala_tf import (
   checkpoints,
   episode_log,
   experiment,
+  final_return,
   metrics,
   optimizers,
   progress,
@@ -247,6 +248,7 @@ class Report:
   def __init__(self, suite, hparams, logdir, learner):
     """Opens the files; rows of episodes after the learner's frames are dropped, as they will be played again."""
     self._hparams = hparams
+    self._logdir = logdir
     frames, updates = int(learner.frames), int(learner.updates)
     self._levels = suite.levels(hparams)
     self._statistics = metrics.EpisodeStatistics(len(self._levels))
@@ -319,6 +321,7 @@ class Report:
     if scores:
       self._score = next(iter(scores.values()))
       self._summaries.write(frames, scores)
+      final_return.note_score(self._logdir, frames, self._score)
 
 
 def _actor_shares(timer):
