@@ -65,6 +65,16 @@ def interrupt(logdir, log, sweep, finished, how=signal.SIGKILL):
       process.kill()
 
 
+def go_on(logdir, log, sweep):
+  """Starts a sweep and waits for its end."""
+  with open(log, 'ab') as file:
+    process = start(logdir, file, sweep)
+    try:
+      assert process.wait(240) == 0, log.read_text()
+    finally:
+      process.kill()
+
+
 def files_of(folder):
   return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name.startswith(('ckpt', 'log', 'episodes'))}
 
@@ -79,8 +89,7 @@ def check_killed_and_resumed(tmp_path, sweep, finished):
   files = {trial.name: files_of(logdir / trial.name) for trial in done}
   under_way = [t for t in before if t.state == 'running' and list((logdir / t.name).glob('ckpt-*.index'))]
   assert under_way
-  with open(log, 'ab') as file:
-    assert start(logdir, file, sweep).wait(600) == 0, log.read_text()
+  go_on(logdir, log, sweep)
 
   trials = trials_of(logdir, sweep)
   assert [trial.state for trial in trials] == ['finished'] * sweep['num_trials']
@@ -115,7 +124,6 @@ def test_a_killed_sweep_goes_on_without_losing_or_repeating_a_trial(tmp_path):
     assert (logdir / 'report' / name).read_bytes().startswith(b'\x89PNG')
   # More trials of the same sweep; the table shows all.
   log = tmp_path / 'more.txt'
-  with open(log, 'wb') as file:
-    assert start(logdir, file, definition(num_trials=4, checkpoint_interval=9.0)).wait(300) == 0
+  go_on(logdir, log, definition(num_trials=4, checkpoint_interval=9.0))
   assert 'trial_003  finished' in log.read_text()
   assert 'trial_000 runs' not in log.read_text()
