@@ -201,6 +201,5 @@ def _main(argv):
 
 
 if __name__ == '__main__':
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   _define_flags()
   app.run(_main)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import signal
 import subprocess
 import sys
@@ -217,7 +218,9 @@ def test_a_member_killed_in_the_middle_of_a_copy_harms_nobody(population, moment
   bad.evaluated(1500, 0.96)  # Not copied: its own agent, at 98 %.
   own, values = bad.weights(), bad.values()
   good_files = {p.name: p.read_bytes() for p in (population / 'member_000').iterdir()}
-  ended = subprocess.run([sys.executable, '-c', KILLED, str(population), moment], capture_output=True, text=True, timeout=120)
+  command = [sys.executable, '-c', KILLED, str(population), moment]
+  root = pathlib.Path(__file__).parents[2]
+  ended = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root, check=False)
   assert ended.returncode == -signal.SIGKILL, ended.stderr
   assert {p.name: p.read_bytes() for p in (population / 'member_000').iterdir()} == good_files
 

@@ -141,7 +141,8 @@ def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsy
   assert not pbt.run_together('folder', DEFINITION, [1], False, 'runner')
 
 
-def test_a_population_of_real_runs_and_its_report(tmp_path):
+def test_a_population_of_real_runs_and_its_report(tmp_path, monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # Where the runner is found.
   path = str(tmp_path / 'population')
   assert pbt.run(path, DEFINITION, runner='tests.catch_experiment') == 0
   histories = {name: lineage.read(folder) for name, folder in pbt_member.member_folders(path).items()}
