@@ -88,9 +88,8 @@ def _draw_ancestry(histories, best, segments, curve, output):
   for name, events in histories.items():
     points = [(event.frames, event.fitness) for event in events if event.fitness is not None]
     if points:
-      axes.plot(
-        *zip(*points, strict=True), color='gray', alpha=0.4, linewidth=1, label='members' if name == min(histories) else None
-      )
+      label = 'members, over their own frames' if name == min(histories) else None
+      axes.plot(*zip(*points, strict=True), color='gray', alpha=0.4, linewidth=1, label=label)
   if curve:
     axes.plot([row[0] for row in curve], [row[3] for row in curve], '.-', label=f'ancestry of {best}')
   _mark_copies([axes], segments)

@@ -37,7 +37,7 @@ def trials_of(logdir, sweep):
   return sweeps.open_study(str(logdir), sweep)[0].trials()
 
 
-def wait_until(condition, log, seconds=240):
+def wait_until(condition, log, seconds=600):
   deadline = time.monotonic() + seconds
   while not condition():
     assert time.monotonic() < deadline, log.read_text()
@@ -70,7 +70,7 @@ def go_on(logdir, log, sweep):
   with open(log, 'ab') as file:
     process = start(logdir, file, sweep)
     try:
-      assert process.wait(240) == 0, log.read_text()
+      assert process.wait(600) == 0, log.read_text()
     finally:
       process.kill()
 
