@@ -205,13 +205,16 @@ elif moment == 'after copying':
   pbt_member.pbt_rules.explore = kill
 elif moment == 'before saving':
   bad.save = kill
+elif moment == 'after saving':
+  save = bad.save
+  bad.save = lambda: (save(), kill())
 else:
   pbt_member.atomic_files.write_json = kill
 bad.evaluated(1600, -1.0)
 """
 
 
-@pytest.mark.parametrize('moment', ['while copying', 'after copying', 'before saving', 'before publishing'])
+@pytest.mark.parametrize('moment', ['while copying', 'after copying', 'before saving', 'after saving', 'before publishing'])
 def test_a_member_killed_in_the_middle_of_a_copy_harms_nobody(population, moment):
   good, bad = Run(population, 0), Run(population, 1)
   good.evaluated(2000, 1.0)
@@ -227,7 +230,7 @@ def test_a_member_killed_in_the_middle_of_a_copy_harms_nobody(population, moment
   third = Run(population, 2)
   assert third.evaluated(2500, 0.9).opponent in ('member_000', 'member_001')
   back = Run(population, 1)
-  copied = moment == 'before publishing'  # By then the checkpoint was whole.
+  copied = moment in ('after saving', 'before publishing')  # The checkpoint was whole.
   assert equal(back.weights(), good.weights() if copied else own)
   assert [e.evaluation for e in lineage.read(back.folder)] == ([0, 1, 2] if copied else [0, 1])
   assert (back.values() == values) != copied
