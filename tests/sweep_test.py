@@ -14,7 +14,7 @@ from tests.run_files import read_episodes
 
 ROOT = pathlib.Path(__file__).parent.parent
 RUNNER = 'tests.catch_experiment'
-FRAMES = 160_000
+FRAMES = 80_000
 
 
 def definition(num_trials=3, **given):
