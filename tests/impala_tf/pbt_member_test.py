@@ -182,7 +182,7 @@ def test_a_resume_goes_on_with_hyper_parameters_and_collected_returns(population
   values = run.values()
   run.play(1360, 1.0, 1.0)
   run.save()
-  rows = [(1000, 1.0), (1200, 0.0), (1360, 1.0), (1360, 1.0)]
+  rows = [(1000, 1.0), (1200, -1.0), (1360, 1.0), (1360, 1.0)]
   lines = ['frames,level,episode_return,episode_frames', *(f'{frames},catch,{r},7' for frames, r in rows)]
   (population / 'member_000' / 'episodes.csv').write_text('\n'.join(lines) + '\n')
   again = Run(population, 0)
