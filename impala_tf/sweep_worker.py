@@ -89,11 +89,11 @@ class Worker:
       del self._processes[trial]
       value = final_return.read(process.logdir)
       if code and trial in self._to_prune:
-        self._study.prune(trial, value)
         self._note(trial, 'pruned', value)
+        self._study.prune(trial, value)
       elif code == 0 and value is not None:
-        self._study.finish(trial, value)
         self._note(trial, 'finished', value)
+        self._study.finish(trial, value)
       elif run_process.ended_by_signal(code) and trial.kills < _MAX_KILLS:
         print(f'{trial.name} was killed (exit code {code}) and will be taken up again.', flush=True)
         self._study.release(trial, was_killed=True)
@@ -101,10 +101,11 @@ class Worker:
         self._study.release(trial)
         raise ConfigurationError(f'{trial.name} was refused:\n{process.last_lines()}')
       else:
-        self._study.fail(trial, process.last_lines() if code else 'It ended before any episode did.')
         self._note(trial, 'failed', value)
+        self._study.fail(trial, process.last_lines() if code else 'It ended before any episode did.')
 
   def _note(self, trial, state, value):
+    """Tells of the end of a trial. Before the study is told, which is the last that happens to a trial."""
     hparams_dashboard.write_trial(
       self._folder(trial), dataclasses.replace(trial, state=state), frames_of(self._folder(trial)), value
     )
