@@ -22,6 +22,9 @@ _LOGDIR = flags.DEFINE_string(
 )
 _RANDOM_POLICY = flags.DEFINE_boolean('random_policy', False, 'with --mode=test: choose all actions equally often instead')
 _TEST_NUM_EPISODES = flags.DEFINE_integer('test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1)
+_POPULATION_MEMBER = flags.DEFINE_boolean(
+  'population_member', False, 'the run is a member of the population in the folder above --logdir; impala_tf.pbt sets this'
+)
 hparams_flags.define()
 
 
@@ -50,14 +53,15 @@ def _run(make_suite, hparams, given, logdir):
     given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
     hparams = load_with(logdir, given)
   suite.check(hparams)
-  from impala_tf import checkpoints, evaluation, experiment, learner, pipeline, py_process, training
+  from impala_tf import checkpoints, evaluation, experiment, learner, pbt_member, pipeline, py_process, training
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
   try:
     if _MODE.value == 'train':
+      controller = pbt_member.Member(suite, hparams, logdir) if _POPULATION_MEMBER.value else None
       print(f'Training in {logdir}:\n{hparams}', flush=True)
-      return training.train(suite, hparams, logdir)
+      return training.train(suite, hparams, logdir, controller)
     if _RANDOM_POLICY.value:
       evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, seed)
     else:

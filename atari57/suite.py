@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from atari57 import environment
+from atari57 import environment, games
 from impala_tf import agents, structs
 
 
@@ -60,3 +60,8 @@ class AtariSuite:
     """None: agents play one game, whose return says all."""
     del level_returns
     return {}
+
+  def fitness(self, level_returns):
+    """The mean human-normalised score in percent, capped at 100 for each game; see `experiment.Suite`."""
+    scores = [games.find(name).human_normalised(np.mean(returns)) for name, returns in level_returns.items()]
+    return float(np.mean(np.minimum(scores, 100)))

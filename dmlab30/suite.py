@@ -4,6 +4,8 @@ import functools
 import os
 import tempfile
 
+import numpy as np
+
 from dmlab30 import environment, levels
 from impala_tf.hparams import ConfigurationError
 
@@ -96,6 +98,17 @@ class DMLabSuite:
       'dmlab30/training_cap_100': levels.mean_score(level_returns, cap=100),
       'dmlab30/training_no_cap': levels.mean_score(level_returns),
     }
+
+  def fitness(self, level_returns):
+    """The mean human-normalised score in percent, capped at 100 for each level; see `experiment.Suite`.
+
+    With a level outside the suite, which has no references, it is the mean return.
+    """
+    means = {name: np.mean(returns) for name, returns in level_returns.items()}
+    known = {name: levels.get(name) for name in means}
+    if None in known.values():
+      return float(np.mean(list(means.values())))
+    return float(np.mean([min(known[name].human_normalised(mean), 100) for name, mean in means.items()]))
 
 
 def check_levels(names, dataset_path):

@@ -6,6 +6,8 @@ import uuid
 
 import tensorflow as tf
 
+_CHUNK = 2**20
+
 
 def write(path, text):
   """Replaces a file, anything that tf.io.gfile takes, by `text`."""
@@ -29,7 +31,8 @@ def read_json(path):
   """
   try:
     with tf.io.gfile.GFile(path, 'rb') as file:
-      data = file.read()
+      # Not `read()`, which asks for as many bytes as the file has that may just have taken this one's place.
+      data = b''.join(iter(lambda: file.read(_CHUNK), b''))
   except tf.errors.NotFoundError:
     return None
   try:

@@ -124,18 +124,33 @@ def load_weights(directory, agent):
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another agent's.
   """
+  frames = tf.Variable(0, dtype=tf.int64, trainable=False)
+  load_parts(directory, {('learner', 'agent'): agent, ('learner', 'frames'): frames})
+  return int(frames)
+
+
+def load_parts(directory, parts):
+  """Restores some objects, all of them from the newest readable checkpoint of a run.
+
+  Args:
+    directory: the run's folder; nothing in it is changed. The run may go on meanwhile.
+    parts: dict from where an object is in the checkpoint, a tuple of names, to a variable or a `tf.Module` with variables.
+
+  Raises:
+    CheckpointError: if there is no checkpoint, none can be read, or it is another program's. No variable has changed then.
+  """
   stored = _read_newest(directory)
   if stored is None:
     raise CheckpointError(f'No checkpoint in {directory}. Train first, or point --logdir to a training run.')
-  learner = stored.children(stored.children(0).get('learner'))
   match = _Match(stored)
-  match.add(learner.get('agent'), agent, ('learner', 'agent'))
-  if 'agent' in learner:
-    match.check_nothing_left(learner['agent'])
-  frames = tf.Variable(0, dtype=tf.int64, trainable=False)
-  match.add(learner.get('frames'), frames, ('learner', 'frames'))
+  for path, trackable in parts.items():
+    node = 0
+    for name in path:
+      node = stored.children(node).get(name)
+    match.add(node, trackable, path)
+    if node is not None:
+      match.check_nothing_left(node)
   match.assign()
-  return int(frames)
 
 
 def prepare_logdir(path):

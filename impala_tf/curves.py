@@ -3,7 +3,6 @@
 python -m impala_tf.curves --logdirs=runs/pong --output=pong.png --random_score=-20.7
 """
 
-import csv
 import os
 
 import matplotlib
@@ -11,11 +10,6 @@ import numpy as np
 from absl import app, flags
 
 from impala_tf import episode_log
-
-_LOGDIRS = flags.DEFINE_list('logdirs', None, 'folders of runs, or episodes.csv files, separated by commas', required=True)
-_OUTPUT = flags.DEFINE_string('output', None, 'PNG to write', required=True)
-_RANDOM_SCORE = flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
-_WINDOW = flags.DEFINE_integer('window', 100, 'episodes in the moving average', lower_bound=1)
 
 
 def read_episodes(path):
@@ -30,14 +24,11 @@ def read_episodes(path):
   Raises:
     ValueError: if there are no episodes; names the file.
   """
-  if os.path.isdir(path):
-    path = os.path.join(path, episode_log.FILE_NAME)
-  with open(path, newline='') as file:
-    rows = [(int(row['frames']), float(row['episode_return'])) for row in csv.DictReader(file)]
+  folder = os.path.dirname(path) if os.path.basename(path) == episode_log.FILE_NAME else path
+  rows = episode_log.read(folder)
   if not rows:
-    raise ValueError(f'{path} has no episodes yet: nothing to draw.')
-  frames, returns = zip(*rows, strict=True)
-  return np.array(frames), np.array(returns)
+    raise ValueError(f'{os.path.join(folder, episode_log.FILE_NAME)} has no episodes yet: nothing to draw.')
+  return np.array([row.frames for row in rows]), np.array([row.episode_return for row in rows])
 
 
 def moving_average(values, window):
@@ -74,13 +65,21 @@ def draw(runs, output, random_score=None, window=100):
   plt.close(figure)
 
 
+def _define_flags():
+  flags.DEFINE_list('logdirs', None, 'folders of runs, or episodes.csv files, separated by commas', required=True)
+  flags.DEFINE_string('output', None, 'PNG to write', required=True)
+  flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
+  flags.DEFINE_integer('window', 100, 'episodes in the moving average', lower_bound=1)
+
+
 def main(argv):
   """Draws what the flags say."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  runs = {os.path.basename(os.path.normpath(path)): read_episodes(path) for path in _LOGDIRS.value}
-  draw(runs, _OUTPUT.value, _RANDOM_SCORE.value, _WINDOW.value)
+  runs = {os.path.basename(os.path.normpath(path)): read_episodes(path) for path in flags.FLAGS.logdirs}
+  draw(runs, flags.FLAGS.output, flags.FLAGS.random_score, flags.FLAGS.window)
 
 
 if __name__ == '__main__':
+  _define_flags()
   app.run(main)

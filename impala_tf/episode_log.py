@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +14,34 @@ from impala_tf.hparams import ConfigurationError
 FILE_NAME = 'episodes.csv'
 COLUMNS = ('frames', 'level', 'episode_return', 'episode_frames')
 _HEADER = ','.join(COLUMNS) + '\n'
+
+
+class Row(NamedTuple):
+  """A line of the file, see `EpisodeLog`."""
+
+  frames: int
+  level: str
+  episode_return: float
+  episode_frames: int
+
+
+def read(logdir):
+  """The episodes of a run, which may still be going on.
+
+  Args:
+    logdir: folder, anything that tf.io.gfile takes.
+
+  Returns:
+    A list of Row; empty if there is no file yet.
+  """
+  path = os.path.join(logdir, FILE_NAME)
+  if not tf.io.gfile.exists(path):
+    return []
+  with tf.io.gfile.GFile(path, 'rb') as file:
+    lines = file.read().decode().splitlines(keepends=True)
+  # A line without its end is just being written.
+  rows = csv.reader(line for line in lines[1:] if line.endswith('\n'))
+  return [Row(int(frames), level, float(total), int(length)) for frames, level, total, length in rows]
 
 
 class EpisodeLog:

@@ -60,6 +60,17 @@ class Suite(Protocol):
       such score.
     """
 
+  def fitness(self, level_returns):
+    """By what the members of a population are compared.
+
+    Args:
+      level_returns: as for `scores`.
+
+    Returns:
+      The mean over the levels of their human-normalised scores in percent, each capped at 100; where there are no references
+      the mean return, in its own unit.
+    """
+
 
 class Stop:
   """A request to end the run in good order, made by SIGINT or SIGTERM while the context lasts.

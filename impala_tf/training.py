@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import checkpoints, episode_log, experiment, metrics, optimizers, progress
+from impala_tf import checkpoints, episode_log, experiment, final_return, metrics, optimizers, progress
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
 from impala_tf.hparams import ConfigurationError
@@ -155,6 +155,7 @@ class Report:
   def __init__(self, suite, hparams, logdir, learner):
     """Opens the files; rows of episodes after the learner's frames are dropped, as they will be played again."""
     self._hparams = hparams
+    self._logdir = logdir
     frames, updates = int(learner.frames), int(learner.updates)
     self._levels = suite.levels(hparams)
     self._statistics = metrics.EpisodeStatistics(len(self._levels))
@@ -227,3 +228,4 @@ class Report:
     if scores:
       self._score = next(iter(scores.values()))
       self._summaries.write(frames, scores)
+      final_return.note_score(self._logdir, frames, self._score)

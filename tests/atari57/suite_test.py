@@ -48,3 +48,10 @@ def test_hyper_parameters_reach_the_environment():
 
   assert not first_done(training).finished
   assert first_done(test).finished
+
+
+def test_fitness_is_capped_for_each_game():
+  atari = suite.AtariSuite()
+  # Breakout's references are 1.7 and 30.5, alien's 227.8 and 7127.7.
+  assert atari.fitness({'breakout': [1.7, 30.5]}) == pytest.approx(50)
+  assert atari.fitness({'breakout': [400.0, 500.0], 'alien': [227.8]}) == pytest.approx(50)

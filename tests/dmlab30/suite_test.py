@@ -187,3 +187,13 @@ def test_scores_are_the_suites_only():
   assert 200 < scores['dmlab30/training_no_cap'] < 205
   assert dmlab.scores({'rooms_watermaze': [1.0]}) == {}
   assert dmlab.scores({'seekavoid_arena_01': [1.0]}) == {}
+
+
+def test_fitness_is_capped_for_each_level_and_a_mean_return_without_references():
+  dmlab = suite.DMLabSuite()
+  level, other = levels.get('rooms_watermaze'), levels.get('explore_goal_locations_small')
+  half = (level.human_paper + level.random_paper) / 2
+  assert dmlab.fitness({'rooms_watermaze': [half - 1, half + 1]}) == pytest.approx(50)
+  both = {'rooms_watermaze': [half], 'explore_goal_locations_small': [10 * other.human_paper]}
+  assert dmlab.fitness(both) == pytest.approx(75)
+  assert dmlab.fitness({'seekavoid_arena_01': [3.0, 5.0]}) == pytest.approx(4)

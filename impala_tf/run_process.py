@@ -1,0 +1,111 @@
+"""A training run as a process of its own, for commands that start several.
+
+    process = RunProcess('run_experiment', ['--level_name=pong'], 'sweep/trial_000')
+    while process.poll() is None: ...
+
+A run ends with whoever started it, even if that was killed: it is told by the end of a pipe, and stops as on SIGTERM, with a
+checkpoint. While it does so it holds a lock on its folder, so that nobody goes on with the same run meanwhile.
+"""
+
+import fcntl
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+
+LOG_NAME = 'log.txt'
+_LOCK_NAME = '.running'
+
+
+class FolderBusyError(RuntimeError):
+  """Another process trains in the folder."""
+
+
+class RunProcess:
+  """One run.
+
+  logdir: its folder.
+  was_stopped: whether `stop` was called.
+  """
+
+  def __init__(self, runner, arguments, logdir):
+    """Starts the run.
+
+    Args:
+      runner: name of the module to run, as after `python -m`.
+      arguments: list of str for it; the folder is added.
+      logdir: folder of the run, made if missing; its output is appended to log.txt there. If it is not of this machine but
+        another path that TensorFlow knows, the output goes where this process's goes, and there is no lock.
+
+    Raises:
+      FolderBusyError: if another process runs there.
+    """
+    self.logdir = logdir
+    self.was_stopped = False
+    # Several runs may share a graphics card: none may take all of its memory at once.
+    environment = {'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ}
+    command = [sys.executable, '-m', 'impala_tf.run_process', runner, *arguments, f'--logdir={logdir}']
+    # A session of its own: Ctrl-C in the terminal is for the process that starts runs, which stops them in good order.
+    start = lambda **more: subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True, **more)
+    if '://' in logdir:
+      self._process = start()
+      return
+    os.makedirs(logdir, exist_ok=True)
+    with open(os.path.join(logdir, _LOCK_NAME), 'w') as lock, open(os.path.join(logdir, LOG_NAME), 'ab') as log:
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except BlockingIOError:
+        raise FolderBusyError(f'Another process trains in {logdir}.') from None
+      # The lock belongs to the open file, which the run has, too: it ends with the run.
+      self._process = start(stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()])
+
+  @property
+  def pid(self):
+    """The id of the process."""
+    return self._process.pid
+
+  def poll(self):
+    """The exit code, negative for the number of a signal that killed the run; None while it runs."""
+    return self._process.poll()
+
+  def wait(self, timeout=None):
+    """Waits for the end, and returns as `poll`; raises subprocess.TimeoutExpired after `timeout` seconds."""
+    return self._process.wait(timeout)
+
+  def stop(self):
+    """Asks the run to save and end."""
+    self.was_stopped = True
+    if self._process.poll() is None:
+      self._process.send_signal(signal.SIGTERM)
+
+  def last_lines(self, count=5):
+    """The end of the run's output, a str."""
+    path = os.path.join(self.logdir, LOG_NAME)
+    if not os.path.exists(path):
+      return ''
+    with open(path, encoding='utf-8', errors='replace') as file:
+      return ''.join(file.readlines()[-count:]).strip()
+
+
+def ended_by_signal(code):
+  """Whether an exit code tells of a signal: of its own accord, or as shells report those that were handled."""
+  return code < 0 or code > 128
+
+
+def _follow_parent():
+  """Stops this process when the one that started it is gone."""
+  while os.read(sys.stdin.fileno(), 1):
+    pass
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _main():
+  runner = sys.argv.pop(1)
+  threading.Thread(target=_follow_parent, daemon=True).start()
+  runpy.run_module(runner, run_name='__main__', alter_sys=True)
+
+
+if __name__ == '__main__':
+  _main()

@@ -1,0 +1,247 @@
+"""Who runs when: members side by side and in turn. The processes are stand-ins, but for one population of real ones."""
+
+import csv
+import itertools
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from impala_tf import hparams, hparams_flags, lineage, pbt, pbt_member, pbt_report, run_process, search_space
+
+RULES = {'burn_in_frames': 2000, 'episodes': 300, 'threshold': 5.0, 'probability': 0.5, 'factor': 1.2}
+DEFINITION = {
+  'population': 2,
+  'seed': 3,
+  'given': {'level_name': 'catch', 'num_actors': 2, 'total_environment_frames': 60_000, 'checkpoint_interval': 2.0},
+  'space': {'learning_rate': 'categorical(0.003,0.000001)', 'entropy_cost': 'log_uniform(0.001,0.01)'},
+  'rules': RULES,
+}
+
+
+def test_first_values_are_the_samples_of_the_space_and_seeds_differ():
+  space = {name: search_space.parse_one(name, form) for name, form in DEFINITION['space'].items()}
+  samples = search_space.draw(space, 5, seed=3)
+  for number in range(5):
+    arguments = pbt.member_arguments(DEFINITION, number)
+    assert arguments[0] == '--population_member'
+    assert set(hparams_flags.arguments(samples[number])) < set(arguments)
+    assert {'--learning_rate_decay=none', f'--seed={3 + number}', '--level_name=catch'} < set(arguments)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'members', 'message'),
+  [
+    ({'space': {'decay': 'uniform(0.9,0.99)'}}, None, 'decay is not changed by a population'),
+    ({'given': {'level_name': 'catch', 'learning_rate': 0.1}}, None, '--learning_rate is set by the population'),
+    ({'given': {'level_name': 'catch', 'seed': 3}}, None, '--seed is set by the population'),
+    ({'rules': RULES | {'factor': 0.5}}, None, 'factor=0.5'),
+    ({}, [2], '--member=2 is none of 0 to 1'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(tmp_path, changes, members, message):
+  with pytest.raises(hparams.ConfigurationError, match=message):
+    pbt.run(str(tmp_path), DEFINITION | changes, members=members)
+
+
+class Clock:
+  """Time that passes by sleeping."""
+
+  def __init__(self):
+    self.now = 0.0
+
+  def monotonic(self):
+    return self.now
+
+  def sleep(self, seconds):
+    self.now += seconds
+
+
+class Process:
+  """Ends after so many seconds in total of all its starts, with a code; on `stop` with that of a run that saved."""
+
+  def __init__(self, clock, needs, code, spent, when_stopped):
+    self._clock, self._needs, self._code, self._when_stopped = clock, needs, code, when_stopped
+    self._spent, self._start, self._stopped = spent, clock.now, None
+
+  def poll(self):
+    if self._stopped is not None:
+      return self._stopped
+    return self._code if self.seconds() >= self._needs else None
+
+  def seconds(self):
+    return self._spent + self._clock.now - self._start
+
+  def stop(self):
+    if self.poll() is None:
+      self._stopped = self._when_stopped
+
+  def wait(self, timeout):
+    del timeout
+    return self.poll()
+
+  def last_lines(self):
+    return 'the last lines'
+
+
+@pytest.fixture
+def starts(monkeypatch):
+  """Makes members that need so many seconds each, and gives the (time, member) of their starts."""
+  clock, tape, spent = Clock(), [], {}
+  monkeypatch.setattr(pbt, 'time', clock)
+
+  def prepare(needs, codes=None, when_stopped=128 + signal.SIGTERM):
+    def start(path, definition, number, runner):
+      del path, definition, runner
+      if tape:  # What the one before has done counts for its next start.
+        last, process = spent['last']
+        spent[last] = process.seconds()
+      code = (codes or {}).get(number, [0])
+      process = Process(clock, needs[number], code.pop(0) if len(code) > 1 else code[0], spent.get(number, 0.0), when_stopped)
+      spent['last'] = (number, process)
+      tape.append((clock.now, number))
+      return process
+
+    monkeypatch.setattr(pbt, '_start', start)
+    return tape
+
+  return prepare
+
+
+def test_members_take_turns_until_each_is_done(starts):
+  tape = starts({0: 15, 1: 5, 2: 25})
+  assert pbt.run_in_turn('folder', DEFINITION, [0, 1, 2], False, 'runner', seconds=10)
+  assert tape == [(0, 0), (10, 1), (15, 2), (25, 0), (30, 2), (40, 2)]
+
+
+def test_a_member_that_fails_does_not_hold_up_the_others(starts, capsys):
+  tape = starts({0: 5, 1: 12}, codes={0: [1]})
+  assert not pbt.run_in_turn('folder', DEFINITION, [0, 1], False, 'runner', seconds=10)
+  assert tape == [(0, 0), (5, 1), (15, 1)]
+  assert 'Member 0 ended with exit code 1:\nthe last lines' in capsys.readouterr().err
+
+
+def test_a_slice_in_which_nothing_can_begin_is_refused(starts):
+  starts({0: 50}, when_stopped=-signal.SIGTERM)
+  with pytest.raises(hparams.ConfigurationError, match=r'before it had begun\. Give a longer --time_slice than 10'):
+    pbt.run_in_turn('folder', DEFINITION, [0], False, 'runner', seconds=10)
+
+
+def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsys):
+  tape = starts({0: 5}, codes={0: [-signal.SIGKILL, 0]})
+  assert pbt.run_together('folder', DEFINITION, [0], False, 'runner')
+  assert [number for _, number in tape] == [0, 0]
+  assert 'Member 0 was killed (exit code -9)' in capsys.readouterr().out
+  tape.clear()
+  starts({1: 0}, codes={1: [-signal.SIGKILL]})
+  assert not pbt.run_together('folder', DEFINITION, [1], False, 'runner')
+
+
+def test_a_population_of_real_runs_and_its_report(tmp_path, monkeypatch):
+  monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # Where the runner is found.
+  path = str(tmp_path / 'population')
+  assert pbt.run(path, DEFINITION, runner='tests.catch_experiment') == 0
+  histories = {name: lineage.read(folder) for name, folder in pbt_member.member_folders(path).items()}
+  assert list(histories) == ['member_000', 'member_001']
+  for name, events in histories.items():
+    assert [event.evaluation for event in events] == list(range(len(events)))
+    assert len(events) > 5
+    initial = hparams.load(f'{path}/{name}')
+    assert events[0].hyper_parameters == pytest.approx(
+      {field: getattr(initial, field) for field in events[0].hyper_parameters}, rel=1e-6
+    )
+    assert all(event.frames > RULES['burn_in_frames'] for event in events[1:])
+    for before, after in itertools.pairwise(events):
+      moved = {n for n, value in after.hyper_parameters.items() if value != before.hyper_parameters[n]}
+      assert after.copied_from or moved == set(after.changed)
+  assert sum(len(event.changed) for event in histories['member_000']) > 1
+
+  text = pbt_report.write(path, str(tmp_path / 'report'))
+  best = pbt_report.best_member(histories)
+  assert f'that of {best}' in text
+  rows = lambda name: list(csv.DictReader((tmp_path / 'report' / name).read_text().splitlines()))
+  assert [row['member'] for row in rows('members.csv')] == ['member_000', 'member_001']
+  schedule = rows('schedule.csv')
+  assert int(schedule[0]['frames']) == 0
+  assert [int(r['frames']) for r in schedule] == sorted(int(r['frames']) for r in schedule)
+  last = histories[best][-1]
+  assert {n: float(schedule[-1][n]) for n in last.hyper_parameters} == last.hyper_parameters
+  if last.copied_from is None:
+    assert float(rows('ancestry.csv')[-1]['fitness']) == last.fitness
+  for name in ('ancestry.png', 'schedule.png'):
+    assert (tmp_path / 'report' / name).read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+  with pytest.raises(hparams.ConfigurationError, match='No population'):
+    pbt_report.write(str(tmp_path), str(tmp_path / 'report'))
+  pbt_member.define(str(tmp_path), DEFINITION)
+  with pytest.raises(hparams.ConfigurationError, match=r'No member .* evaluated yet'):
+    pbt_report.write(str(tmp_path), str(tmp_path / 'report'))
+
+
+RUNNER = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[-1].removeprefix('--logdir='))
+def end(number, frame):
+  (folder / 'ended').write_text('by a signal')
+  sys.exit(143)
+signal.signal(signal.SIGTERM, end)
+print('arguments', sys.argv[1:-1], flush=True)
+(folder / 'began').touch()
+time.sleep(60)
+"""
+
+
+def wait_for(path):
+  deadline = time.monotonic() + 60
+  while not path.exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+  (tmp_path / 'waiting_runner.py').write_text(RUNNER)
+  root = pathlib.Path(__file__).parents[2]
+  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{root}')
+  return 'waiting_runner'
+
+
+def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, runner):
+  folder = tmp_path / 'run'
+  process = run_process.RunProcess(runner, ['--a=1'], str(folder))
+  try:
+    wait_for(folder / 'began')
+    with pytest.raises(run_process.FolderBusyError):
+      run_process.RunProcess(runner, [], str(folder))
+    assert process.poll() is None
+    process.stop()
+    assert process.wait(60) == 143
+    assert run_process.ended_by_signal(143)
+    assert "arguments ['--a=1']" in process.last_lines()
+    again = run_process.RunProcess(runner, [], str(folder))
+    again.stop()
+    again.wait(60)
+  finally:
+    process.stop()
+
+
+def test_a_process_ends_when_its_starter_is_killed(tmp_path, runner):
+  folder = tmp_path / 'run'
+  program = (
+    'import sys, time; from impala_tf import run_process as r; p = r.RunProcess(sys.argv[1], [], sys.argv[2]); time.sleep(60)'
+  )
+  starter = subprocess.Popen([sys.executable, '-c', program, runner, str(folder)])
+  try:
+    wait_for(folder / 'began')
+    os.kill(starter.pid, signal.SIGKILL)
+    wait_for(folder / 'ended')
+    assert (folder / 'ended').read_text() == 'by a signal'
+  finally:
+    starter.kill()
+    starter.wait()

@@ -1,0 +1,147 @@
+"""The report on a sweep, and what the HParams page is told, from trials made up."""
+
+import csv
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+from impala_tf import episode_log, hparams_dashboard, search_space, sweep_report, sweeps
+from impala_tf.hparams import ConfigurationError
+from impala_tf.study import Trial
+
+
+def trial(number, state='finished', value=None, message='', **values):
+  values = values or {'learning_rate': 0.001 * (number + 1), 'clip_global_norm': None}
+  return Trial(number, values, state, value, message, kills=0, attempt=number)
+
+
+TRIALS = [
+  trial(0, value=1.0),
+  trial(1, value=5.0),
+  trial(2, 'failed', message='Error: NaN'),
+  trial(3, value=3.0),
+  trial(4, 'pruned', value=-2.0),
+  trial(5, 'waiting'),
+]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+  for t in TRIALS:
+    folder = tmp_path / 'sweep' / t.name
+    folder.mkdir(parents=True)
+    returns = [t.value or 0.0] * 10
+    lines = [','.join(episode_log.COLUMNS), *(f'{100 * (i + 1)},catch,{r},7' for i, r in enumerate(returns))]
+    (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  return str(tmp_path / 'sweep')
+
+
+def test_trials_with_a_return_are_ranked():
+  assert [t.number for t in sweep_report.ranked(TRIALS)] == [1, 3, 0, 4]
+
+
+def test_files(sweep, tmp_path, monkeypatch):
+  from matplotlib.figure import Figure
+
+  lines = []
+  save = Figure.savefig
+
+  def keep(figure, *args, **kwargs):
+    lines.append([(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in figure.axes[0].get_lines()])
+    save(figure, *args, **kwargs)
+
+  monkeypatch.setattr(Figure, 'savefig', keep)
+  text = sweep_report.write({'ours': (sweep, TRIALS)}, str(tmp_path / 'report'))
+  assert 'Best final return 5, mean of the best 3 3.' in text
+  assert '6 trials: 3 finished, 1 failed, 1 pruned, 1 waiting.' in text
+  assert '| 1 | trial_001 | 5 | 0.002 | none |' in text
+  assert '|  | trial_002 | failed | 0.003 | none |' in text
+  with open(tmp_path / 'report' / 'trials.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['final_return'] for row in rows] == ['1.0', '5.0', '', '3.0', '-2.0', '']
+  assert [row['state'] for row in rows[:3]] == ['finished', 'finished', 'failed']
+  sorted_lines, best_lines = lines
+  assert sorted_lines == [([1, 2, 3, 4], [5.0, 3.0, 1.0, -2.0])]
+  np.testing.assert_allclose(best_lines[0][1], 3.0)
+
+
+def test_table(sweep):
+  lines = sweeps.table(sweep, TRIALS).splitlines()
+  assert lines[0].split() == ['trial', 'state', 'frames', 'return', 'learning_rate', 'clip_global_norm']
+  assert lines[2].split() == ['trial_001', 'finished', '1_000', '5', '0.002', 'none']
+  assert lines[-1] == 'trial_002 failed: Error: NaN'
+
+
+def hparams_of(folder):
+  accumulator = event_accumulator.EventAccumulator(str(folder)).Reload()
+  content = accumulator.summary_metadata
+  plugin = {tag: m.plugin_data.content for tag, m in content.items() if m.plugin_data.plugin_name == 'hparams'}
+  parsed = {tag: plugin_data_pb2.HParamsPluginData.FromString(data) for tag, data in plugin.items()}
+  scalars = {tag: tf.make_ndarray(accumulator.Tensors(tag)[-1].tensor_proto).item() for tag in content if tag not in plugin}
+  return parsed, scalars
+
+
+def test_the_page_gets_space_values_state_and_metrics(tmp_path):
+  space = search_space.parse(['learning_rate=uniform(0,1)', 'clip_global_norm=categorical(none,40)', 'batch_size=uniform(1,8)'])
+  hparams_dashboard.write_space(str(tmp_path), space)
+  experiment = hparams_of(tmp_path)[0][metadata.EXPERIMENT_TAG].experiment
+  assert [info.name for info in experiment.hparam_infos] == list(space)
+  assert [info.name.tag for info in experiment.metric_infos] == ['sweep/final_return', 'sweep/frames']
+
+  folder = tmp_path / 'trial_001'
+  hparams_dashboard.write_trial(str(folder), trial(1, 'running'), 0, None)
+  start, scalars = hparams_of(folder)
+  assert set(start) == {metadata.SESSION_START_INFO_TAG}
+  assert scalars == {}
+  hparams_dashboard.write_trial(str(folder), trial(1, value=5.0), 900, 5.0)
+  parsed, scalars = hparams_of(folder)
+  info = parsed[metadata.SESSION_START_INFO_TAG].session_start_info
+  assert info.group_name == 'trial_001'
+  assert info.hparams['learning_rate'].number_value == 0.002
+  assert info.hparams['clip_global_norm'].string_value == 'none'
+  assert parsed[metadata.SESSION_END_INFO_TAG].session_end_info.status == hparams_dashboard._STATUS['finished']
+  assert scalars == {'sweep/final_return': 5.0, 'sweep/frames': 900.0}
+  assert len(list(folder.iterdir())) == 1  # The first state does not stay beside the last.
+
+
+DEFINITION = {
+  'given': {'level_name': 'catch', 'num_actors': 2, 'decay': 0.9},
+  'space': {'learning_rate': 'uniform(0.1,0.2)'},
+  'num_trials': 3,
+  'sweep_seed': 1,
+  'storage': '',
+}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'name'),
+  [
+    ({'given': {'level_name': 'catch', 'num_actors': 2, 'decay': 0.8}}, 'given'),
+    ({'given': {'level_name': 'pong', 'num_actors': 2, 'decay': 0.9}}, 'given'),
+    ({'space': {'learning_rate': 'uniform(0.1,0.3)'}}, 'space'),
+    ({'num_trials': 2}, 'num_trials'),
+    ({'sweep_seed': 2}, 'sweep_seed'),
+    ({'storage': 'sqlite:///elsewhere.db'}, 'storage'),
+  ],
+)
+def test_another_sweep_is_refused(tmp_path, changes, name):
+  sweeps.check_or_save(str(tmp_path), DEFINITION)
+  with pytest.raises(ConfigurationError, match=f'(?s)is another one:.*  {name}: '):
+    sweeps.check_or_save(str(tmp_path), DEFINITION | changes)
+  assert sweeps.load(str(tmp_path)) == DEFINITION
+
+
+def test_more_trials_and_other_speed_are_the_same_sweep(tmp_path):
+  sweeps.check_or_save(str(tmp_path), DEFINITION)
+  grown = DEFINITION | {'num_trials': 5, 'given': DEFINITION['given'] | {'num_actors': 7}}
+  sweeps.check_or_save(str(tmp_path), grown)
+  assert sweeps.load(str(tmp_path)) == grown
+
+
+def test_a_field_both_given_and_drawn_is_refused(tmp_path):
+  sweep = DEFINITION | {'given': {'level_name': 'catch', 'learning_rate': 0.1}}
+  with pytest.raises(ConfigurationError, match='learning_rate is both given and in the search space'):
+    sweeps.run(str(tmp_path), sweep)
