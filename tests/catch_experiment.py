@@ -3,14 +3,22 @@
 import dataclasses
 
 import run_experiment
+from impala_tf import suites
 from tests import catch
 
 
-def preset(level_name, agent):
-  """Catch's hyper-parameters."""
-  return dataclasses.replace(catch.HPARAMS, level_name=level_name, agent=agent)
+class FoundCatch:
+  """Stands for a `suites.FoundSuite`."""
+
+  def configure(self, level_name, **given):
+    """Catch's hyper-parameters, but for the fields that are given."""
+    return dataclasses.replace(catch.HPARAMS, level_name=level_name, **given)
+
+  def make(self):
+    """The suite."""
+    return catch.CatchSuite()
 
 
 if __name__ == '__main__':
-  run_experiment._suite_of = lambda level_name: (preset, catch.CatchSuite)
+  suites.find = lambda level_name: FoundCatch()
   run_experiment.run()
