@@ -138,11 +138,11 @@ class AtariEnvironment:
 
 def num_actions(game: str, full_action_space: bool) -> int:
   """The number of actions that an `AtariEnvironment` of this game will have."""
-  return (
-    _NUM_ALL_ACTIONS
-    if full_action_space
-    else len(_load(games.find(game).name, 1, MAX_EPISODE_FRAMES, 0.0).getMinimalActionSet())
-  )
+  if full_action_space:
+    return _NUM_ALL_ACTIONS
+  # With the usual cap: the emulator starts double_dunk by playing on until its menu is left, for ever if the game may not last.
+  ale = _load(games.find(game).name, seed=1, max_episode_frames=MAX_EPISODE_FRAMES, repeat_action_probability=0.0)
+  return len(ale.getMinimalActionSet())
 
 
 def _load(rom: str, seed: int, max_episode_frames: int, repeat_action_probability: float) -> ale_py.ALEInterface:

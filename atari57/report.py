@@ -5,7 +5,9 @@
       --evaluations='experts=evaluations/seed_1,experts=evaluations/seed_2,multi-task=runs/atari57/evaluation'
 
 Several evaluations with one label make one column. Those of other games complement each other, such as those of 57 experts;
-those of the same games are seeds, whose means are averaged, and from which intervals follow. What was not evaluated stays blank.
+those of the same games are seeds, whose means are averaged, and from which intervals follow. What was not evaluated stays
+blank.
+
 Writes report.md, table_4.csv, statistics.csv, table_c1.csv and scores.png; curves.png if there are runs; and random.csv if the
 random policy was evaluated.
 """
