@@ -56,7 +56,7 @@ def test_game_plays_loses_a_life_and_ends(game):
   # 1 to 30 frames without action, then four for each step until the cap.
   assert len(ends) == 2
   assert all((CAP - 30) / 4 <= steps <= CAP / 4 for steps in ends)
-  assert len({frame.tobytes() for frame in frames}) > 10
+  assert all(frame[..., -1].any() for frame in frames)
 
   environment = make(game, max_noops=1)()
   environment.reset()
