@@ -1,13 +1,18 @@
-"""Trains or tests an IMPALA agent. The one place where flags are read.
+"""Trains, tests or exports an IMPALA agent. The one place where flags are read.
 
     python run_experiment.py --level_name=pong
     python run_experiment.py --level_name=pong --mode=test
+    python run_experiment.py --level_name=pong --mode=export
+    python run_experiment.py --level_name=atari57
     python run_experiment.py --level_name=rooms_watermaze
     python run_experiment.py --level_name=dmlab30
+    python run_experiment.py --preset=atari_expert_deep --level_name=pong
 
-Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite.
+Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite, or that of the
+preset.
 """
 
+import dataclasses
 import os
 import sys
 
@@ -16,7 +21,15 @@ from absl import app, flags, logging
 from impala_tf import hparams_flags, suites
 from impala_tf.hparams import ConfigurationError, load_with
 
-_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'test'], 'train, or play whole episodes with the trained agent')
+_MODE = flags.DEFINE_enum(
+  'mode',
+  'train',
+  ['train', 'test', 'export'],
+  'train, play whole episodes with the trained agent, or write it as a SavedModel to `saved_model` in the logdir',
+)
+_PRESET = flags.DEFINE_enum(
+  'preset', None, list(suites.presets()), "the paper's hyper-parameters by name; flags beside it override it"
+)
 _LOGDIR = flags.DEFINE_string(
   'logdir', None, 'folder of the run: configuration, checkpoints, episodes, summaries (default: runs/<level_name>)'
 )
@@ -33,14 +46,37 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   try:
-    given = hparams_flags.given()
-    if 'level_name' not in given:
-      raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
-    found = suites.find(given['level_name'])
-    hparams = found.configure(given.pop('level_name'), **given)
+    found, hparams, given = _resolve(_PRESET.value, hparams_flags.given())
     return _run(found.make, hparams, given, _LOGDIR.value or os.path.join('runs', hparams.level_name))
   except ConfigurationError as error:
     return _refuse(error)
+
+
+def _resolve(preset_name, given):
+  """What the flags stand for.
+
+  Args:
+    preset_name: str or None.
+    given: a dict of the fields of `HParams` that were given.
+
+  Returns:
+    The `suites.FoundSuite`, the `HParams`, and the fields that a trained run must have, but for its level.
+  """
+  named = suites.presets()[preset_name] if preset_name else None
+  level_name = given.get('level_name')
+  if level_name is None and named and named.level_name in suites.PACKAGES:
+    level_name = named.level_name
+  if level_name is None:
+    raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
+  found = suites.find(level_name)
+  given = {name: value for name, value in given.items() if name != 'level_name'}
+  if named:
+    if preset_name not in found.presets():
+      raise ConfigurationError(f'--preset={preset_name} is not for {level_name}. Choose one of its own suite, see --help.')
+    given = {'agent': named.agent, **given}
+    known = dataclasses.asdict(named) | given
+    return found, found.configure(**known | {'level_name': level_name}), given
+  return found, found.configure(level_name, **given), given
 
 
 def _run(make_suite, hparams, given, logdir):
@@ -48,12 +84,13 @@ def _run(make_suite, hparams, given, logdir):
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   suite = make_suite()
   seed = hparams.seed
-  if _MODE.value == 'test' and not _RANDOM_POLICY.value:
+  if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
     # An evaluation may draw other episodes than the training did; all else that was given must be the run's.
     given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
     hparams = load_with(logdir, given)
-  suite.check(hparams)
-  from impala_tf import checkpoints, evaluation, experiment, learner, pbt_member, pipeline, py_process, training
+  if _MODE.value != 'export':
+    suite.check(hparams)
+  from impala_tf import checkpoints, evaluation, experiment, export, learner, pbt_member, pipeline, py_process, training
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
@@ -62,7 +99,11 @@ def _run(make_suite, hparams, given, logdir):
       controller = pbt_member.Member(suite, hparams, logdir) if _POPULATION_MEMBER.value else None
       print(f'Training in {logdir}:\n{hparams}', flush=True)
       return training.train(suite, hparams, logdir, controller)
-    if _RANDOM_POLICY.value:
+    if _MODE.value == 'export':
+      folder = os.path.join(logdir, 'saved_model')
+      loaded = export.export(suite, hparams, logdir, folder)
+      print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
+    elif _RANDOM_POLICY.value:
       evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, seed)
     else:
       evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)

@@ -4,7 +4,7 @@
     resumed = checkpointer.restore_latest()
     checkpointer.save()
 
-    frames = load_weights(logdir, agent)      # for an evaluation
+    frames = load_weights(logdir, agent).frames      # for an evaluation
 
 The files are those of `tf.train.Checkpoint`. Restoring is done here: all of a checkpoint is read, which verifies its
 checksums, and compared with the objects before the first variable changes.
@@ -28,6 +28,13 @@ _MAX_LISTED = 8
 
 class CheckpointError(RuntimeError):
   """A checkpoint can't be written, or read, or is another agent's. No variable has changed."""
+
+
+class Loaded(NamedTuple):
+  """From where weights were loaded: the path of the checkpoint, and the frames that the agent was trained for, an int."""
+
+  path: str
+  frames: int
 
 
 class RunState(tf.Module):
@@ -119,14 +126,14 @@ def load_weights(directory, agent):
     agent: a `tf.Module` whose variables exist.
 
   Returns:
-    The frames the agent was trained for, an int.
+    `Loaded`.
 
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another agent's.
   """
   frames = tf.Variable(0, dtype=tf.int64, trainable=False)
-  load_parts(directory, {('learner', 'agent'): agent, ('learner', 'frames'): frames})
-  return int(frames)
+  path = load_parts(directory, {('learner', 'agent'): agent, ('learner', 'frames'): frames})
+  return Loaded(path, int(frames))
 
 
 def load_parts(directory, parts):
@@ -135,6 +142,9 @@ def load_parts(directory, parts):
   Args:
     directory: the run's folder; nothing in it is changed. The run may go on meanwhile.
     parts: dict from where an object is in the checkpoint, a tuple of names, to a variable or a `tf.Module` with variables.
+
+  Returns:
+    The checkpoint's path, without suffix.
 
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another program's. No variable has changed then.
@@ -151,6 +161,7 @@ def load_parts(directory, parts):
     if node is not None:
       match.check_nothing_left(node)
   match.assign()
+  return stored.path
 
 
 def prepare_logdir(path):

@@ -69,6 +69,9 @@ class HParams:
   learning_rate_decay: str = _field(
     'how the learning rate goes to 0 over the training, or none: it stays', default='linear', choices=('linear', 'none')
   )
+  repeat_action_probability: float = _field(
+    "with which each of Atari's frames takes the action of the frame before (sticky actions)", default=0.0, minimum=0, below=1
+  )
 
   precision: str = _field(
     'of convolutions and matrix products on a processor; bfloat16 is faster where it has instructions for it',

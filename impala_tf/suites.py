@@ -4,7 +4,10 @@ This package imports no suite. It looks them up when a command asks, in packages
 
     hparams.preset(level_name, agent)   the paper's hyper-parameters, or ConfigurationError for a level it does not have
     hparams.known_levels()              the names of its levels, for suggestions
+    hparams.PRESETS                     the paper's hyper-parameters by names of their own, a dict
     suite.make()                        an `experiment.Suite`; importing it loads TensorFlow
+
+The name of a package is that of the level which stands for all levels of its suite.
 """
 
 import dataclasses
@@ -28,6 +31,8 @@ class _Entry:
 # In the order in which they are asked: any name with a slash may be a level script of DeepMind Lab.
 _ENTRIES = (_Entry('atari57', prefix='ALE/'), _Entry('dmlab30', prefix='contributed/dmlab30/'))
 
+PACKAGES = tuple(entry.package for entry in _ENTRIES)
+
 
 class FoundSuite:
   """A suite that has the level it was looked up for."""
@@ -44,9 +49,18 @@ class FoundSuite:
     preset = self._entry.load('hparams').preset(level_name, given.get('agent', 'shallow'))
     return dataclasses.replace(preset, **given)
 
+  def presets(self):
+    """The `hparams.HParams` that have names of their own, a dict."""
+    return self._entry.load('hparams').PRESETS
+
   def make(self):
     """The `experiment.Suite`. It loads TensorFlow, which takes seconds."""
     return self._entry.load('suite').make()
+
+
+def presets():
+  """The `FoundSuite.presets` of all suites together."""
+  return {name: values for entry in _ENTRIES for name, values in FoundSuite(entry).presets().items()}
 
 
 def find(level_name):

@@ -3,19 +3,19 @@
 import csv
 import dataclasses
 import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from dmlab30 import evaluate, hparams, levels, results, suite
-from impala_tf import checkpoints, experiment, py_process, training
-from impala_tf import hparams as hparams_lib
+from dmlab30 import evaluate, hparams, levels, suite
+from impala_tf import level_evaluation, level_results, py_process
 from impala_tf.hparams import ConfigurationError
 from tests import deepmind_lab_stand_in as stand_in
+from tests import run_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -30,26 +30,21 @@ def _modules(tmp_path, monkeypatch):
 
 
 def make_run(logdir, level, frames=0, **changes):
-  """The files of a training that ended at once, or after `frames`."""
+  """The files of a training."""
   chosen = dataclasses.replace(hparams.preset(level, 'shallow'), level_cache_dir='', unroll_length=7, **changes)
-  logdir.mkdir(parents=True, exist_ok=True)
-  hparams_lib.save(str(logdir), chosen)
-  tf.random.set_seed(len(str(logdir)))
-  learner = training.make_learner(experiment.make_agent(suite.DMLabSuite(), chosen), chosen)
-  learner.frames.assign(frames)
-  checkpoints.Checkpointer(str(logdir), learner=learner, run=checkpoints.RunState(1)).save()
-  return str(logdir)
+  return run_files.make_run(suite.DMLabSuite(), chosen, logdir, frames)
 
 
 def play(logdirs, output, **settings):
-  return evaluate.evaluate(logdirs, str(output), **{'num_episodes': 3, **settings})
+  settings = level_evaluation.Settings(**{'num_episodes': 3, **settings})
+  return level_evaluation.evaluate(evaluate.DMLabEvaluated(), logdirs, str(output), settings)
 
 
 def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp_path):
   stand_in.install(modules, episode_steps=4)
   run = make_run(tmp_path / 'run', 'dmlab30', frames=800, dataset_path='dummy')
   only = ['rooms_collect_good_objects_train', 'language_execute_random_task', 'psychlab_continuous_recognition']
-  found, exit_code = play([run], tmp_path / 'out', only=only, parallel_levels=2, seed=5)
+  found, exit_code = play([run], tmp_path / 'out', only=only, processes=2, seed=5)
   assert exit_code == 0
   names = {'rooms_collect_good_objects_test', 'language_execute_random_task', 'psychlab_continuous_recognition'}
   assert found.levels.keys() == names
@@ -59,13 +54,15 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
       least = sum(range(4 * episode + 1, 4 * episode + 5))
       assert least <= total <= least + 4 * 0.8 + 1e-4
     assert (result.run, result.trained_on, result.agent, result.frames) == (run, 'dmlab30', 'shallow', 800)
+    assert result.episode_frames == [16] * 3
+    assert result.environments == 1
+    assert os.path.exists(result.checkpoint + '.index')
   stored = json.loads((tmp_path / 'out' / 'results.json').read_text())
   expected = {
     'episodes_per_level': 3,
     'seed': 5,
     'actions': 'sampled from the policy',
     'mixer_seed': 0x600D5EED,
-    'environments_per_level': 1,
     'num_action_repeats': 4,
     'width': 96,
     'height': 72,
@@ -73,7 +70,7 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     'renderer': 'software',
   }
   assert {name: stored['protocol'][name] for name in expected} == expected
-  assert results.load(str(tmp_path / 'out')) == found
+  assert level_results.load(str(tmp_path / 'out')) == found
   with open(tmp_path / 'out' / 'results.csv', newline='') as file:
     rows = {row['level']: row for row in csv.DictReader(file)}
   assert rows.keys() == names
@@ -93,7 +90,7 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
   stand_in.install(modules, fail=['natlab_fixed_large_map'])
   with pytest.raises(py_process.ProcessError, match='The script failed'):
     play([run], tmp_path / 'out', only=only)
-  kept = results.load(str(tmp_path / 'out'))
+  kept = level_results.load(str(tmp_path / 'out'))
   assert list(kept.levels) == ['rooms_watermaze']
   stand_in.install(modules, fail=['rooms_watermaze'])
   found, _ = play([run], tmp_path / 'out', only=only)
@@ -104,7 +101,7 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
 def test_returns_follow_from_the_seed_whatever_else_is_played(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'dmlab30')
-  both, _ = play([run], tmp_path / 'a', only=['rooms_watermaze', 'natlab_fixed_large_map'], parallel_levels=2)
+  both, _ = play([run], tmp_path / 'a', only=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
   alone, _ = play([run], tmp_path / 'b', only=['natlab_fixed_large_map'])
   other, _ = play([run], tmp_path / 'c', only=['natlab_fixed_large_map'], seed=2)
   name = 'natlab_fixed_large_map'
@@ -118,7 +115,7 @@ def test_experts_play_their_own_levels_into_one_evaluation(modules, tmp_path):
   runs = [
     make_run(tmp_path / name, name, frames=frames) for name, frames in (('rooms_watermaze', 100), ('seekavoid_arena_01', 200))
   ]
-  found, _ = play(runs, tmp_path / 'out', parallel_levels=2)
+  found, _ = play(runs, tmp_path / 'out', processes=2)
   assert {name: (r.run, r.trained_on, r.frames) for name, r in found.levels.items()} == {
     'rooms_watermaze': (runs[0], 'rooms_watermaze', 100),
     'seekavoid_arena_01': (runs[1], 'seekavoid_arena_01', 200),
@@ -175,8 +172,8 @@ def test_damaged_results_are_refused(modules, tmp_path):
 
 
 def test_summary_has_both_scores():
-  result = lambda score: results.LevelResult('run', 'dmlab30', 'deep', 1, '0', [score])
-  found = results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
+  result = lambda score: level_results.LevelResult('run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4])
+  found = level_results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
   assert '49.4%' in evaluate.summary(found)
   assert '50.1%' in evaluate.summary(found)
 
@@ -201,7 +198,7 @@ def test_command(modules, tmp_path):
   assert 'rooms_watermaze: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
   assert 'lacks 29 of 30 levels' in played.stdout
-  assert len(results.load(f'{run}/evaluation').levels['rooms_watermaze'].returns) == 2
+  assert len(level_results.load(f'{run}/evaluation').levels['rooms_watermaze'].returns) == 2
   assert list((tmp_path / 'cache').iterdir())
   refused = command(f'--logdir={run},{run}')
   assert refused.returncode == 1

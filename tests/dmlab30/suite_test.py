@@ -197,3 +197,13 @@ def test_fitness_is_capped_for_each_level_and_a_mean_return_without_references()
   both = {'rooms_watermaze': [half], 'explore_goal_locations_small': [10 * other.human_paper]}
   assert dmlab.fitness(both) == pytest.approx(75)
   assert dmlab.fitness({'seekavoid_arena_01': [3.0, 5.0]}) == pytest.approx(4)
+
+
+def test_presets_by_name():
+  for name, values in hparams.PRESETS.items():
+    _, kind, agent = name.split('_')
+    expected = hparams.preset('dmlab30' if kind == 'multitask' else 'explore_goal_locations_small', agent)
+    if kind == 'expert':
+      expected = dataclasses.replace(expected, reward_clipping='optimistic_asymmetric')
+    assert values == expected
+  assert len(hparams.PRESETS) == 6

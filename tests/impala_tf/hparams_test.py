@@ -32,6 +32,7 @@ VALUES = {
   'max_noops': 30,
   'full_action_space': True,
   'learning_rate_decay': 'linear',
+  'repeat_action_probability': 0.25,
   'num_actors': 3,
   'envs_per_actor': 5,
   'queue_capacity': 7,
@@ -53,6 +54,7 @@ RESUMABLE = (
   'level_cache_max_gigabytes',
   'renderer',
 )
+OPTIONAL = ('full_action_space', 'learning_rate_decay', 'repeat_action_probability', 'precision')
 NAMES = tuple(field.name for field in dataclasses.fields(HParams))
 
 
@@ -88,7 +90,7 @@ class TestValues:
     with pytest.raises(dataclasses.FrozenInstanceError):
       make().seed = 2
 
-  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, 'full_action_space', 'learning_rate_decay')])
+  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, *OPTIONAL)])
   def test_what_defines_a_run_has_no_default(self, name):
     values = {n: v for n, v in VALUES.items() if n != name}
     with pytest.raises(TypeError, match=name):
@@ -110,6 +112,7 @@ class TestValues:
       ('discounting', -0.1, 'at least 0'),
       ('discounting', 1.01, 'at most 1'),
       ('reward_clipping', 'abs_on', r'did you mean abs_one\?'),
+      ('repeat_action_probability', 1.0, 'below 1'),
       ('learning_rate', -1e-9, 'at least 0'),
       ('learning_rate', float('nan'), 'finite'),
       ('decay', -0.1, 'at least 0'),
@@ -203,9 +206,9 @@ class TestText:
     assert json.loads(hparams.to_json()) == {**VALUES, **changes}
 
   def test_a_field_that_an_older_version_did_not_have_takes_its_default(self):
-    new = ('dataset_path', 'queue_capacity', 'learning_rate_decay')
-    values = {name: value for name, value in VALUES.items() if name not in new}
-    assert HParams.from_json(json.dumps(values)) == make(dataset_path='', queue_capacity=1)
+    lacking = ('dataset_path', 'queue_capacity', 'repeat_action_probability', 'learning_rate_decay')
+    values = {name: value for name, value in VALUES.items() if name not in lacking}
+    assert HParams.from_json(json.dumps(values)) == make(dataset_path='', queue_capacity=1, repeat_action_probability=0.0)
 
   def test_unknown_field(self):
     text = json.dumps({**VALUES, 'batchsize': 3})
