@@ -117,9 +117,14 @@ def main(argv):
       raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
     preset, make_suite = _suite_of(given['level_name'])
     hparams = dataclasses.replace(preset(given.pop('level_name'), given.get('agent', 'shallow')), **given)
-    return _run(make_suite, hparams, given, _LOGDIR.value or os.path.join('runs', hparams.level_name))
+    return _run(make_suite, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name))
   except ConfigurationError as error:
     return _refuse(error)
+
+
+def _default_logdir(level_name):
+  # The path of a level script may begin with a slash.
+  return os.path.join('runs', *level_name.split('/'))
 
 
 def _run(make_suite, hparams, given, logdir):

@@ -151,6 +151,11 @@ def test_suite_follows_from_the_level(level_name, preset, name_in_run):
   assert name_in_run in make_suite().levels(found(level_name, 'deep')) or name_in_run == 'dmlab30'
 
 
+def test_runs_lie_below_runs():
+  assert run_experiment._default_logdir('pong') == 'runs/pong'
+  assert run_experiment._default_logdir('/home/me/levels/mine') == 'runs/home/me/levels/mine'
+
+
 def test_help_names_every_hyper_parameter():
   shown = run('--helpfull').stdout
   for name in ('learning_rate', 'clip_global_norm', 'entropy_cost', 'envs_per_actor', 'test_num_episodes', 'logdir'):

@@ -20,15 +20,6 @@ from tests import deepmind_lab_stand_in as stand_in
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(name='modules')
-def _modules(tmp_path, monkeypatch):
-  folder = tmp_path / 'modules'
-  folder.mkdir()
-  monkeypatch.syspath_prepend(folder)
-  yield folder
-  sys.modules.pop('deepmind_lab', None)
-
-
 def make_run(logdir, level, frames=0, **changes):
   """The files of a training that ended at once, or after `frames`."""
   chosen = dataclasses.replace(hparams.preset(level, 'shallow'), level_cache_dir='', unroll_length=7, **changes)
