@@ -85,20 +85,6 @@ def test_levels_without_a_score_train_too(tmp_path, capsys, monkeypatch):
   assert '  mean ' not in capsys.readouterr().out
 
 
-def test_thirty_actors_on_thirty_levels(tmp_path):
-  suite = TimedSuite(30)
-  hparams = settings(num_actors=30, envs_per_actor=1, total_environment_frames=160 * 60)
-  assert training.train(suite, hparams, str(tmp_path)) == 0
-  rows = read_episodes(tmp_path)
-  numbers = {row['level']: int(row['level'].removeprefix('level_')) for row in rows}
-  assert len(numbers) == 30
-  for row in rows:
-    number = numbers[row['level']]
-    assert (float(row['episode_return']), int(row['episode_frames'])) == (10.0 * number, number + 5)
-  assert suite.level_returns
-  assert set(suite.level_returns[0]) == set(numbers)
-
-
 def test_fewer_actors_than_levels_are_refused(tmp_path):
   with pytest.raises(
     hparams_lib.ConfigurationError, match=r'num_actors=2 \(all_levels has 3 levels.* at least 3.*Change --num_actors'
