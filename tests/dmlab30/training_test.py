@@ -7,6 +7,8 @@ import collections
 import dataclasses
 import itertools
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,7 +19,8 @@ from impala_tf import checkpoints, experiment, learner, training
 from tests import deepmind_lab_stand_in as stand_in
 from tests.run_files import read_episodes, read_scalars
 
-TAPES = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'dmlab_tapes'
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TAPES = ROOT / 'tests' / 'golden' / 'dmlab_tapes'
 
 
 def settings(level, agent, **changes):
@@ -290,3 +293,41 @@ def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(install, mo
   assert len(set(pids)) == 4
   assert f'process {pids[-1]}' in error.lower()  # the last one's
   assert checkpoints.load_weights(str(tmp_path / 'run'), experiment.make_agent(suite.DMLabSuite(), chosen)) > 0
+
+
+def command(modules, home, *flags):
+  return subprocess.run(
+    [sys.executable, str(ROOT / 'run_experiment.py'), *flags],
+    env={'PATH': '', 'PYTHONPATH': str(modules), 'HOME': str(home)},
+    cwd=home,
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
+
+
+def test_the_command_trains_and_tests_with_the_users_level_cache(install, modules, tmp_path):
+  install()
+  flags = ('--level_name=rooms_watermaze', '--num_actors=2', '--batch_size=2', '--unroll_length=5')
+  flags += ('--total_environment_frames=200', '--agent=deep')
+  trained = command(modules, tmp_path, *flags)
+  assert trained.returncode == 0, trained.stderr
+  assert read_episodes(tmp_path / 'runs' / 'rooms_watermaze')
+  cached = list((tmp_path / '.cache' / 'impala_tf' / 'dmlab30').iterdir())
+  assert cached
+  played = command(modules, tmp_path, *flags, '--mode=test', '--test_num_episodes=2')
+  assert played.returncode == 0, played.stderr
+  assert 'rooms_watermaze, agent after 200 frames: mean return' in played.stdout
+  assert 'over 2 complete episodes' in played.stdout
+
+
+def test_the_command_refuses_levels_without_their_images(install, modules, tmp_path):
+  install()
+  refused = command(modules, tmp_path, '--level_name=dmlab30')
+  assert refused.returncode == 1
+  assert 'No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition' in refused.stderr
+  assert 'https://bradylab.ucsd.edu' in refused.stderr
+  assert 'Traceback' not in refused.stderr
+  assert not (tmp_path / 'runs').exists()
+  assert stand_in.journal(modules) == []
