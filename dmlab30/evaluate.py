@@ -231,9 +231,7 @@ def _play_all(player, jobs, parallel_levels, take):
           take(pending[future], future.result())
           del pending[future]
     finally:
-      for future in pending:
-        future.cancel()
-      player.close()
+      player.close()  # what has not started ends at once, too
   return stop.exit_code
 
 

@@ -1,11 +1,19 @@
 """Tests of the evaluation, with a trained agent's files, real processes and a stand-in for the engine."""
 
+import concurrent.futures
 import csv
 import dataclasses
+import inspect
+import itertools
 import json
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import numpy as np
 import pytest
@@ -44,6 +52,7 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
   assert exit_code == 0
   names = {'rooms_collect_good_objects_test', 'language_execute_random_task', 'psychlab_continuous_recognition'}
   assert found.levels.keys() == names
+  assert {level for _, level, _ in stand_in.journal(modules)} == names
   for result in found.levels.values():
     # The stand-in's n-th step gives n + a / 10: four steps an episode.
     for episode, total in enumerate(result.returns):
@@ -72,6 +81,8 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     returns = found.levels[name].returns
     assert float(row['mean_return']) == pytest.approx(np.mean(returns))
     assert float(row['standard_error']) == pytest.approx(np.std(returns, ddof=1) / np.sqrt(3))
+    assert float(row['standard_deviation']) == pytest.approx(np.std(returns))
+    assert (float(row['lowest']), float(row['highest'])) == (min(returns), max(returns))
     assert float(row['human_normalised_percent_paper_references']) == pytest.approx(
       levels.get(name).human_normalised(np.mean(returns))
     )
@@ -127,9 +138,11 @@ def test_other_protocols_and_other_weights_are_not_mixed(modules, tmp_path):
     play([run], tmp_path / 'out', num_episodes=4)
   with pytest.raises(ConfigurationError, match='seed: 1 and 2'):
     play([run], tmp_path / 'out', seed=2)
-  learned_more = make_run(tmp_path / 'other run', 'rooms_watermaze', frames=100)
-  with pytest.raises(ConfigurationError, match=r'rooms_watermaze in .* was played by another agent'):
-    play([learned_more], tmp_path / 'out')
+  other_weights = make_run(tmp_path / 'other run', 'rooms_watermaze', frames=100)
+  same_weights = make_run(tmp_path / 'ran', 'rooms_watermaze', frames=200)
+  for other in (other_weights, same_weights):
+    with pytest.raises(ConfigurationError, match=r'rooms_watermaze in .* was played by another agent'):
+      play([other], tmp_path / 'out')
   assert (tmp_path / 'out' / 'results.json').read_text() == before
 
 
@@ -155,11 +168,141 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(modules, tmp_p
   assert not (tmp_path / 'out').exists()
 
 
+def test_settings_of_the_machine_may_be_others_than_in_training(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'psychlab_continuous_recognition')
+  changes = {'dataset_path': 'dummy', 'level_cache_dir': str(tmp_path / 'cache')}
+  found, _ = play([run], tmp_path / 'out', num_episodes=1, changes=changes)
+  assert found.protocol['psychlab_images'] == 'plain colours'
+  assert list((tmp_path / 'cache').iterdir())
+
+
+@pytest.mark.parametrize(('envs_per_level', 'made'), [(1, 1), (2, 2), (8, 3)])
+def test_episodes_are_shared_among_the_environments_of_a_level(modules, tmp_path, envs_per_level, made):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'rooms_watermaze')
+  found, _ = play([run], tmp_path / 'out', envs_per_level=envs_per_level)
+  assert len(found.levels['rooms_watermaze'].returns) == 3
+  assert found.protocol['environments_per_level'] == envs_per_level
+  rows = stand_in.journal(modules)
+  assert len([seed for _, _, seed in rows if seed is None]) == made
+  assert len({pid for pid, _, _ in rows}) == 1
+
+
+@pytest.mark.parametrize('parallel_levels', [1, 2])
+def test_several_levels_are_played_at_once(modules, tmp_path, parallel_levels):
+  only = ['rooms_watermaze', 'natlab_fixed_large_map']
+  stand_in.install(modules, compile_seconds=0.7)  # in each reset, as there is no cache
+  run = make_run(tmp_path / 'run', 'dmlab30')
+  play([run], tmp_path / 'out', only=only, parallel_levels=parallel_levels)
+  resets = [level for _, level, seed in stand_in.journal(modules) if seed is not None]
+  assert set(resets) == set(only)
+  changes = sum(a != b for a, b in itertools.pairwise(resets))
+  assert (changes > 1) == (parallel_levels > 1)
+
+
+def test_a_failure_ends_what_is_still_played(modules, tmp_path):
+  stand_in.install(modules, fail=['natlab_fixed_large_map'], episode_steps=10**9)
+  run = make_run(tmp_path / 'run', 'dmlab30')
+  with pytest.raises(py_process.ProcessError, match='The script failed'):
+    play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'], parallel_levels=2)
+  assert results.load(str(tmp_path / 'out')).levels == {}
+
+
+def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'dmlab30')
+  finished, _ = play([run], tmp_path / 'out', only=['rooms_watermaze'])
+  stand_in.install(modules, episode_steps=10**9)
+
+  def interrupt():
+    while not stand_in.journal(modules):
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  thread = threading.Thread(target=interrupt, daemon=True)
+  thread.start()
+  found, exit_code = play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'])
+  assert exit_code == 128 + signal.SIGINT
+  assert found == finished == results.load(str(tmp_path / 'out'))
+  thread.join()
+
+
+def test_all_levels_that_are_finished_are_kept_before_an_error_is_raised(monkeypatch):
+  wait, taken = concurrent.futures.wait, []
+  monkeypatch.setattr(concurrent.futures, 'wait', lambda pending, **unused: wait(pending))
+
+  class Player:
+    def play(self, job):
+      if job == 'bad':
+        raise py_process.ProcessError('no maze')
+      return [1.0]
+
+    def close(self):
+      taken.append('closed')
+
+  with pytest.raises(py_process.ProcessError, match='no maze'):
+    evaluate._play_all(Player(), ['bad', 'good', 'better'], 3, lambda job, returns: taken.append((job, returns)))
+  assert taken == [('good', [1.0]), ('better', [1.0]), 'closed']
+
+
+def test_nothing_starts_after_the_end(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'rooms_watermaze')
+  dmlab = suite.DMLabSuite()
+  player = evaluate._Player(dmlab, 1, 1, 1)
+  player.close()
+  with pytest.raises(py_process.ProcessClosed):
+    player.play(evaluate._Job(evaluate._load_run(dmlab, run, hparams_lib.load_with(run, {})), 'rooms_watermaze'))
+  assert stand_in.journal(modules) == []
+
+
+def test_an_output_that_can_not_be_written_is_noticed_before_anything_is_played(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'rooms_watermaze')
+  (tmp_path / 'file').write_text('in the way')
+  with pytest.raises(OSError, match='file'):
+    play([run], tmp_path / 'file' / 'out')
+  assert stand_in.journal(modules) == []
+
+
+def made_up(level, score):
+  return results.Evaluation({'seed': 1}, {level: results.LevelResult('run', level, 'deep', 1, '0', [score])})
+
+
+def test_the_table_has_scores_by_both_pairings(tmp_path):
+  made_up('lasertag_one_opponent_small', 12.65).save(str(tmp_path))
+  with open(tmp_path / 'results.csv', newline='') as file:
+    (row,) = csv.DictReader(file)
+  assert float(row['human_normalised_percent_code_references']) == pytest.approx(100)
+  assert float(row['human_normalised_percent_paper_references']) == pytest.approx(
+    100 * (12.65 + 0.083) / (18.6 + 0.083), abs=0.5
+  )
+  assert row['standard_error'] == ''
+
+
+def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+  before = made_up('rooms_watermaze', 1.0)
+  before.save(str(tmp_path))
+
+  def fail(values, file, **unused):
+    file.write('{"levels"')
+    raise OSError('disk full')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(json, 'dump', fail)
+    with pytest.raises(OSError, match='disk full'):
+      made_up('rooms_watermaze', 2.0).save(str(tmp_path))
+  assert results.load(str(tmp_path)) == before
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
+
+
 def test_damaged_results_are_refused(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   (tmp_path / 'out').mkdir()
-  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}'):
+  empty = json.dumps({'protocol': {}, 'levels': {'a': dataclasses.asdict(results.LevelResult('run', 'a', 'deep', 1, '0', []))}})
+  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}', empty):
     (tmp_path / 'out' / 'results.json').write_text(text)
     with pytest.raises(ConfigurationError, match=r"Can't read .*results.json"):
       play([run], tmp_path / 'out')
@@ -168,13 +311,16 @@ def test_damaged_results_are_refused(modules, tmp_path):
 def test_summary_has_both_scores():
   result = lambda score: results.LevelResult('run', 'dmlab30', 'deep', 1, '0', [score])
   found = results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
-  assert '49.4%' in evaluate.summary(found)
-  assert '50.1%' in evaluate.summary(found)
+  assert "49.4% (lasertag's references as in the paper; 50.1% as in the authors' code)" in evaluate.summary(found)
+  assert evaluate._line('rooms_watermaze', [54.0, 56.0]) == (
+    f'rooms_watermaze: mean return 55.00 over 2 complete episodes, {levels.get("rooms_watermaze").human_normalised(55):.1f}% '
+    'human-normalised'
+  )
 
 
 def test_command(modules, tmp_path):
   stand_in.install(modules)
-  run = make_run(tmp_path / 'run', 'rooms_watermaze', frames=400)
+  run = make_run(tmp_path / 'run', 'dmlab30', frames=400)
 
   def command(*flags):
     return subprocess.run(
@@ -187,7 +333,7 @@ def test_command(modules, tmp_path):
       check=False,
     )
 
-  played = command(f'--logdir={run}', '--episodes=2', f'--level_cache_dir={tmp_path / "cache"}')
+  played = command(f'--logdir={run}', '--levels=rooms_watermaze', '--episodes=2', f'--level_cache_dir={tmp_path / "cache"}')
   assert played.returncode == 0, played.stderr
   assert 'rooms_watermaze: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
@@ -198,3 +344,76 @@ def test_command(modules, tmp_path):
   assert refused.returncode == 1
   assert '--output is missing' in refused.stderr
   assert 'Traceback' not in refused.stderr
+
+
+class Flags(dict):
+  """absl's flags, as the command reads them."""
+
+  def __getattr__(self, name):
+    return self[name]
+
+  def __getitem__(self, name):
+    value = self.get(name)
+    return types.SimpleNamespace(value=value) if name in ('dataset_path', 'level_cache_dir', 'renderer') else value
+
+
+GIVEN = {
+  'logdir': ['runs/one'],
+  'output': None,
+  'episodes': 7,
+  'levels': ['rooms_watermaze'],
+  'seed': 3,
+  'parallel_levels': 5,
+  'envs_per_level': 4,
+  'dataset_path': 'images',
+}
+
+
+def run_main(monkeypatch, outcome, **changes):
+  """What the command returns with such flags; `outcome` stands for the evaluation."""
+  monkeypatch.setattr(evaluate.flags, 'FLAGS', Flags(GIVEN | changes))
+  monkeypatch.setattr(evaluate, 'evaluate', outcome)
+  threads = []
+  monkeypatch.setattr(experiment, 'configure_threads', threads.append)
+  code = evaluate.main(['evaluate'])
+  assert threads == [5]
+  return code
+
+
+def test_each_level_has_as_many_episodes_as_in_the_paper():
+  assert inspect.signature(evaluate.evaluate).parameters['num_episodes'].default == 500
+
+
+def test_flags_reach_the_evaluation(monkeypatch, capsys):
+  calls = []
+
+  def outcome(*args, **kwargs):
+    calls.append((args, kwargs))
+    return made_up('rooms_watermaze', 1.0), 143
+
+  assert run_main(monkeypatch, outcome) == 143
+  assert run_main(monkeypatch, outcome, output='there') == 143
+  expected = {
+    'num_episodes': 7,
+    'seed': 3,
+    'only': ['rooms_watermaze'],
+    'parallel_levels': 5,
+    'envs_per_level': 4,
+    'changes': {'dataset_path': 'images'},
+  }
+  assert calls == [((['runs/one'], output), expected) for output in ('runs/one/evaluation', 'there')]
+  assert 'lacks 29 of 30 levels' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('error', [ConfigurationError, checkpoints.CheckpointError, py_process.ProcessError, PermissionError])
+def test_errors_are_told_in_a_sentence(monkeypatch, capsys, error):
+  def outcome(*unused_args, **unused_kwargs):
+    raise error('The sentence.')
+
+  assert run_main(monkeypatch, outcome) == 1
+  assert capsys.readouterr().err == 'Error: The sentence.\n'
+
+
+def test_results_of_a_remote_run_need_a_place(monkeypatch, capsys):
+  assert run_main(monkeypatch, None, logdir=['gs://bucket/run']) == 1
+  assert '--output is missing: name a local folder for the results of a remote run' in capsys.readouterr().err
