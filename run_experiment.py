@@ -1,11 +1,15 @@
-"""Trains or tests an IMPALA agent. The one place where flags are read.
+"""Trains, tests or exports an IMPALA agent. The one place where flags are read.
 
     python run_experiment.py --level_name=pong
     python run_experiment.py --level_name=pong --mode=test
+    python run_experiment.py --level_name=pong --mode=export
+    python run_experiment.py --level_name=atari57
     python run_experiment.py --level_name=rooms_watermaze
     python run_experiment.py --level_name=dmlab30
+    python run_experiment.py --preset=atari_expert_deep --level_name=pong
 
-Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite.
+Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite, or that of the
+preset.
 """
 
 import dataclasses
@@ -22,7 +26,15 @@ from dmlab30 import hparams as dmlab30_hparams
 from dmlab30 import levels as dmlab30_levels
 from impala_tf.hparams import ConfigurationError, HParams, load_with
 
-_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'test'], 'train, or play whole episodes with the trained agent')
+_PRESETS = atari57_hparams.PRESETS | dmlab30_hparams.PRESETS
+
+_MODE = flags.DEFINE_enum(
+  'mode',
+  'train',
+  ['train', 'test', 'export'],
+  'train, play whole episodes with the trained agent, or write it as a SavedModel to `saved_model` in the logdir',
+)
+_PRESET = flags.DEFINE_enum('preset', None, list(_PRESETS), "the paper's hyper-parameters by name; flags beside it override it")
 _LOGDIR = flags.DEFINE_string(
   'logdir', None, 'folder of the run: configuration, checkpoints, episodes, summaries (default: runs/<level_name>)'
 )
@@ -76,7 +88,7 @@ def _suite_of(level_name):
     ConfigurationError: if no suite has it, with the nearest names of all suites.
   """
   try:
-    games.find(level_name)
+    games.find_level(level_name)
     return atari57_hparams.preset, _make_atari57
   except ConfigurationError:
     if level_name.startswith('ALE/'):  # A slash makes anything else the path of a level script.
@@ -85,7 +97,7 @@ def _suite_of(level_name):
     dmlab30_levels.find(level_name)
     return dmlab30_hparams.preset, _make_dmlab30
   except ConfigurationError:
-    known = [game.name for game in games.all_games()] + [dmlab30_levels.SUITE, 'seekavoid_arena_01']
+    known = [games.SUITE, *(game.name for game in games.all_games()), dmlab30_levels.SUITE, 'seekavoid_arena_01']
     known += [name for level in dmlab30_levels.all_levels() for name in dict.fromkeys((level.name, level.test_name))]
     nearest = difflib.get_close_matches(level_name.strip().lower(), known)
     hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
@@ -112,11 +124,7 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   try:
-    given = _given_hparams()
-    if 'level_name' not in given:
-      raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
-    preset, make_suite = _suite_of(given['level_name'])
-    hparams = dataclasses.replace(preset(given.pop('level_name'), given.get('agent', 'shallow')), **given)
+    make_suite, hparams, given = _resolve(_PRESET.value, _given_hparams())
     return _run(make_suite, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name))
   except ConfigurationError as error:
     return _refuse(error)
@@ -127,17 +135,46 @@ def _default_logdir(level_name):
   return os.path.join('runs', *level_name.split('/'))
 
 
+def _resolve(preset_name, given):
+  """What the flags stand for.
+
+  Args:
+    preset_name: str or None.
+    given: a dict of the fields of `HParams` that were given.
+
+  Returns:
+    A function that makes the suite, the `HParams`, and the fields that a trained run must have, but for its level.
+  """
+  named = _PRESETS[preset_name] if preset_name else None
+  level_name = given.get('level_name')
+  if level_name is None and named and named.level_name in (games.SUITE, dmlab30_levels.SUITE):
+    level_name = named.level_name
+  if level_name is None:
+    raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
+  preset, make_suite = _suite_of(level_name)
+  given = {name: value for name, value in given.items() if name != 'level_name'}
+  if named:
+    given = {'agent': named.agent, **given}
+  hparams = preset(level_name, given.get('agent', 'shallow'))
+  if named:
+    if _suite_of(named.level_name)[0] is not preset:
+      raise ConfigurationError(f'--preset={preset_name} is not for {level_name}. Choose one of its own suite, see --help.')
+    hparams = dataclasses.replace(named, level_name=hparams.level_name)
+  return make_suite, dataclasses.replace(hparams, **given), given
+
+
 def _run(make_suite, hparams, given, logdir):
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   suite = make_suite()
   seed = hparams.seed
-  if _MODE.value == 'test' and not _RANDOM_POLICY.value:
+  if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
     # An evaluation may draw other episodes than the training did; all else that was given must be the run's.
     given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
     hparams = load_with(logdir, given)
-  suite.check(hparams)
-  from impala_tf import checkpoints, evaluation, experiment, learner, py_process, training
+  if _MODE.value != 'export':
+    suite.check(hparams)
+  from impala_tf import checkpoints, evaluation, experiment, export, learner, py_process, training
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_threads(hparams.num_actors)
@@ -145,7 +182,11 @@ def _run(make_suite, hparams, given, logdir):
     if _MODE.value == 'train':
       print(f'Training in {logdir}:\n{hparams}', flush=True)
       return training.train(suite, hparams, logdir)
-    if _RANDOM_POLICY.value:
+    if _MODE.value == 'export':
+      folder = os.path.join(logdir, 'saved_model')
+      loaded = export.export(suite, hparams, logdir, folder)
+      print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
+    elif _RANDOM_POLICY.value:
       evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, seed)
     else:
       evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)

@@ -14,6 +14,8 @@ import numpy as np
 from atari57 import games
 from impala_tf import environments, structs
 
+MAX_EPISODE_FRAMES = 108_000  # Half an hour of play.
+
 _NUM_ALL_ACTIONS = 18
 
 
@@ -23,7 +25,7 @@ class AtariEnvironment:
   A frame is the maximum of the last two of the repeated action's emulator frames (objects flicker on this console), in
   grey, scaled by area. After a reset the older frames of the stack are zero. Rewards are the game's points.
 
-  There are no sticky actions. The start of an episode is made different by a number of no-operation frames.
+  The start of an episode is made different by a number of no-operation frames; by default nothing else is left to chance.
   """
 
   def __init__(
@@ -38,7 +40,8 @@ class AtariEnvironment:
     frame_stack: int = 4,
     height: int = 84,
     width: int = 84,
-    max_episode_frames: int = 108_000,
+    repeat_action_probability: float = 0.0,
+    max_episode_frames: int = MAX_EPISODE_FRAMES,
   ):
     """Loads the game.
 
@@ -53,8 +56,9 @@ class AtariEnvironment:
       frame_stack: number of frames in an observation.
       height: of an observation, pixels.
       width: of an observation, pixels.
-      max_episode_frames: emulator frames, those without action included, after which a game is ended. 108,000 is half
-        an hour of play.
+      repeat_action_probability: with which each emulator frame takes the action of the frame before ('sticky actions',
+        Machado et al., 2018).
+      max_episode_frames: emulator frames, those without action included, after which a game is ended.
 
     Raises:
       ValueError: if the game is unknown or a number is out of its range.
@@ -73,7 +77,7 @@ class AtariEnvironment:
     cv2.setNumThreads(1)  # a process of environments is one thread's work
     emulator_seed, noop_seed = np.random.SeedSequence(seed).generate_state(2)
     self._random = np.random.default_rng(noop_seed)
-    self._ale = _load(games.find(game).name, int(emulator_seed >> 1), max_episode_frames)
+    self._ale = _load(games.find(game).name, int(emulator_seed >> 1), max_episode_frames, repeat_action_probability)
     self._actions = _full_actions(self._ale) if full_action_space else self._ale.getMinimalActionSet()
     self._is_test = is_test
     self._num_action_repeats = num_action_repeats
@@ -134,16 +138,20 @@ class AtariEnvironment:
 
 def num_actions(game: str, full_action_space: bool) -> int:
   """The number of actions that an `AtariEnvironment` of this game will have."""
-  return _NUM_ALL_ACTIONS if full_action_space else len(_load(games.find(game).name, 1, 1).getMinimalActionSet())
+  if full_action_space:
+    return _NUM_ALL_ACTIONS
+  # With the usual cap: the emulator starts double_dunk by playing on until its menu is left, for ever if the game may not last.
+  ale = _load(games.find(game).name, seed=1, max_episode_frames=MAX_EPISODE_FRAMES, repeat_action_probability=0.0)
+  return len(ale.getMinimalActionSet())
 
 
-def _load(rom: str, seed: int, max_episode_frames: int) -> ale_py.ALEInterface:
+def _load(rom: str, seed: int, max_episode_frames: int, repeat_action_probability: float) -> ale_py.ALEInterface:
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # it greets on stderr, once a process
   ale = ale_py.ALEInterface()
   ale.setInt('random_seed', seed)
   ale.setInt('frame_skip', 1)  # the repeats are this module's, which needs the last two frames of them
   ale.setInt('max_num_frames_per_episode', max_episode_frames)
-  ale.setFloat('repeat_action_probability', 0.0)
+  ale.setFloat('repeat_action_probability', repeat_action_probability)
   ale.setBool('color_averaging', False)
   ale.setBool('truncate_on_loss_of_life', False)
   ale.loadROM(ale_py.roms.get_rom_path(rom))

@@ -6,8 +6,13 @@ import difflib
 import functools
 import importlib.resources
 import re
+from collections.abc import Mapping
+
+import numpy as np
 
 from impala_tf.hparams import ConfigurationError
+
+SUITE = 'atari57'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,11 +37,6 @@ class Game:
   impala_deep_multitask: float
   impala_shallow_experts: float
   impala_deep_experts: float
-
-  @property
-  def gymnasium_id(self) -> str:
-    """The game's id in Gymnasium, such as ALE/MsPacman-v5."""
-    return f'ALE/{"".join(word.capitalize() for word in self.name.split("_"))}-v5'
 
   def human_normalised(self, score: float, *, paper_implied: bool = False) -> float:
     """A score in percent: 0 is the random agent's, 100 the human's.
@@ -76,6 +76,28 @@ def find(name: str) -> Game:
   nearest = [by_key[near].name for near in difflib.get_close_matches(key, by_key)]
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(g.name for g in all_games())
   raise ConfigurationError(f'{name!r} is not one of the 57 Atari games. {hint}')
+
+
+def find_level(name: str) -> str:
+  """The name under which a run has a level: 'atari57', or that of a game in any usual spelling.
+
+  Raises:
+    ConfigurationError: if there is no such game, with the names that are nearest.
+  """
+  return SUITE if _key(name) == SUITE else find(name).name
+
+
+def normalised(scores: Mapping[str, float], *, paper_implied: bool = False) -> np.ndarray:
+  """Human-normalised scores of all games in percent, float64 [57], in the order of `all_games`.
+
+  Args:
+    scores: mean returns by game.
+    paper_implied: as for `Game.human_normalised`.
+
+  Raises:
+    KeyError: if a game is missing.
+  """
+  return np.array([game.human_normalised(scores[game.name], paper_implied=paper_implied) for game in all_games()])
 
 
 def _key(name: str) -> str:

@@ -4,18 +4,29 @@ import functools
 
 import numpy as np
 
-from atari57 import environment
+from atari57 import environment, games
 from impala_tf import agents, structs
+from impala_tf.hparams import ConfigurationError
 
 
 class AtariSuite:
-  """An `experiment.Suite`; level names are those of `games`."""
+  """An `experiment.Suite`; level names are those of `games.find_level`."""
 
   def check(self, hparams):
-    """Nothing: emulator and games come with the requirements."""
+    """Emulator and games come with the requirements.
+
+    Raises:
+      ConfigurationError: if one agent shall play all games without the full action set.
+    """
+    if hparams.level_name == games.SUITE and not hparams.full_action_space:
+      raise ConfigurationError(
+        f'One agent for {games.SUITE} needs actions that mean the same in all games. Leave out --nofull_action_space.'
+      )
 
   def levels(self, hparams):
-    """The one game."""
+    """All 57 for 'atari57', otherwise the one game."""
+    if hparams.level_name == games.SUITE:
+      return tuple(game.name for game in games.all_games())
     return (hparams.level_name,)
 
   def num_actions(self, hparams):
@@ -36,6 +47,7 @@ class AtariSuite:
       full_action_space=hparams.full_action_space,
       num_action_repeats=hparams.num_action_repeats,
       max_noops=hparams.max_noops,
+      repeat_action_probability=hparams.repeat_action_probability,
       frame_stack=hparams.frame_stack,
       height=hparams.height,
       width=hparams.width,
@@ -52,6 +64,18 @@ class AtariSuite:
     )
 
   def scores(self, level_returns):
-    """None: agents play one game, whose return says all."""
-    del level_returns
-    return {}
+    """Median and mean over games of the human-normalised scores in percent.
+
+    Args:
+      level_returns: dict from each of the run's games to its unclipped returns, one at least.
+
+    Returns:
+      A dict from names to floats; empty unless the games are all 57.
+    """
+    if set(level_returns) != {game.name for game in games.all_games()}:
+      return {}
+    scores = games.normalised({name: np.mean(returns) for name, returns in level_returns.items()})
+    return {
+      'atari57/training_median': float(np.median(scores)),
+      'atari57/training_mean': float(np.mean(scores)),
+    }

@@ -50,6 +50,18 @@ MULTI_TASK = dataclasses.replace(
   num_actors=-(-SINGLE_LEVEL.num_actors // 30) * 30,
 )
 
+# An agent for one level, as in the single-level experiments (Section 5.2), and as an expert of DMLab-30, which has the suite's
+# reward clipping (Table D.3); the level is to be given beside it.
+PRESETS = {
+  f'dmlab_{kind}_{agent}': dataclasses.replace(values, agent=agent)
+  for kind, values in (
+    ('single', SINGLE_LEVEL),
+    ('expert', dataclasses.replace(SINGLE_LEVEL, reward_clipping=MULTI_TASK.reward_clipping)),
+    ('multitask', MULTI_TASK),
+  )
+  for agent in ('shallow', 'deep')
+}
+
 
 def preset(level_name, agent):
   """The paper's hyper-parameters for one level, or for one agent on all of them.

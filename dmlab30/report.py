@@ -7,17 +7,14 @@ Several evaluations with one label make one column, such as those of 30 experts.
 report.md, table_3.csv, table_b1.csv and scores.png.
 """
 
-import csv
 import dataclasses
-import io
 import os
 import sys
 
-import matplotlib
-import numpy as np
 from absl import app, flags
 
-from dmlab30 import levels, results
+from dmlab30 import levels
+from impala_tf import bars, level_results, tables
 from impala_tf.hparams import ConfigurationError
 
 # Table 3, percent. The agents of `impala_tf` are among the rows; those that are not keep their own.
@@ -67,41 +64,26 @@ def read_columns(evaluations):
   Raises:
     ConfigurationError: if one is missing or can't be read, or if those with one label do not fit together.
   """
-  by_label = {}
-  for text in evaluations:
-    label, path = text.split('=', 1) if '=' in text else (_default_label(text), text)
-    found = results.load(path)
-    if found is None:
-      raise ConfigurationError(f'No evaluation in {path}: it has no {results.FILE_NAME}. Run dmlab30.evaluate first.')
-    merged = by_label.setdefault(label, results.Evaluation(found.protocol, {}))
-    if merged.protocol != found.protocol:
-      raise ConfigurationError(f'The evaluations called {label!r} came about differently: give {path} another label.')
-    twice = sorted(merged.levels.keys() & found.levels.keys())
+  by_label = level_results.load_labelled(evaluations)
+  for label, found in by_label.items():
+    twice = sorted(name for name, results in found.levels.items() if len(results) > 1)
     if twice:
-      raise ConfigurationError(f'The evaluations called {label!r} have {twice[0]} twice: give {path} another label.')
-    merged.levels.update(found.levels)
+      raise ConfigurationError(f'The evaluations called {label!r} have {twice[0]} twice: give one of them another label.')
   columns = [
-    Column(label, _kind(label, found), {name: float(np.mean(r.returns)) for name, r in found.levels.items()})
+    Column(label, _kind(label, found), {name: mean for name, (mean,) in found.means().items()})
     for label, found in by_label.items()
   ]
   return columns, {label: found.protocol for label, found in by_label.items()}
 
 
-def _default_label(path):
-  path = os.path.normpath(path)
-  if os.path.basename(path) == results.FILE_NAME:
-    path = os.path.dirname(path)
-  if os.path.basename(path) == 'evaluation':
-    path = os.path.dirname(path)
-  return os.path.basename(os.path.abspath(path))
-
-
 def _kind(label, found):
   """The row of Table 3 for an evaluation."""
-  agents = {(result.agent, result.trained_on == levels.SUITE) for result in found.levels.values()}
+  agents = {(result.agent, result.trained_on == levels.SUITE) for (result,) in found.levels.values()}
   if len(agents) != 1:
     return label
   ((agent, is_multi_task),) = agents
+  if agent == level_results.RANDOM:
+    return 'random policy'
   return f'IMPALA, {agent}' if is_multi_task else f'IMPALA-Experts, {agent}'
 
 
@@ -136,7 +118,11 @@ def _paper_columns():
 
 def markdown(columns, protocols):
   """The whole report as text."""
-  parts = ['# DMLab-30', '## Mean capped human-normalised score on the test levels, % (Table 3)', _format(table_3(columns))]
+  parts = [
+    '# DMLab-30',
+    '## Mean capped human-normalised score on the test levels, % (Table 3)',
+    tables.markdown(table_3(columns)),
+  ]
   incomplete = [
     f'- {column.label}: {len(_evaluated(column))} of 30 levels are evaluated, so it has no score.'
     for column in columns
@@ -146,7 +132,7 @@ def markdown(columns, protocols):
     parts.append('\n'.join(incomplete))
   parts += [
     '## Mean return by level (Table B.1)',
-    _format(table_b1(columns)),
+    tables.markdown(table_b1(columns)),
     "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, whose columns average to the "
     "scores it reports only that way; the authors' code has those of small and large maps exchanged.",
   ]
@@ -154,33 +140,14 @@ def markdown(columns, protocols):
   if foreign:
     rows = [['level', *(column.label for column in columns)]]
     rows += [[name, *(column.means.get(name) for column in columns)] for name in foreign]
-    parts += ['## Mean return on other levels', _format(rows)]
+    parts += ['## Mean return on other levels', tables.markdown(rows)]
   if protocols:
-    names = list(dict.fromkeys(name for protocol in protocols.values() for name in protocol))
-    rows = [['', *protocols]] + [[name, *(str(protocol.get(name, '')) for protocol in protocols.values())] for name in names]
-    parts += ['## How the evaluations were made', _format(rows)]
+    parts += ['## How the evaluations were made', tables.markdown(tables.side_by_side(protocols))]
   return '\n\n'.join(parts) + '\n'
 
 
 def _evaluated(column):
   return [level for level in levels.all_levels() if level.test_name in column.means]
-
-
-def _format(rows):
-  """A Markdown table."""
-  cells = [[_cell(value).replace('|', '\\|') for value in row] for row in rows]
-  widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
-  # The first column is text, the others are numbers.
-  align = lambda row: [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-  lines = ['| ' + ' | '.join(align(row)) + ' |' for row in cells]
-  rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
-  return '\n'.join([lines[0], '| ' + ' | '.join(rule) + ' |', *lines[1:]])
-
-
-def _cell(value):
-  if value is None:
-    return ''
-  return value if isinstance(value, str) else f'{value:.1f}'
 
 
 def draw(columns, output):
@@ -190,51 +157,26 @@ def draw(columns, output):
     columns: list of Column, drawn beside the paper's.
     output: PNG file to write.
   """
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  columns = _paper_columns() + columns
-  height = 0.8 / len(columns)
-  figure, axes = plt.subplots(figsize=(9, 5 + 2.2 * len(columns)), layout='constrained')
-  names = [level.test_name for level in levels.all_levels()]
-  for i, column in enumerate(columns):
-    evaluated = _evaluated(column)
-    scores = [level.human_normalised(column.means[level.test_name]) for level in evaluated]
+  bars_of = {}
+  for column in _paper_columns() + columns:
     score = column.score()
     label = column.label if score is None else f'{column.label} ({score:.1f}%)'
-    places = [names.index(level.test_name) + (i - (len(columns) - 1) / 2) * height for level in evaluated]
-    axes.barh(places, scores, height, label=label)
-  axes.set_yticks(range(len(names)), names)
-  axes.invert_yaxis()
-  axes.axvline(100, color='gray', linestyle='--', linewidth=1)
-  axes.axvline(0, color='gray', linewidth=1)
-  axes.set_xlabel('human-normalised mean return, %; in brackets the mean capped at 100 for each level')
-  axes.legend(loc='lower right')
-  axes.grid(axis='x', alpha=0.3)
-  figure.savefig(output, dpi=120)
-  plt.close(figure)
+    bars_of[label] = {level.test_name: level.human_normalised(column.means[level.test_name]) for level in _evaluated(column)}
+  bars.draw(
+    [level.test_name for level in levels.all_levels()],
+    bars_of,
+    output,
+    label='human-normalised mean return, %; in brackets the mean capped at 100 for each level',
+  )
 
 
 def write(evaluations, output):
   """Reads evaluations (see `read_columns`) and writes the report's files to a folder, made if missing; returns its text."""
   columns, protocols = read_columns(evaluations)
   text = markdown(columns, protocols)
-  os.makedirs(output, exist_ok=True)
-  for name, contents in (
-    ('report.md', text),
-    ('table_3.csv', _csv(table_3(columns))),
-    ('table_b1.csv', _csv(table_b1(columns))),
-  ):
-    with open(os.path.join(output, name), 'w', encoding='utf-8', newline='') as file:
-      file.write(contents)
+  tables.write(output, {'report.md': text, 'table_3.csv': table_3(columns), 'table_b1.csv': table_b1(columns)})
   draw(columns, os.path.join(output, 'scores.png'))
   return text
-
-
-def _csv(rows):
-  stream = io.StringIO()
-  csv.writer(stream, lineterminator='\n').writerows([['' if cell is None else cell for cell in row] for row in rows])
-  return stream.getvalue()
 
 
 def _define_flags():

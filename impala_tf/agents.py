@@ -123,6 +123,22 @@ class Agent(snt.Module):
     return PolicyAndBaseline(unflat(self.policy_logits(features)), unflat(baseline)), state
 
 
+class Greedy(tf.Module):
+  """An agent that takes the action of the highest probability, for evaluations; it acts but can't be trained."""
+
+  def __init__(self, agent):
+    """Takes a built `Agent`, whose variables it shares."""
+    super().__init__()
+    self.num_actions = agent.num_actions
+    self.initial_state = agent.initial_state
+    self._agent = agent
+
+  def step(self, last_actions, step_outputs, state):
+    """See `Agent.step`."""
+    output, state = self._agent.step(last_actions, step_outputs, state)
+    return output._replace(action=tf.argmax(output.policy_logits, axis=-1, output_type=tf.int32)), state
+
+
 def make_agent(num_actions, network, use_lstm, use_last_action_and_reward, use_instruction):
   """An agent of the paper's parts.
 

@@ -4,7 +4,7 @@
     resumed = checkpointer.restore_latest()
     checkpointer.save()
 
-    frames = load_weights(logdir, agent)      # for an evaluation
+    frames = load_weights(logdir, agent).frames      # for an evaluation
 
 The files are those of `tf.train.Checkpoint`. Restoring is done here: all of a checkpoint is read, which verifies its
 checksums, and compared with the objects before the first variable changes.
@@ -28,6 +28,13 @@ _MAX_LISTED = 8
 
 class CheckpointError(RuntimeError):
   """A checkpoint can't be written, or read, or is another agent's. No variable has changed."""
+
+
+class Loaded(NamedTuple):
+  """From where weights were loaded: the path of the checkpoint, and the frames that the agent was trained for, an int."""
+
+  path: str
+  frames: int
 
 
 class RunState(tf.Module):
@@ -119,7 +126,7 @@ def load_weights(directory, agent):
     agent: a `tf.Module` whose variables exist.
 
   Returns:
-    The frames the agent was trained for, an int.
+    `Loaded`.
 
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another agent's.
@@ -135,7 +142,7 @@ def load_weights(directory, agent):
   frames = tf.Variable(0, dtype=tf.int64, trainable=False)
   match.add(learner.get('frames'), frames, ('learner', 'frames'))
   match.assign()
-  return int(frames)
+  return Loaded(stored.path, int(frames))
 
 
 def prepare_logdir(path):

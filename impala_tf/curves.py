@@ -4,40 +4,64 @@ python -m impala_tf.curves --logdirs=runs/pong --output=pong.png --random_score=
 """
 
 import csv
+import math
 import os
+import sys
 
 import matplotlib
 import numpy as np
 from absl import app, flags
 
 from impala_tf import episode_log
+from impala_tf.hparams import ConfigurationError
 
-_LOGDIRS = flags.DEFINE_list('logdirs', None, 'folders of runs, or episodes.csv files, separated by commas', required=True)
-_OUTPUT = flags.DEFINE_string('output', None, 'PNG to write', required=True)
-_RANDOM_SCORE = flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
-_WINDOW = flags.DEFINE_integer('window', 100, 'episodes in the moving average', lower_bound=1)
+
+def read_runs(texts):
+  """The episodes of several runs.
+
+  Args:
+    texts: list of folders of runs, or episodes.csv files, each with or without 'label=' before it. The default label is the
+      folder's name.
+
+  Returns:
+    A dict from label to what `read_episodes` gives.
+
+  Raises:
+    ConfigurationError: if one has no episodes, or two have the same label.
+  """
+  runs = {}
+  for text in texts:
+    label, path = text.split('=', 1) if '=' in text else (os.path.basename(os.path.abspath(text)), text)
+    if label in runs:
+      raise ConfigurationError(f"Two runs are called {label!r}: put another 'label=' before {path}.")
+    runs[label] = read_episodes(path)
+  return runs
 
 
 def read_episodes(path):
-  """Frames and returns of a run's episodes.
+  """Frames and returns of a run's episodes, by level.
 
   Args:
     path: folder of a run, or an episodes.csv.
 
   Returns:
-    Two arrays [episodes], int64 emulator frames and float64 returns.
+    A dict from level to two arrays [episodes], int64 emulator frames and float64 returns.
 
   Raises:
-    ValueError: if there are no episodes; names the file.
+    ConfigurationError: if there are no episodes; names the file.
   """
   if os.path.isdir(path):
     path = os.path.join(path, episode_log.FILE_NAME)
-  with open(path, newline='') as file:
-    rows = [(int(row['frames']), float(row['episode_return'])) for row in csv.DictReader(file)]
-  if not rows:
-    raise ValueError(f'{path} has no episodes yet: nothing to draw.')
-  frames, returns = zip(*rows, strict=True)
-  return np.array(frames), np.array(returns)
+  levels = {}
+  try:
+    with open(path, newline='') as file:
+      for row in csv.DictReader(file):
+        levels.setdefault(row['level'], []).append((int(row['frames']), float(row['episode_return'])))
+  except (OSError, KeyError, ValueError) as error:
+    raise ConfigurationError(f"Can't read {path} as the episodes of a run: {error!r}. Name the folder of a run.") from error
+  if not levels:
+    raise ConfigurationError(f'{path} has no episodes yet: nothing to draw.')
+  return {level: tuple(map(np.array, zip(*rows, strict=True))) for level, rows in levels.items()}
 
 
 def moving_average(values, window):
@@ -48,39 +72,65 @@ def moving_average(values, window):
   return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def draw(runs, output, random_score=None, window=100):
-  """Draws the curves.
+def draw(runs, output, references, window=100):
+  """Draws the curves, a panel for each level.
 
   Args:
-    runs: dict from label to (frames, returns), as from `read_episodes`.
+    runs: dict from label to a dict from level to (frames, returns), as from `read_runs`.
     output: PNG file to write.
-    random_score: float, drawn as a dashed line; None for none.
+    references: function from a level to a dict from label to score, drawn as dashed lines.
     window: episodes in the moving average.
   """
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt
 
-  figure, axes = plt.subplots(figsize=(8, 4.5), layout='constrained')
-  for label, (frames, returns) in runs.items():
-    (line,) = axes.plot(frames, moving_average(returns, window), label=f'{label}, mean of the last {window} episodes')
-    axes.plot(frames, returns, '.', markersize=2, alpha=0.25, color=line.get_color())
-  if random_score is not None:
-    axes.axhline(random_score, linestyle='--', color='gray', label=f'random policy ({random_score:g})')
-  axes.set_xlabel('environment frames')
-  axes.set_ylabel('episode return, unclipped')
-  axes.legend()
-  axes.grid(alpha=0.3)
+  levels = list(dict.fromkeys(level for run in runs.values() for level in run))
+  columns = min(len(levels), 4)
+  rows = math.ceil(len(levels) / columns)
+  size = (8, 4.5) if len(levels) == 1 else (5 * columns, 3 * rows)
+  figure, panels = plt.subplots(rows, columns, figsize=size, layout='constrained', squeeze=False)
+  for axes in panels.flat[len(levels) :]:
+    axes.remove()
+  for axes, level in zip(panels.flat, levels, strict=False):
+    for label, run in runs.items():
+      if level in run:
+        frames, returns = run[level]
+        (line,) = axes.plot(frames, moving_average(returns, window), label=f'{label}, mean of the last {window} episodes')
+        axes.plot(frames, returns, '.', markersize=2, alpha=0.25, color=line.get_color())
+    for (label, score), color in zip(references(level).items(), ('gray', 'black'), strict=False):
+      axes.axhline(score, linestyle='--', color=color, label=f'{label} ({score:g})')
+    axes.set_title(level)
+    axes.set_xlabel('environment frames')
+    axes.set_ylabel('episode return, unclipped')
+    axes.legend(fontsize='small')
+    axes.grid(alpha=0.3)
   figure.savefig(output, dpi=120)
   plt.close(figure)
 
 
+def _define_flags():
+  flags.DEFINE_list(
+    'logdirs', None, "folders of runs, or episodes.csv files, separated by commas; 'label=' may precede", required=True
+  )
+  flags.DEFINE_string('output', None, 'PNG to write', required=True)
+  flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
+  flags.DEFINE_integer('window', 100, 'episodes in the moving average', lower_bound=1)
+
+
 def main(argv):
-  """Draws what the flags say."""
+  """Draws what the flags say; returns the exit code."""
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  runs = {os.path.basename(os.path.normpath(path)): read_episodes(path) for path in _LOGDIRS.value}
-  draw(runs, _OUTPUT.value, _RANDOM_SCORE.value, _WINDOW.value)
+  values = flags.FLAGS
+  references = {} if values.random_score is None else {'random policy': values.random_score}
+  try:
+    draw(read_runs(values.logdirs), values.output, lambda level: references, values.window)
+  except (ConfigurationError, OSError) as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  return 0
 
 
 if __name__ == '__main__':
+  _define_flags()
   app.run(main)

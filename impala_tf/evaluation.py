@@ -1,4 +1,6 @@
-"""Playing whole episodes with a trained agent."""
+"""Playing whole episodes with a trained agent, or at random."""
+
+import contextlib
 
 import numpy as np
 import tensorflow as tf
@@ -20,18 +22,16 @@ def test(suite, hparams, logdir, num_episodes, seed):
 
   Raises:
     CheckpointError: if there is no checkpoint, or it is another agent's.
+    ProcessError: if a level can't be played.
   """
   agent = experiment.make_agent(suite, hparams)
-  frames = checkpoints.load_weights(logdir, agent)
+  frames = checkpoints.load_weights(logdir, agent).frames
   return play(suite, hparams, agent, f'agent after {frames:_} frames', num_episodes, seed)
 
 
 def test_random(suite, hparams, num_episodes, seed):
   """As `test`, with the policy that chooses every action equally often, which every learning curve is to be compared with."""
-  agent = experiment.make_agent(suite, hparams)
-  for variable in (agent.policy_logits.w, agent.policy_logits.b):
-    variable.assign(tf.zeros_like(variable))
-  return play(suite, hparams, agent, 'random policy', num_episodes, seed)
+  return play(suite, hparams, None, 'random policy', num_episodes, seed)
 
 
 def play(suite, hparams, agent, name, num_episodes, seed):
@@ -42,23 +42,32 @@ def play(suite, hparams, agent, name, num_episodes, seed):
   Args:
     suite: an `experiment.Suite`.
     hparams: `hparams.HParams` with the levels.
-    agent: a built `agents.Agent`.
+    agent: a built `agents.Agent`, or None to choose all actions equally often.
     name: how to call the agent in what is printed.
     num_episodes: int, complete episodes of each level.
     seed: int, of environments and actions.
 
   Returns:
     A dict from level name to the list of its unclipped returns.
+
+  Raises:
+    ProcessError: if a level can't be played.
   """
   tf.random.set_seed(seed)
   levels = suite.levels(hparams)
   n = min(num_episodes, _MAX_ENVIRONMENTS)
   returns = {}
   with experiment.make_environments(suite, hparams, levels, n, True, [seed], metrics.StageTimer()) as group:
-    pull = weights.PublishedWeights(agent).pull
-    unroller = actors.Unroller(agent, pull, group, list(range(len(levels))), n, hparams.unroll_length)
+    if agent is not None:
+      pull = weights.PublishedWeights(agent).pull
+      unroller = actors.Unroller(agent, pull, group, list(range(len(levels))), n, hparams.unroll_length)
     for index, level in enumerate(levels):
-      returns[level] = play_episodes(unroller, index, n, num_episodes)
+      with process_errors(group):
+        if agent is None:
+          episodes = play_randomly(group[index], suite.num_actions(hparams), n, num_episodes, [seed, index])
+        else:
+          episodes = play_episodes(unroller, index, n, num_episodes)
+      returns[level] = [episode.episode_return for episode in episodes]
       print(
         f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes '
         f'(standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, highest {max(returns[level]):g})',
@@ -67,37 +76,102 @@ def play(suite, hparams, agent, name, num_episodes, seed):
   return returns
 
 
-def play_episodes(unroller, index, num_environments, num_episodes):
-  """Plays complete episodes of one actor's environments and returns what they earned.
+@contextlib.contextmanager
+def process_errors(group):
+  """Raises the `ProcessError` of a process that was given up in place of what TensorFlow makes of it, a text among others.
 
-  Each environment plays a fixed share of the episodes, decided beforehand. Taking instead whichever episodes end first, over
-  all environments, would favour short ones, which in most games are the poor ones.
+  Args:
+    group: `experiment.EnvironmentProcesses`.
+  """
+  try:
+    yield
+  except tf.errors.OpError as error:
+    if group.error is not None:
+      raise group.error from error
+    raise
+
+
+def play_episodes(unroller, index, num_environments, num_episodes, on_episode=None):
+  """Plays complete episodes of one actor's environments and returns what they earned; see `_fixed_shares`.
 
   Args:
     unroller: an `actors.Unroller` with the weights to be judged; its environments must be test environments.
     index: int, which of its actors.
     num_environments: int, environments of that actor.
     num_episodes: int, how many episodes in all.
+    on_episode: called without arguments after each of them, None for nothing.
 
   Returns:
-    A list of `num_episodes` floats, unclipped returns of whole episodes, in the order in which they ended.
+    A list of `num_episodes` `metrics.Episode` with unclipped returns, in the order in which they ended.
 
   Raises:
     ValueError: if `num_episodes` is below 1.
+    tf.errors.OpError: if the actor's process failed or was closed; see `process_errors`.
+  """
+
+  def infos():
+    carry = unroller.initial(index)
+    while True:
+      carry, unrolls = unroller.unroll(index, carry)
+      # Column 0 repeats the last one of the unroll before.
+      yield tf.nest.map_structure(lambda t: t.numpy()[:, 1:], unrolls.step_outputs.info)
+
+  return _fixed_shares(infos(), index, num_environments, num_episodes, on_episode)
+
+
+def play_randomly(process, num_actions, num_environments, num_episodes, seed, on_episode=None):
+  """As `play_episodes`, with the policy that chooses every action equally often.
+
+  Args:
+    process: one of `experiment.EnvironmentProcesses`, with `num_environments` test environments.
+    num_actions: int, the actions to choose from.
+    num_environments: int.
+    num_episodes: int, how many episodes in all.
+    seed: a list of int, of the actions.
+    on_episode: as for `play_episodes`.
+
+  Raises:
+    ValueError: if `num_episodes` is below 1.
+    ProcessError: if the process failed or was closed.
+  """
+  random = np.random.default_rng(seed)
+
+  def infos():
+    process.call('initial')
+    while True:
+      actions = random.integers(num_actions, size=num_environments, dtype=np.int32)
+      yield tf.nest.map_structure(lambda array: array[:, np.newaxis], process.call('step', actions).info)
+
+  return _fixed_shares(infos(), 0, num_environments, num_episodes, on_episode)
+
+
+def _fixed_shares(infos, level, num_environments, num_episodes, on_episode):
+  """The first episodes of each environment, as many as its share.
+
+  Each environment plays a fixed share of the episodes, decided beforehand. Taking instead whichever episodes end first, over
+  all environments, would favour short ones, which in most games are the poor ones.
+
+  Args:
+    infos: iterator of `structs.EpisodeInfo` of arrays [num_environments, steps], which goes on for ever.
+    level: int, that of the episodes.
+    num_environments: int.
+    num_episodes: int.
+    on_episode: called without arguments after each episode, or None.
+
+  Returns:
+    A list of `num_episodes` `metrics.Episode` in the order in which they ended.
   """
   if num_episodes < 1:
     raise ValueError(f'At least one episode must be played, got {num_episodes}.')
   left = np.array([len(share) for share in np.array_split(np.arange(num_episodes), num_environments)])
-  returns = []
-  carry = unroller.initial(index)
+  episodes = []
   while left.any():
-    carry, unrolls = unroller.unroll(index, carry)
-    info = unrolls.step_outputs.info
-    # Column 0 repeats the last one of the unroll before.
-    finished = info.finished.numpy()[:, 1:]
-    episode_returns = info.episode_return.numpy()[:, 1:]
-    for t, environment in np.argwhere(finished.T):
+    info = next(infos)
+    for t, environment in np.argwhere(info.finished.T):
       if left[environment]:
         left[environment] -= 1
-        returns.append(float(episode_returns[environment, t]))
-  return returns
+        where = environment, t
+        episodes.append(metrics.Episode(level, float(info.episode_return[where]), int(info.episode_steps[where])))
+        if on_episode is not None:
+          on_episode()
+  return episodes

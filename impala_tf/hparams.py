@@ -66,6 +66,9 @@ class HParams:
   frame_stack: int = _field('most recent frames in an observation, one per agent step', minimum=1)
   max_noops: int = _field('an episode starts with 1 to this many no-op actions; 0 for none', minimum=0)
   full_action_space: bool = _field("all 18 of Atari's actions instead of those the game uses", default=False)
+  repeat_action_probability: float = _field(
+    "with which each of Atari's frames takes the action of the frame before (sticky actions)", default=0.0, minimum=0, below=1
+  )
 
   # One for each core keeps the processor busy. Environments share their actor's calls of the network, which makes a step
   # much cheaper up to about 8.
@@ -121,7 +124,7 @@ class HParams:
 
   @classmethod
   def from_json(cls, text):
-    """The HParams that `to_json` made `text` from; resumable fields that an older version did not have take their defaults.
+    """The HParams that `to_json` made `text` from; fields that an older version did not have take their defaults.
 
     Raises:
       ConfigurationError: if it is no JSON object, has a field too many or too few, or a value is refused.
@@ -133,7 +136,8 @@ class HParams:
     if not isinstance(values, dict):
       raise ConfigurationError(f'Not a configuration but a JSON {type(values).__name__}: {_shortened(text)!r}.')
     names = [field.name for field in dataclasses.fields(cls)]
-    required = [field.name for field in dataclasses.fields(cls) if not field.metadata['resumable']]
+    has_default = lambda field: (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)
+    required = [field.name for field in dataclasses.fields(cls) if not has_default(field)]
     unknown = [name + _suggestion(name, names) for name in values if name not in names]
     missing = [name for name in required if name not in values]
     if unknown or missing:

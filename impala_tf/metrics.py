@@ -41,26 +41,19 @@ def episodes_in(unrolls):
 
 
 class EpisodeStatistics:
-  """Mean returns of the last episodes, over all levels and of each."""
+  """Mean return of the last episodes, over all levels."""
 
-  def __init__(self, num_levels, window=100):
-    """Starts without episodes; `window` is how many count, in all and of each level."""
+  def __init__(self, window=100):
+    """Starts without episodes; `window` is how many count."""
     self._returns = collections.deque(maxlen=window)
-    self._level_returns = [collections.deque(maxlen=window) for _ in range(num_levels)]
 
   def add(self, episodes):
     """Counts a list of Episode in."""
-    for episode in episodes:
-      self._returns.append(episode.episode_return)
-      self._level_returns[episode.level].append(episode.episode_return)
+    self._returns.extend(episode.episode_return for episode in episodes)
 
   def mean_return(self):
-    """Over all levels, a float; None before the first episode."""
-    return _mean(self._returns)
-
-  def level_mean_returns(self):
-    """A list with one entry a level: float, None before its first episode."""
-    return [_mean(returns) for returns in self._level_returns]
+    """A float; None before the first episode."""
+    return sum(self._returns) / len(self._returns) if self._returns else None
 
 
 class LevelScores:
@@ -89,10 +82,6 @@ class LevelScores:
       return None
     ended, self._returns = self._returns, [[] for _ in self._levels]
     return self._scores(dict(zip(self._levels, ended, strict=True)))
-
-
-def _mean(values):
-  return sum(values) / len(values) if values else None
 
 
 class Summaries:

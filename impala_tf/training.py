@@ -221,7 +221,7 @@ class Report:
     self._hparams = hparams
     frames, updates = int(learner.frames), int(learner.updates)
     self._levels = suite.levels(hparams)
-    self._statistics = metrics.EpisodeStatistics(len(self._levels))
+    self._statistics = metrics.EpisodeStatistics()
     self._episodes = episode_log.EpisodeLog(logdir, self._levels, hparams.num_action_repeats, frames)
     self._scores = metrics.LevelScores(self._levels, suite.scores) if len(self._levels) > 1 else None
     self._latest_scores = None

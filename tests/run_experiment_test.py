@@ -84,6 +84,10 @@ def test_trains_stops_on_signals_resumes_and_tests(tmp_path):
   with open(logdir / 'episodes.csv', newline='') as file:
     assert csv.DictReader(file).fieldnames == ['frames', 'level', 'episode_return', 'episode_frames']
 
+  exported = run(*flags, '--mode=export')
+  assert exported.returncode == 0, exported.stderr
+  assert f'frames to {logdir}/saved_model' in exported.stdout
+  assert (logdir / 'saved_model' / 'saved_model.pb').exists()
   played = run(*flags, '--mode=test', '--test_num_episodes=2', '--seed=3')
   assert played.returncode == 0, played.stderr
   assert 'over 2 complete episodes' in played.stdout
@@ -105,6 +109,12 @@ def test_random_policy_scores_what_is_known_of_it():
   ('flags', 'message'),
   [
     ((), '--level_name is missing'),
+    (('--preset=atari_expert_deep',), '--level_name is missing'),
+    (('--preset=atari_expert_deep', '--level_name=rooms_watermaze'), 'atari_expert_deep is not for rooms_watermaze'),
+    (('--level_name=atari57', '--nofull_action_space'), 'needs actions that mean the same in all games'),
+    (('--level_name=atari57', '--num_actors=56'), 'num_actors=56 (atari57 has 57 levels'),
+    (('--level_name=atari75',), 'Did you mean atari57'),
+    (('--level_name=pong', '--logdir={empty}', '--mode=export'), 'Train first'),
     (('--level_name=pnog',), "'pnog' is neither one of the 57 Atari games nor a level of DMLab-30. Did you mean pong?"),
     (('--level_name=room_watermaze',), 'Did you mean rooms_watermaze'),
     (('--level_name=dmlab3',), 'Did you mean dmlab30'),
@@ -136,6 +146,7 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, flags, message):
   ('level_name', 'preset', 'name_in_run'),
   [
     ('pong', atari57_hparams.preset, 'pong'),
+    ('atari57', atari57_hparams.preset, 'atari57'),
     ('ALE/MsPacman-v5', atari57_hparams.preset, 'ms_pacman'),
     ('rooms_watermaze', dmlab30_hparams.preset, 'rooms_watermaze'),
     ('rooms_collect_good_objects_test', dmlab30_hparams.preset, 'rooms_collect_good_objects_train'),
@@ -148,7 +159,35 @@ def test_suite_follows_from_the_level(level_name, preset, name_in_run):
   found, make_suite = run_experiment._suite_of(level_name)
   assert found is preset
   assert found(level_name, 'deep').level_name == name_in_run
-  assert name_in_run in make_suite().levels(found(level_name, 'deep')) or name_in_run == 'dmlab30'
+  assert name_in_run in make_suite().levels(found(level_name, 'deep')) or name_in_run in ('atari57', 'dmlab30')
+
+
+@pytest.mark.parametrize(
+  ('preset', 'given', 'expected'),
+  [
+    ('atari_expert_deep', {'level_name': 'MsPacman'}, {'level_name': 'ms_pacman', 'agent': 'deep', 'full_action_space': False}),
+    ('atari_expert_deep', {'level_name': 'pong', 'agent': 'shallow', 'seed': 7}, {'agent': 'shallow', 'seed': 7}),
+    ('atari_multitask_deep', {}, {'level_name': 'atari57', 'agent': 'deep', 'full_action_space': True}),
+    ('atari_multitask_shallow', {'batch_size': 5}, {'level_name': 'atari57', 'agent': 'shallow', 'batch_size': 5}),
+    ('dmlab_multitask_deep', {}, {'level_name': 'dmlab30', 'agent': 'deep', 'reward_clipping': 'optimistic_asymmetric'}),
+    (
+      'dmlab_expert_deep',
+      {'level_name': 'rooms_watermaze'},
+      {'level_name': 'rooms_watermaze', 'reward_clipping': 'optimistic_asymmetric', 'total_environment_frames': 10**9},
+    ),
+    ('dmlab_single_shallow', {'level_name': 'rooms_watermaze'}, {'agent': 'shallow', 'reward_clipping': 'abs_one'}),
+    (None, {'level_name': 'pong'}, {'agent': 'shallow', 'total_environment_frames': 200_000_000}),
+  ],
+)
+def test_flags_override_a_preset(preset, given, expected):
+  _, hparams, _ = run_experiment._resolve(preset, dict(given))
+  assert {name: getattr(hparams, name) for name in expected} == expected
+
+
+def test_help_lists_the_presets():
+  shown = ''.join(run('--help').stdout.split())
+  for name in run_experiment._PRESETS:
+    assert name in shown
 
 
 def test_runs_lie_below_runs():

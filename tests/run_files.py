@@ -4,6 +4,8 @@ import csv
 
 import tensorflow as tf
 
+from impala_tf import checkpoints, experiment, hparams, training
+
 
 def read_episodes(logdir):
   """The rows of episodes.csv, dicts of str."""
@@ -19,3 +21,14 @@ def read_scalars(logdir):
     for value in event.summary.value:
       found.setdefault(value.tag, []).append((event.step, float(tf.make_ndarray(value.tensor))))
   return found
+
+
+def make_run(suite, settings, logdir, frames=0):
+  """Makes the files of a training that ended after `frames`, with new weights; returns its folder as str."""
+  logdir.mkdir(parents=True, exist_ok=True)
+  hparams.save(str(logdir), settings)
+  tf.random.set_seed(len(str(logdir)))
+  learner = training.make_learner(experiment.make_agent(suite, settings), settings)
+  learner.frames.assign(frames)
+  checkpoints.Checkpointer(str(logdir), learner=learner, run=checkpoints.RunState(1)).save()
+  return str(logdir)

@@ -65,9 +65,7 @@ def test_frames_rewards_and_ends_are_the_recorded_ones(game):
 @pytest.mark.parametrize('game', ['pong', 'breakout'])
 def test_frames_and_rewards_equal_gymnasiums(game):
   gymnasium.register_envs(ale_py)
-  theirs = gymnasium.make(
-    environment.games.find(game).gymnasium_id, frameskip=1, repeat_action_probability=0.0, full_action_space=False
-  )
+  theirs = gymnasium.make(f'ALE/{game.capitalize()}-v5', frameskip=1, repeat_action_probability=0.0, full_action_space=False)
   theirs = gymnasium.wrappers.AtariPreprocessing(theirs, noop_max=0, frame_skip=4, screen_size=84)
   theirs = gymnasium.wrappers.FrameStackObservation(theirs, 4, padding_type='zero')
   ours = AtariEnvironment(game, seed=1, max_noops=0, is_test=True)
@@ -252,6 +250,22 @@ def test_actions_do_not_stick():
     atari.reset()
     frames.append([atari.step(action).observation.frame for action in _actions(atari, 100)])
   np.testing.assert_array_equal(*frames)
+
+
+def test_actions_stick_if_asked():
+  # With probability 1/4 a frame, four repeats of another action are hardly ever all that action.
+  screens = []
+  for seed in (1, 2):
+    atari = AtariEnvironment('breakout', seed=seed, max_noops=0, repeat_action_probability=0.25)
+    assert atari._ale.getFloat('repeat_action_probability') == 0.25
+    atari.reset()
+    screens.append([atari.step(action).observation.frame for action in _actions(atari, 100)])
+  assert (np.array(screens[0]) != screens[1]).any()
+
+
+def test_number_of_actions_of_a_game_that_must_be_played_to_be_started():
+  # With a cap of few frames the emulator never leaves this game's menu.
+  assert environment.num_actions('double_dunk', False) == 18
 
 
 @pytest.mark.parametrize(('game', 'minimal'), [('pong', 6), ('breakout', 4), ('seaquest', 18), ('skiing', 3)])

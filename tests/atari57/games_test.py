@@ -13,6 +13,10 @@ from atari57 import games
 CSV = pathlib.Path(__file__).resolve().parents[2] / 'atari57' / 'data' / 'atari57.csv'
 
 
+def gymnasium_id(game):
+  return f'ALE/{"".join(word.capitalize() for word in game.name.split("_"))}-v5'
+
+
 def test_there_are_57_games_and_each_has_a_rom_and_a_gymnasium_id():
   gymnasium.register_envs(ale_py)
   names = [game.name for game in games.all_games()]
@@ -20,7 +24,7 @@ def test_there_are_57_games_and_each_has_a_rom_and_a_gymnasium_id():
   assert names == sorted(names)
   assert set(names) <= set(ale_py.roms.get_all_rom_ids())
   for game in games.all_games():
-    assert gymnasium.spec(game.gymnasium_id).kwargs['game'] == game.name
+    assert gymnasium.spec(gymnasium_id(game)).kwargs['game'] == game.name
 
 
 @pytest.mark.parametrize(
@@ -48,7 +52,7 @@ def test_find_knows_usual_spellings(spelling, name):
 def test_find_knows_each_name_and_id():
   for game in games.all_games():
     assert games.find(game.name) is game
-    assert games.find(game.gymnasium_id) is game
+    assert games.find(gymnasium_id(game)) is game
 
 
 def test_unknown_game_is_refused_with_a_suggestion():

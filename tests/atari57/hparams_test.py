@@ -35,6 +35,31 @@ def test_an_expert_has_the_values_of_the_paper():
   assert {name: dataclasses.asdict(expert)[name] for name in expected} == expected
 
 
+def test_one_agent_for_all_games_differs_in_little():
+  expert, multi_task = (dataclasses.asdict(hparams.preset(name, 'deep')) for name in ('pong', 'atari57'))
+  assert multi_task['num_actors'] % 57 == 0
+  assert multi_task['num_actors'] >= expert['num_actors']
+  assert {name: value for name, value in multi_task.items() if value != expert[name]} == {
+    'level_name': 'atari57',
+    'total_environment_frames': 11_400_000_000,
+    'full_action_space': True,
+    'num_actors': multi_task['num_actors'],
+    'envs_per_actor': 4,
+  }
+
+
+def test_presets_by_name():
+  assert list(hparams.PRESETS) == [
+    'atari_expert_shallow',
+    'atari_expert_deep',
+    'atari_multitask_shallow',
+    'atari_multitask_deep',
+  ]
+  for name, values in hparams.PRESETS.items():
+    level_name = 'atari57' if 'multitask' in name else 'pong'
+    assert values == hparams.preset(level_name, name.rsplit('_', 1)[1])
+
+
 def test_unknown_names_are_refused():
   with pytest.raises(ConfigurationError, match='Did you mean breakout'):
     hparams.preset('braekout', 'shallow')

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from atari57 import hparams, suite
+from atari57 import games, hparams, suite
 from impala_tf import experiment
 from impala_tf.environments import EnvironmentBatch
+from impala_tf.hparams import ConfigurationError
 
 
 @pytest.mark.parametrize(('agent', 'full', 'parameters'), [('shallow', False, 1_687_719), ('deep', True, 1_094_115)])
@@ -30,13 +31,36 @@ def test_nothing_is_missing_and_one_game_has_no_score_of_the_suite():
   assert atari.scores({'pong': [21.0]}) == {}
 
 
+def test_one_agent_for_all_games_has_all_actions_and_the_suites_score():
+  atari = suite.AtariSuite()
+  settings = hparams.preset('Atari57', 'deep')
+  assert atari.check(settings) is None
+  names = atari.levels(settings)
+  assert names == tuple(game.name for game in games.all_games())
+  assert atari.num_actions(settings) == 18
+  with pytest.raises(ConfigurationError, match='--nofull_action_space'):
+    atari.check(dataclasses.replace(settings, full_action_space=False))
+  returns = {game.name: [game.impala_deep_multitask - 1, game.impala_deep_multitask + 1] for game in games.all_games()}
+  scores = atari.scores(returns)
+  assert list(scores) == ['atari57/training_median', 'atari57/training_mean']
+  assert [f'{score:.1f}' for score in scores.values()] == ['59.7', '179.4']
+  del returns['pong']
+  assert atari.scores(returns) == {}
+
+
 def test_hyper_parameters_reach_the_environment():
   atari = suite.AtariSuite()
   settings = dataclasses.replace(
-    hparams.preset('breakout', 'shallow'), width=40, height=30, frame_stack=2, num_action_repeats=3
+    hparams.preset('breakout', 'shallow'),
+    width=40,
+    height=30,
+    frame_stack=2,
+    num_action_repeats=3,
+    repeat_action_probability=0.1,
   )
   training, test = (atari.make_environment('breakout', 5, is_test, settings)() for is_test in (False, True))
   assert training.observation_spec == atari.observation_spec(settings)
+  assert training._ale.getFloat('repeat_action_probability') == pytest.approx(0.1)
   assert training.reset().frame.shape == (30, 40, 2)
 
   def first_done(environment):

@@ -3,7 +3,6 @@
 import concurrent.futures
 import csv
 import dataclasses
-import inspect
 import itertools
 import json
 import os
@@ -17,38 +16,33 @@ import types
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from dmlab30 import evaluate, hparams, levels, results, suite
-from impala_tf import checkpoints, experiment, py_process, training
+from dmlab30 import evaluate, hparams, levels, suite
+from impala_tf import checkpoints, experiment, level_evaluation, level_results, py_process
 from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import ConfigurationError
 from tests import deepmind_lab_stand_in as stand_in
+from tests import run_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def make_run(logdir, level, frames=0, **changes):
-  """The files of a training that ended at once, or after `frames`."""
+  """The files of a training."""
   chosen = dataclasses.replace(hparams.preset(level, 'shallow'), level_cache_dir='', unroll_length=7, **changes)
-  logdir.mkdir(parents=True, exist_ok=True)
-  hparams_lib.save(str(logdir), chosen)
-  tf.random.set_seed(len(str(logdir)))
-  learner = training.make_learner(experiment.make_agent(suite.DMLabSuite(), chosen), chosen)
-  learner.frames.assign(frames)
-  checkpoints.Checkpointer(str(logdir), learner=learner, run=checkpoints.RunState(1)).save()
-  return str(logdir)
+  return run_files.make_run(suite.DMLabSuite(), chosen, logdir, frames)
 
 
 def play(logdirs, output, **settings):
-  return evaluate.evaluate(logdirs, str(output), **{'num_episodes': 3, **settings})
+  settings = level_evaluation.Settings(**{'num_episodes': 3, **settings})
+  return level_evaluation.evaluate(evaluate.DMLabEvaluated(), logdirs, str(output), settings)
 
 
 def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp_path):
   stand_in.install(modules, episode_steps=4)
   run = make_run(tmp_path / 'run', 'dmlab30', frames=800, dataset_path='dummy')
   only = ['rooms_collect_good_objects_train', 'language_execute_random_task', 'psychlab_continuous_recognition']
-  found, exit_code = play([run], tmp_path / 'out', only=only, parallel_levels=2, seed=5)
+  found, exit_code = play([run], tmp_path / 'out', only=only, processes=2, seed=5)
   assert exit_code == 0
   names = {'rooms_collect_good_objects_test', 'language_execute_random_task', 'psychlab_continuous_recognition'}
   assert found.levels.keys() == names
@@ -59,13 +53,15 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
       least = sum(range(4 * episode + 1, 4 * episode + 5))
       assert least <= total <= least + 4 * 0.8 + 1e-4
     assert (result.run, result.trained_on, result.agent, result.frames) == (run, 'dmlab30', 'shallow', 800)
+    assert result.episode_frames == [16] * 3
+    assert result.environments == 1
+    assert os.path.exists(result.checkpoint + '.index')
   stored = json.loads((tmp_path / 'out' / 'results.json').read_text())
   expected = {
     'episodes_per_level': 3,
     'seed': 5,
     'actions': 'sampled from the policy',
     'mixer_seed': 0x600D5EED,
-    'environments_per_level': 1,
     'num_action_repeats': 4,
     'width': 96,
     'height': 72,
@@ -73,7 +69,7 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     'renderer': 'software',
   }
   assert {name: stored['protocol'][name] for name in expected} == expected
-  assert results.load(str(tmp_path / 'out')) == found
+  assert level_results.load(str(tmp_path / 'out')) == found
   with open(tmp_path / 'out' / 'results.csv', newline='') as file:
     rows = {row['level']: row for row in csv.DictReader(file)}
   assert rows.keys() == names
@@ -95,7 +91,7 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
   stand_in.install(modules, fail=['natlab_fixed_large_map'])
   with pytest.raises(py_process.ProcessError, match='The script failed'):
     play([run], tmp_path / 'out', only=only)
-  kept = results.load(str(tmp_path / 'out'))
+  kept = level_results.load(str(tmp_path / 'out'))
   assert list(kept.levels) == ['rooms_watermaze']
   stand_in.install(modules, fail=['rooms_watermaze'])
   found, _ = play([run], tmp_path / 'out', only=only)
@@ -106,7 +102,7 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
 def test_returns_follow_from_the_seed_whatever_else_is_played(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'dmlab30')
-  both, _ = play([run], tmp_path / 'a', only=['rooms_watermaze', 'natlab_fixed_large_map'], parallel_levels=2)
+  both, _ = play([run], tmp_path / 'a', only=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
   alone, _ = play([run], tmp_path / 'b', only=['natlab_fixed_large_map'])
   other, _ = play([run], tmp_path / 'c', only=['natlab_fixed_large_map'], seed=2)
   name = 'natlab_fixed_large_map'
@@ -120,7 +116,7 @@ def test_experts_play_their_own_levels_into_one_evaluation(modules, tmp_path):
   runs = [
     make_run(tmp_path / name, name, frames=frames) for name, frames in (('rooms_watermaze', 100), ('seekavoid_arena_01', 200))
   ]
-  found, _ = play(runs, tmp_path / 'out', parallel_levels=2)
+  found, _ = play(runs, tmp_path / 'out', processes=2)
   assert {name: (r.run, r.trained_on, r.frames) for name, r in found.levels.items()} == {
     'rooms_watermaze': (runs[0], 'rooms_watermaze', 100),
     'seekavoid_arena_01': (runs[1], 'seekavoid_arena_01', 200),
@@ -177,36 +173,36 @@ def test_settings_of_the_machine_may_be_others_than_in_training(modules, tmp_pat
   assert list((tmp_path / 'cache').iterdir())
 
 
-@pytest.mark.parametrize(('envs_per_level', 'made'), [(1, 1), (2, 2), (8, 3)])
-def test_episodes_are_shared_among_the_environments_of_a_level(modules, tmp_path, envs_per_level, made):
+@pytest.mark.parametrize(('envs_per_process', 'made'), [(1, 1), (2, 2), (8, 3)])
+def test_episodes_are_shared_among_the_environments_of_a_level(modules, tmp_path, envs_per_process, made):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
-  found, _ = play([run], tmp_path / 'out', envs_per_level=envs_per_level)
+  found, _ = play([run], tmp_path / 'out', envs_per_process=envs_per_process)
   assert len(found.levels['rooms_watermaze'].returns) == 3
-  assert found.protocol['environments_per_level'] == envs_per_level
+  assert found.levels['rooms_watermaze'].environments == made
   rows = stand_in.journal(modules)
   assert len([seed for _, _, seed in rows if seed is None]) == made
   assert len({pid for pid, _, _ in rows}) == 1
 
 
-@pytest.mark.parametrize('parallel_levels', [1, 2])
-def test_several_levels_are_played_at_once(modules, tmp_path, parallel_levels):
+@pytest.mark.parametrize('processes', [1, 2])
+def test_several_levels_are_played_at_once(modules, tmp_path, processes):
   only = ['rooms_watermaze', 'natlab_fixed_large_map']
   stand_in.install(modules, compile_seconds=0.4)  # in each reset, as there is no cache
   run = make_run(tmp_path / 'run', 'dmlab30')
-  play([run], tmp_path / 'out', only=only, parallel_levels=parallel_levels)
+  play([run], tmp_path / 'out', only=only, processes=processes)
   resets = [level for _, level, seed in stand_in.journal(modules) if seed is not None]
   assert set(resets) == set(only)
   changes = sum(a != b for a, b in itertools.pairwise(resets))
-  assert (changes > 1) == (parallel_levels > 1)
+  assert (changes > 1) == (processes > 1)
 
 
 def test_a_failure_ends_what_is_still_played(modules, tmp_path):
   stand_in.install(modules, fail=['natlab_fixed_large_map'], episode_steps=10**9)
   run = make_run(tmp_path / 'run', 'dmlab30')
   with pytest.raises(py_process.ProcessError, match='The script failed'):
-    play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'], parallel_levels=2)
-  assert results.load(str(tmp_path / 'out')).levels == {}
+    play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
+  assert level_results.load(str(tmp_path / 'out')).levels == {}
 
 
 def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
@@ -224,7 +220,7 @@ def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
   thread.start()
   found, exit_code = play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'])
   assert exit_code == 128 + signal.SIGINT
-  assert found == finished == results.load(str(tmp_path / 'out'))
+  assert found == finished == level_results.load(str(tmp_path / 'out'))
   thread.join()
 
 
@@ -233,27 +229,34 @@ def test_all_levels_that_are_finished_are_kept_before_an_error_is_raised(monkeyp
   monkeypatch.setattr(concurrent.futures, 'wait', lambda pending, **unused: wait(pending))
 
   class Player:
-    def play(self, job):
-      if job == 'bad':
+    episodes = 0
+
+    def play(self, part):
+      if part.num_episodes == 1:
         raise py_process.ProcessError('no maze')
       return [1.0]
 
     def close(self):
       taken.append('closed')
 
+  bad, good, better = parts = [types.SimpleNamespace(num_episodes=n) for n in (1, 2, 3)]
   with pytest.raises(py_process.ProcessError, match='no maze'):
-    evaluate._play_all(Player(), ['bad', 'good', 'better'], 3, lambda job, returns: taken.append((job, returns)))
-  assert taken == [('good', [1.0]), ('better', [1.0]), 'closed']
+    level_evaluation._play_all(Player(), parts, 3, lambda part, episodes: taken.append(part))
+  assert taken == [good, better, 'closed']
+  assert bad not in taken
 
 
 def test_nothing_starts_after_the_end(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   dmlab = suite.DMLabSuite()
-  player = evaluate._Player(dmlab, 1, 1, 1)
+  settings = level_evaluation.Settings(num_episodes=1)
+  loaded = level_evaluation._load_run(dmlab, run, hparams_lib.load_with(run, {}))
+  (part,) = level_evaluation._parts(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
+  player = level_evaluation._Player(dmlab, settings)
   player.close()
   with pytest.raises(py_process.ProcessClosed):
-    player.play(evaluate._Job(evaluate._load_run(dmlab, run, hparams_lib.load_with(run, {})), 'rooms_watermaze'))
+    player.play(part)
   assert stand_in.journal(modules) == []
 
 
@@ -267,11 +270,12 @@ def test_an_output_that_can_not_be_written_is_noticed_before_anything_is_played(
 
 
 def made_up(level, score):
-  return results.Evaluation({'seed': 1}, {level: results.LevelResult('run', level, 'deep', 1, '0', [score])})
+  result = level_results.LevelResult('run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, [score], [4])
+  return level_results.Evaluation({'seed': 1}, {level: result})
 
 
 def test_the_table_has_scores_by_both_pairings(tmp_path):
-  made_up('lasertag_one_opponent_small', 12.65).save(str(tmp_path))
+  made_up('lasertag_one_opponent_small', 12.65).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
   with open(tmp_path / 'results.csv', newline='') as file:
     (row,) = csv.DictReader(file)
   assert float(row['human_normalised_percent_code_references']) == pytest.approx(100)
@@ -283,7 +287,7 @@ def test_the_table_has_scores_by_both_pairings(tmp_path):
 
 def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
   before = made_up('rooms_watermaze', 1.0)
-  before.save(str(tmp_path))
+  before.save(str(tmp_path), evaluate.DMLabEvaluated().scores)
 
   def fail(values, file, **unused):
     file.write('{"levels"')
@@ -292,8 +296,8 @@ def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
   with monkeypatch.context() as patched:
     patched.setattr(json, 'dump', fail)
     with pytest.raises(OSError, match='disk full'):
-      made_up('rooms_watermaze', 2.0).save(str(tmp_path))
-  assert results.load(str(tmp_path)) == before
+      made_up('rooms_watermaze', 2.0).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+  assert level_results.load(str(tmp_path)) == before
   assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
 
 
@@ -301,21 +305,18 @@ def test_damaged_results_are_refused(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   (tmp_path / 'out').mkdir()
-  empty = json.dumps({'protocol': {}, 'levels': {'a': dataclasses.asdict(results.LevelResult('run', 'a', 'deep', 1, '0', []))}})
-  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}', empty):
+  without_episodes = dataclasses.asdict(made_up('a', 1.0))
+  without_episodes['levels']['a'] |= {'returns': [], 'episode_frames': []}
+  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}', json.dumps(without_episodes)):
     (tmp_path / 'out' / 'results.json').write_text(text)
     with pytest.raises(ConfigurationError, match=r"Can't read .*results.json"):
       play([run], tmp_path / 'out')
 
 
 def test_summary_has_both_scores():
-  result = lambda score: results.LevelResult('run', 'dmlab30', 'deep', 1, '0', [score])
-  found = results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
+  result = lambda score: level_results.LevelResult('run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4])
+  found = level_results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
   assert "49.4% (lasertag's references as in the paper; 50.1% as in the authors' code)" in evaluate.summary(found)
-  assert evaluate._line('rooms_watermaze', [54.0, 56.0]) == (
-    f'rooms_watermaze: mean return 55.00 over 2 complete episodes, {levels.get("rooms_watermaze").human_normalised(55):.1f}% '
-    'human-normalised'
-  )
 
 
 def test_command(modules, tmp_path):
@@ -338,7 +339,7 @@ def test_command(modules, tmp_path):
   assert 'rooms_watermaze: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
   assert 'lacks 29 of 30 levels' in played.stdout
-  assert len(results.load(f'{run}/evaluation').levels['rooms_watermaze'].returns) == 2
+  assert len(level_results.load(f'{run}/evaluation').levels['rooms_watermaze'].returns) == 2
   assert list((tmp_path / 'cache').iterdir())
   refused = command(f'--logdir={run},{run}')
   assert refused.returncode == 1
@@ -363,8 +364,11 @@ GIVEN = {
   'episodes': 7,
   'levels': ['rooms_watermaze'],
   'seed': 3,
-  'parallel_levels': 5,
-  'envs_per_level': 4,
+  'processes': 5,
+  'processes_per_level': 2,
+  'greedy': True,
+  'baseline': None,
+  'envs_per_process': 4,
   'dataset_path': 'images',
 }
 
@@ -372,7 +376,7 @@ GIVEN = {
 def run_main(monkeypatch, outcome, **changes):
   """What the command returns with such flags; `outcome` stands for the evaluation."""
   monkeypatch.setattr(evaluate.flags, 'FLAGS', Flags(GIVEN | changes))
-  monkeypatch.setattr(evaluate, 'evaluate', outcome)
+  monkeypatch.setattr(level_evaluation, 'evaluate', outcome)
   threads = []
   monkeypatch.setattr(experiment, 'configure_threads', threads.append)
   code = evaluate.main(['evaluate'])
@@ -380,28 +384,26 @@ def run_main(monkeypatch, outcome, **changes):
   return code
 
 
-def test_each_level_has_as_many_episodes_as_in_the_paper():
-  assert inspect.signature(evaluate.evaluate).parameters['num_episodes'].default == 500
-
-
 def test_flags_reach_the_evaluation(monkeypatch, capsys):
   calls = []
 
-  def outcome(*args, **kwargs):
-    calls.append((args, kwargs))
+  def outcome(evaluated, *args):
+    calls.append((type(evaluated), *args))
     return made_up('rooms_watermaze', 1.0), 143
 
   assert run_main(monkeypatch, outcome) == 143
   assert run_main(monkeypatch, outcome, output='there') == 143
-  expected = {
-    'num_episodes': 7,
-    'seed': 3,
-    'only': ['rooms_watermaze'],
-    'parallel_levels': 5,
-    'envs_per_level': 4,
-    'changes': {'dataset_path': 'images'},
-  }
-  assert calls == [((['runs/one'], output), expected) for output in ('runs/one/evaluation', 'there')]
+  expected = level_evaluation.Settings(
+    num_episodes=7,
+    seed=3,
+    only=['rooms_watermaze'],
+    processes=5,
+    processes_per_level=2,
+    envs_per_process=4,
+    greedy=True,
+    changes={'dataset_path': 'images'},
+  )
+  assert calls == [(evaluate.DMLabEvaluated, ['runs/one'], output, expected) for output in ('runs/one/evaluation', 'there')]
   assert 'lacks 29 of 30 levels' in capsys.readouterr().out
 
 
@@ -416,4 +418,4 @@ def test_errors_are_told_in_a_sentence(monkeypatch, capsys, error):
 
 def test_results_of_a_remote_run_need_a_place(monkeypatch, capsys):
   assert run_main(monkeypatch, None, logdir=['gs://bucket/run']) == 1
-  assert '--output is missing: name a local folder for the results of a remote run' in capsys.readouterr().err
+  assert '--output is missing: name a local folder for the results' in capsys.readouterr().err

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from dmlab30 import levels, report, results
+from dmlab30 import levels, report
+from impala_tf import level_results
 from impala_tf.hparams import ConfigurationError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -17,9 +18,12 @@ PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
   """An evaluation with two episodes a level around the given means."""
   found = {
-    name: results.LevelResult('run', trained_on or name, agent, 100, '0', [mean - 1, mean + 1]) for name, mean in means.items()
+    name: level_results.LevelResult(
+      'run', 'run/ckpt-1', trained_on or name, agent, 100, str(folder), 1, 1, [mean - 1, mean + 1], [4, 4]
+    )
+    for name, mean in means.items()
   }
-  results.Evaluation(dict(protocol), found).save(str(folder))
+  level_results.Evaluation(dict(protocol), found).save(str(folder), {})
   return str(folder)
 
 
@@ -114,7 +118,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   other = save(tmp_path / 'other', {'natlab_fixed_large_map': 1.0}, protocol=PROTOCOL | {'seed': 2})
   with pytest.raises(ConfigurationError, match="'a' have rooms_watermaze twice"):
     report.read_columns([f'a={one}', f'a={two}'])
-  with pytest.raises(ConfigurationError, match="'a' came about differently"):
+  with pytest.raises(ConfigurationError, match="'a' have one agent twice on rooms_watermaze"):
+    report.read_columns([f'a={one}', f'a={one}'])
+  with pytest.raises(ConfigurationError, match=r"'a' came about differently \(seed: 1 and 2\)"):
     report.read_columns([f'a={one}', f'a={other}'])
   with pytest.raises(ConfigurationError, match='No evaluation in'):
     report.read_columns([str(tmp_path / 'nothing')])

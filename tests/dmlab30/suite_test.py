@@ -179,3 +179,13 @@ def test_scores_are_the_suites_only():
   assert 200 < scores['dmlab30/training_no_cap'] < 205
   assert dmlab.scores({'rooms_watermaze': [1.0]}) == {}
   assert dmlab.scores({'seekavoid_arena_01': [1.0]}) == {}
+
+
+def test_presets_by_name():
+  for name, values in hparams.PRESETS.items():
+    _, kind, agent = name.split('_')
+    expected = hparams.preset('dmlab30' if kind == 'multitask' else 'explore_goal_locations_small', agent)
+    if kind == 'expert':
+      expected = dataclasses.replace(expected, reward_clipping='optimistic_asymmetric')
+    assert values == expected
+  assert len(hparams.PRESETS) == 6

@@ -312,14 +312,16 @@ class TestLoadWeights:
     save_three(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     agent = Agent(3, 0.0)
-    assert checkpoints.load_weights(str(tmp_path), agent) == 300
+    loaded = checkpoints.load_weights(str(tmp_path), agent)
+    assert loaded.frames == 300
+    assert os.path.exists(loaded.path + '.index')
     assert values(agent) == values(Agent(3, 7.0))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
   def test_falls_back(self, tmp_path, warnings):
     save_three(tmp_path)
     truncate(tmp_path / f'ckpt-3.{DATA}')
-    assert checkpoints.load_weights(str(tmp_path), Agent(3, 0.0)) == 200
+    assert checkpoints.load_weights(str(tmp_path), Agent(3, 0.0)).frames == 200
     assert warnings()
 
   @pytest.mark.parametrize('directory', ['.', 'missing'])

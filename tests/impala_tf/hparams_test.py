@@ -31,6 +31,7 @@ VALUES = {
   'frame_stack': 4,
   'max_noops': 30,
   'full_action_space': True,
+  'repeat_action_probability': 0.25,
   'num_actors': 3,
   'envs_per_actor': 5,
   'queue_capacity': 7,
@@ -52,6 +53,7 @@ RESUMABLE = (
   'level_cache_max_gigabytes',
   'renderer',
 )
+OPTIONAL = ('full_action_space', 'repeat_action_probability')
 NAMES = tuple(field.name for field in dataclasses.fields(HParams))
 
 
@@ -86,7 +88,7 @@ class TestValues:
     with pytest.raises(dataclasses.FrozenInstanceError):
       make().seed = 2
 
-  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, 'full_action_space')])
+  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, *OPTIONAL)])
   def test_what_defines_a_run_has_no_default(self, name):
     values = {n: v for n, v in VALUES.items() if n != name}
     with pytest.raises(TypeError, match=name):
@@ -108,6 +110,7 @@ class TestValues:
       ('discounting', -0.1, 'at least 0'),
       ('discounting', 1.01, 'at most 1'),
       ('reward_clipping', 'abs_on', r'did you mean abs_one\?'),
+      ('repeat_action_probability', 1.0, 'below 1'),
       ('learning_rate', -1e-9, 'at least 0'),
       ('learning_rate', float('nan'), 'finite'),
       ('decay', -0.1, 'at least 0'),
@@ -200,9 +203,10 @@ class TestText:
     assert HParams.from_json(hparams.to_json()) == hparams
     assert json.loads(hparams.to_json()) == {**VALUES, **changes}
 
-  def test_a_resumable_field_that_an_older_version_did_not_have_takes_its_default(self):
-    values = {name: value for name, value in VALUES.items() if name not in ('dataset_path', 'queue_capacity')}
-    assert HParams.from_json(json.dumps(values)) == make(dataset_path='', queue_capacity=1)
+  def test_a_field_that_an_older_version_did_not_have_takes_its_default(self):
+    lacking = ('dataset_path', 'queue_capacity', 'repeat_action_probability')
+    values = {name: value for name, value in VALUES.items() if name not in lacking}
+    assert HParams.from_json(json.dumps(values)) == make(dataset_path='', queue_capacity=1, repeat_action_probability=0.0)
 
   def test_unknown_field(self):
     text = json.dumps({**VALUES, 'batchsize': 3})

@@ -55,24 +55,19 @@ class TestEpisodesIn:
 
 class TestEpisodeStatistics:
   def test_none_without_episodes(self):
-    statistics = metrics.EpisodeStatistics(2)
-    assert statistics.mean_return() is None
-    assert statistics.level_mean_returns() == [None, None]
+    assert metrics.EpisodeStatistics().mean_return() is None
 
-  def test_means_over_all_and_by_level(self):
-    statistics = metrics.EpisodeStatistics(3)
+  def test_mean_over_all_levels(self):
+    statistics = metrics.EpisodeStatistics()
     statistics.add([Episode(0, 1.0, 9), Episode(2, 4.0, 9)])
     statistics.add([Episode(0, 2.0, 9)])
     assert statistics.mean_return() == pytest.approx(7 / 3)
-    assert statistics.level_mean_returns() == [1.5, None, 4.0]
 
   def test_only_the_last_hundred_count(self):
-    statistics = metrics.EpisodeStatistics(2)
+    statistics = metrics.EpisodeStatistics()
     statistics.add([Episode(1, 1000.0, 9)])
     statistics.add([Episode(0, float(i), 9) for i in range(150)])
-    # A level with few episodes keeps its own last hundred.
     assert statistics.mean_return() == np.mean(range(50, 150))
-    assert statistics.level_mean_returns() == [np.mean(range(50, 150)), 1000.0]
 
 
 class TestLevelScores:

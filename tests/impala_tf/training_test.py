@@ -5,12 +5,13 @@ import json
 import os
 import signal
 import threading
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import actors, checkpoints, evaluation, experiment, hparams, learner, metrics, training, weights
+from impala_tf import actors, checkpoints, evaluation, experiment, hparams, learner, metrics, py_process, training, weights
 from tests import catch, frail
 from tests.run_files import read_episodes, read_scalars
 
@@ -243,9 +244,36 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
   group = scripted.InProcess([slow, fast])
   unroller = actors.Unroller(agent, weights.PublishedWeights(agent).pull, group, [0], 2, 7)
   played = evaluation.play_episodes(unroller, 0, 2, 5)
+  assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
   # Rewards are 100 n + action: each episode's return tells which steps it had.
   sums = lambda first, last: 100 * sum(range(first, last + 1))
   starts = [(1, 10), (11, 20), (1, 30), (31, 60), (61, 90)]
-  assert [round((r - sums(*s)) / (s[1] - s[0] + 1)) in range(9) for r, s in zip(played, starts, strict=True)] == [True] * 5
+  for episode, (first, last) in zip(played, starts, strict=True):
+    assert round((episode.episode_return - sums(first, last)) / (last - first + 1)) in range(9)
   with pytest.raises(ValueError, match='At least one'):
     evaluation.play_episodes(unroller, 0, 2, 0)
+
+
+def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
+  from tests import scripted
+
+  slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
+  taken = []
+  for environment in (slow, fast):
+    environment.step = lambda action, step=environment.step: (taken.append(action), step(action))[1]
+  batch = scripted.InProcess([slow, fast]).batches[0]
+  process = types.SimpleNamespace(call=lambda method, *args: getattr(batch, method)(*args))
+  count = []
+  played = evaluation.play_randomly(process, 3, 2, 5, [1], on_episode=lambda: count.append(1))
+  assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
+  assert len(count) == 5
+  assert {taken.count(action) > 30 for action in range(3)} == {True}
+  assert set(taken) == {0, 1, 2}
+
+
+@pytest.mark.parametrize('random', [False, True])
+def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(tmp_path, random):
+  suite = frail.FrailSuite(tmp_path, 'raise', 3)
+  agent = None if random else experiment.make_agent(suite, catch.HPARAMS)
+  with pytest.raises(py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'):
+    evaluation.play(suite, catch.HPARAMS, agent, 'agent', 2, 1)

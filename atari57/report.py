@@ -1,0 +1,339 @@
+"""Table 4 and Table C.1 of the paper with the results of evaluations beside them.
+
+    python -m atari57.report --evaluations=runs/atari57/evaluation --output=report
+    python -m atari57.report --output=report --runs=runs/pong,runs/qbert \\
+      --evaluations='experts=evaluations/seed_1,experts=evaluations/seed_2,multi-task=runs/atari57/evaluation'
+
+Several evaluations with one label make one column. Those of other games complement each other, such as those of 57 experts;
+those of the same games are seeds, whose means are averaged, and from which intervals follow. What was not evaluated stays
+blank.
+
+Writes report.md, table_4.csv, statistics.csv, table_c1.csv and scores.png; curves.png if there are runs; and random.csv if the
+random policy was evaluated.
+"""
+
+import dataclasses
+import os
+import sys
+
+import numpy as np
+import scipy.stats
+from absl import app, flags
+
+from atari57 import games
+from impala_tf import bars, curves, level_results, tables
+from impala_tf.hparams import ConfigurationError
+
+_RANDOM_KIND = 'random policy'
+# Table 4, median and mean in percent. A3C's medians are the commonly quoted ones: the copy of the paper at hand lacks them.
+_TABLE_4 = {
+  'A3C, shallow, experts': (54.9, 285.9),
+  'A3C, deep, experts': (117.9, 503.6),
+  'Reactor, experts': (187.0, None),
+  'IMPALA, shallow, experts': (93.2, 466.4),
+  'IMPALA, deep, experts': (191.8, 957.6),
+  'IMPALA, deep, multi-task': (59.7, 176.9),
+}
+# Table C.1, by fields of `games.Game`.
+_TABLE_C1 = {
+  'acktr': 'paper: ACKTR',
+  'reactor': 'paper: Reactor',
+  'impala_deep_multitask': 'paper: IMPALA, deep, multi-task',
+  'impala_shallow_experts': 'paper: IMPALA, shallow, experts',
+  'impala_deep_experts': 'paper: IMPALA, deep, experts',
+}
+_TRIMMED = 0.25  # From both ends, for the interquartile mean.
+_CONFIDENCE = 0.95
+_RESAMPLES = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+  """One agent's, or one set of experts', results.
+
+  label: its heading. kind: row of Table 4 that it stands in.
+  means: mean returns by game, one for each seed; games that were not evaluated are not in it.
+  """
+
+  label: str
+  kind: str
+  means: dict[str, list[float]]
+
+  def mean(self, game):
+    """Mean over seeds of a game's mean return, None if it was not evaluated."""
+    return float(np.mean(self.means[game])) if game in self.means else None
+
+  def is_complete(self):
+    """Whether all 57 games were evaluated."""
+    return all(game.name in self.means for game in games.all_games())
+
+  def normalised(self, *, paper_implied=False):
+    """Human-normalised scores in percent by game: an array over seeds for each of the 57; None unless all were evaluated."""
+    if not self.is_complete():
+      return None
+    normalise = lambda game, score: game.human_normalised(score, paper_implied=paper_implied)
+    return [np.array([normalise(game, score) for score in self.means[game.name]]) for game in games.all_games()]
+
+
+def median(*scores, axis=-1):
+  """The median over games of the mean over seeds.
+
+  Args:
+    *scores: for each game, an array whose dimension `axis` is that of its seeds.
+    axis: int.
+  """
+  return np.median([np.mean(s, axis=axis) for s in scores], axis=0)
+
+
+def mean(*scores, axis=-1):
+  """The mean over games of the mean over seeds; as for `median`."""
+  return np.mean([np.mean(s, axis=axis) for s in scores], axis=0)
+
+
+def interquartile_mean(*scores, axis=-1):
+  """The mean of the middle half of the scores of all games and seeds (Agarwal et al., 2021); as for `median`."""
+  return scipy.stats.trim_mean(np.concatenate(scores, axis=axis), _TRIMMED, axis=axis)
+
+
+def interval(statistic, scores):
+  """A percentile interval by a bootstrap that draws seeds anew within each game (Agarwal et al., 2021).
+
+  Args:
+    statistic: one of the three above.
+    scores: for each game, an array over its seeds.
+
+  Returns:
+    Two floats, or None if a game has but one seed.
+  """
+  if min(map(len, scores)) < 2:
+    return None
+  found = scipy.stats.bootstrap(
+    scores,
+    statistic,
+    n_resamples=_RESAMPLES,
+    vectorized=True,
+    confidence_level=_CONFIDENCE,
+    method='percentile',
+    rng=np.random.default_rng(1),
+  )
+  return tuple(map(float, found.confidence_interval))
+
+
+def read_columns(evaluations):
+  """Reads evaluations.
+
+  Args:
+    evaluations: see `level_results.load_labelled`.
+
+  Returns:
+    A list of Column, and a dict from label to `level_results.Labelled`.
+
+  Raises:
+    ConfigurationError: as for `level_results.load_labelled`, or if a level is no Atari game.
+  """
+  by_label = level_results.load_labelled(evaluations)
+  for label, found in by_label.items():
+    foreign = sorted(found.levels.keys() - {game.name for game in games.all_games()})
+    if foreign:
+      raise ConfigurationError(f'{foreign[0]}, which the evaluation called {label!r} has, is none of the 57 Atari games.')
+  return [Column(label, _kind(label, found), found.means()) for label, found in by_label.items()], by_label
+
+
+def _kind(label, found):
+  """The row of Table 4 for an evaluation."""
+  agents = {(r.agent, r.trained_on == games.SUITE) for results in found.levels.values() for r in results}
+  if len(agents) != 1:
+    return label
+  ((agent, is_multi_task),) = agents
+  if agent == level_results.RANDOM:
+    return _RANDOM_KIND
+  return f'IMPALA, {agent}, {"multi-task" if is_multi_task else "experts"}'
+
+
+def table_4(columns):
+  """Table 4 as rows of cells, the header first; None is a blank cell. Ours by the references that the paper's means imply."""
+  kinds = list(dict.fromkeys([*_TABLE_4, *(column.kind for column in columns)]))
+  header = ['agent', 'paper, median', 'paper, mean']
+  for column in columns:
+    header += [f'{column.label}, median', f'{column.label}, mean']
+  rows = [header]
+  for kind in kinds:
+    row = [kind, *_TABLE_4.get(kind, (None, None))]
+    for column in columns:
+      scores = column.normalised(paper_implied=True) if column.kind == kind else None
+      row += [None, None] if scores is None else [float(median(*scores)), float(mean(*scores))]
+    rows.append(row)
+  return rows
+
+
+def statistics(columns):
+  """Statistics of the human-normalised score by both conventions, a row for each agent with all games, the paper's first."""
+  names = {'median': median, 'mean': mean, 'interquartile mean': interquartile_mean}
+  header = ['agent', 'references', 'seeds']
+  for name in names:
+    header += [name, f'{name}, low', f'{name}, high']
+  rows = [header]
+  for column in _paper_columns() + columns:
+    for references, paper_implied in (('standard', False), ("implied by the paper's means", True)):
+      scores = column.normalised(paper_implied=paper_implied)
+      if scores is None:
+        continue
+      row = [column.label, references, str(min(map(len, scores)))]
+      for statistic in names.values():
+        row += [float(statistic(*scores)), *(interval(statistic, scores) or (None, None))]
+      rows.append(row)
+  return rows
+
+
+def table_c1(columns):
+  """Table C.1 as rows of cells, the header first; None is a blank cell."""
+  columns = _paper_columns() + columns
+  rows = [['game', 'random', 'human', *(column.label for column in columns)]]
+  for game in games.all_games():
+    rows.append([game.name, game.random, game.human, *(column.mean(game.name) for column in columns)])
+  for name, statistic, paper_implied in (
+    ('human-normalised median, %', median, False),
+    ('human-normalised mean, %', mean, False),
+    ("the same by the references that the paper's means imply, %", mean, True),
+  ):
+    scores = [column.normalised(paper_implied=paper_implied) for column in columns]
+    rows.append([name, None, None, *(None if s is None else float(statistic(*s)) for s in scores)])
+  return rows
+
+
+def _paper_columns():
+  columns = []
+  for field, label in _TABLE_C1.items():
+    scores = {game.name: getattr(game, field) for game in games.all_games()}
+    means = {name: [score] for name, score in scores.items() if score is not None}
+    columns.append(Column(label, label.removeprefix('paper: '), means))
+  return columns
+
+
+def random_table(results):
+  """The random policy's scores beside the references, those that differ most first.
+
+  Args:
+    results: a dict from game to a list of `level_results.LevelResult`, of which the first counts.
+
+  Returns:
+    Rows of cells, the header first.
+  """
+  header = ['game', 'mean return', 'standard error', 'reference', 'standard errors apart', 'human-normalised, %']
+  header.append('frames a game')
+  rows = []
+  for game in games.all_games():
+    if game.name in results:
+      returns, lengths = results[game.name][0].returns, results[game.name][0].episode_frames
+      ours, error = float(np.mean(returns)), float(scipy.stats.sem(returns)) if len(returns) > 1 else None
+      apart = (ours - game.random) / error if error else None
+      rows.append([game.name, ours, error, game.random, apart, game.human_normalised(ours), float(np.mean(lengths))])
+  return [header, *sorted(rows, key=lambda row: -abs(row[5]))]
+
+
+def markdown(columns, by_label):
+  """The whole report as text."""
+  parts = [
+    '# Atari-57',
+    '## Human-normalised score, % (Table 4)',
+    tables.markdown(table_4(columns)),
+    "By the references that the paper's means imply: video_pinball's random score 0.0 and pong's human score 9.3 instead of "
+    '16256.9 and 14.6. Medians are the same by both.',
+  ]
+  incomplete = [
+    f'- {column.label}: {len(column.means)} of 57 games are evaluated, so it has no score.'
+    for column in columns
+    if not column.is_complete()
+  ]
+  if incomplete:
+    parts.append('\n'.join(incomplete))
+  parts += [
+    '## Median, mean and interquartile mean, %',
+    tables.markdown(statistics(columns)),
+    f'Low and high are a {100 * _CONFIDENCE:.0f}% bootstrap interval over seeds, drawn anew within each game; blank for one '
+    'seed.',
+    '## Mean return by game (Table C.1)',
+    tables.markdown(table_c1(columns)),
+  ]
+  for column in columns:
+    if column.kind == _RANDOM_KIND:
+      parts += [
+        f'## {column.label}: the random policy beside the references',
+        tables.markdown(random_table(by_label[column.label].levels)),
+      ]
+  if by_label:
+    protocols = {label: found.protocol for label, found in by_label.items()}
+    parts += ['## How the evaluations were made', tables.markdown(tables.side_by_side(protocols))]
+  return '\n\n'.join(parts) + '\n'
+
+
+def draw(columns, output):
+  """Draws the human-normalised score of each game as bars; one not evaluated has none.
+
+  Args:
+    columns: list of Column, drawn beside IMPALA's of the paper.
+    output: PNG file to write.
+  """
+  bars_of = {}
+  for column in [c for c in _paper_columns() if c.kind in _TABLE_4 and 'IMPALA' in c.kind] + columns:
+    scores = column.normalised()
+    label = column.label if scores is None else f'{column.label} (median {median(*scores):.1f}%)'
+    bars_of[label] = {
+      game.name: game.human_normalised(column.mean(game.name)) for game in games.all_games() if game.name in column.means
+    }
+  names = [game.name for game in games.all_games()]
+  bars.draw(names, bars_of, output, label='human-normalised mean return, %', symlog=100)
+
+
+def write(evaluations, output, runs=()):
+  """Writes the report's files to a folder, made if missing; returns its text.
+
+  Args:
+    evaluations: see `level_results.load_labelled`.
+    output: the folder.
+    runs: see `curves.read_runs`; their learning curves are drawn.
+
+  Raises:
+    ConfigurationError: if evaluations or runs are missing or can't be read, or evaluations do not fit together.
+  """
+  columns, by_label = read_columns(evaluations)
+  episodes = curves.read_runs(runs)
+  text = markdown(columns, by_label)
+  files = {'report.md': text, 'table_4.csv': table_4(columns), 'statistics.csv': statistics(columns)}
+  files['table_c1.csv'] = table_c1(columns)
+  for column in columns:
+    if column.kind == _RANDOM_KIND:
+      files['random.csv'] = random_table(by_label[column.label].levels)
+  tables.write(output, files)
+  draw(columns, os.path.join(output, 'scores.png'))
+  if episodes:
+    curves.draw(episodes, os.path.join(output, 'curves.png'), _references)
+  return text
+
+
+def _references(level):
+  game = games.find(level)
+  return {'random': game.random, 'human': game.human}
+
+
+def _define_flags():
+  flags.DEFINE_list('evaluations', [], "folders with results of atari57.evaluate, separated by commas; 'label=' may precede")
+  flags.DEFINE_list('runs', [], "folders of runs whose learning curves to draw, separated by commas; 'label=' may precede")
+  flags.DEFINE_string('output', None, 'folder to write to', required=True)
+
+
+def main(argv):
+  """Reports as the flags say; returns the exit code."""
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  try:
+    print(write(flags.FLAGS.evaluations, flags.FLAGS.output, flags.FLAGS.runs), end='')
+  except (ConfigurationError, OSError) as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  return 0
+
+
+if __name__ == '__main__':
+  _define_flags()
+  app.run(main)

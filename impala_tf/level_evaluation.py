@@ -1,0 +1,395 @@
+"""Evaluations of trained agents on a suite's levels: several processes at once, resumable, with the protocol in the results.
+
+Each agent plays what it was trained on, one level or a whole suite. The results of a level are written when it is finished;
+the same call goes on with those that are not.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+import threading
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from impala_tf import (
+  actors,
+  agents,
+  checkpoints,
+  evaluation,
+  experiment,
+  level_results,
+  metrics,
+  py_process,
+  recording,
+  weights,
+)
+from impala_tf import hparams as hparams_lib
+from impala_tf.hparams import ConfigurationError, HParams
+
+_VIDEOS = 'videos'
+_FRAME_RATE = 60  # Emulator frames a second of game time, in both suites.
+
+
+class EvaluatedSuite(Protocol):
+  """What an evaluation needs to know of a suite.
+
+  suite: an `experiment.Suite`.
+  name: the level name that stands for all of its levels.
+  scores: columns for `level_results.Evaluation.save`.
+  """
+
+  suite: Any
+  name: str
+  scores: Mapping
+
+  def find(self, name):
+    """The name under which runs have a level, whose name may be in any spelling; ConfigurationError if there is none."""
+
+  def result_name(self, level):
+    """The name under which results have a level of a name from `find`."""
+
+  def check(self, levels, hparams):
+    """ConfigurationError if something is missing that these levels need."""
+
+  def protocol(self, hparams):
+    """What else decides what the results mean, a dict of str, numbers and bool; equal for all levels of an evaluation."""
+
+  def describe(self, level, mean):
+    """A mean return of a level (its result's name) on a common scale, as text; empty if there is none."""
+
+  def random_hparams(self, level):
+    """`HParams` by which the random policy plays a level of a name from `find`."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """How to evaluate.
+
+  num_episodes: complete episodes of each level.
+  seed: of environments and actions.
+  only: names of levels to play, none for all those that the runs were trained on.
+  processes: how many processes of environments play at once.
+  processes_per_level: among how many of them a level is divided, 0 for as many as keep all of them busy.
+  envs_per_process: environments of each; they share calls of the network.
+  greedy: whether to take the action of the highest probability instead of sampling one.
+  record_video: how many episodes of each level to record.
+  changes: fields of `HParams` that may differ from those of the training, such as dataset_path.
+  test_changes: fields of `HParams` that define the tests, and are other than in the training.
+  """
+
+  num_episodes: int
+  seed: int = 1
+  only: Sequence[str] = ()
+  processes: int = 1
+  processes_per_level: int = 0
+  envs_per_process: int = 1
+  greedy: bool = False
+  record_video: int = 0
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  test_changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    """Checks what fits together."""
+    if self.record_video > self.num_episodes:
+      raise ConfigurationError(
+        f'{self.record_video} of {self.num_episodes} episodes can not be recorded. Change --record_video or --episodes.'
+      )
+
+
+class _Run(NamedTuple):
+  """A trained agent; or the random policy, without agent, folder and the like."""
+
+  logdir: str
+  hparams: HParams
+  agent: Any = None
+  checkpoint: str = ''
+  frames: int = 0
+  checksum: str = ''
+
+
+class _Part(NamedTuple):
+  """A share of a level's episodes, for one process; `videos` are files for the first ones."""
+
+  run: _Run
+  level: str
+  index: int
+  num_episodes: int
+  num_environments: int
+  videos: list[str]
+
+
+def evaluate(evaluated, logdirs, output, settings):
+  """Plays the levels that `output` does not have yet with trained agents, and writes there what came out.
+
+  Args:
+    evaluated: an `EvaluatedSuite`.
+    logdirs: folders of trained runs, or folders of such; nothing in them is changed.
+    output: local folder, made if missing.
+    settings: `Settings`.
+
+  Returns:
+    `level_results.Evaluation` with all that `output` now has, and the exit code: 0, or that of the signal that ended it early.
+
+  Raises:
+    ConfigurationError: if a run or something that its levels need is missing, if two runs have the same level, or if `output`
+      has results of another protocol or other weights.
+    CheckpointError: if a run has no checkpoint that can be read, or it is of another agent than its configuration.
+    ProcessError: if a level can't be played. Those finished before are kept.
+  """
+  all_hparams = {
+    logdir: dataclasses.replace(hparams_lib.load_with(logdir, settings.changes), **settings.test_changes)
+    for logdir in _runs_in(logdirs)
+  }
+  chosen = _choose(evaluated, all_hparams, settings.only)
+  actions = 'of the highest probability' if settings.greedy else 'sampled from the policy'
+  levels = [(level, all_hparams[logdir]) for logdir, levels in chosen.items() for level in levels]
+  protocol = _protocol(evaluated, levels, actions, settings)
+  runs = {logdir: _load_run(evaluated.suite, logdir, all_hparams[logdir]) for logdir in chosen}
+  jobs = [(runs[logdir], level) for logdir, levels in chosen.items() for level in levels]
+  return _evaluate(evaluated, jobs, protocol, output, settings)
+
+
+def evaluate_random(evaluated, output, settings):
+  """As `evaluate`, with the policy that chooses all actions equally often; on all of the suite's levels by default."""
+  names = settings.only or evaluated.suite.levels(evaluated.random_hparams(evaluated.name))
+  runs = {}
+  for name in map(evaluated.find, names):
+    hparams = dataclasses.replace(evaluated.random_hparams(name), **{**settings.changes, **settings.test_changes})
+    for level in evaluated.suite.levels(hparams):
+      runs[level] = _Run('', hparams)
+  protocol = _protocol(
+    evaluated, [(level, run.hparams) for level, run in runs.items()], 'all equally often, without an agent', settings
+  )
+  return _evaluate(evaluated, [(run, level) for level, run in runs.items()], protocol, output, settings)
+
+
+def _runs_in(logdirs):
+  """The folders of runs among folders of runs and folders of such."""
+  runs = []
+  for logdir in logdirs:
+    below = []
+    if tf.io.gfile.isdir(logdir) and hparams_lib.load(logdir) is None:
+      folders = (os.path.join(logdir, name.rstrip('/')) for name in sorted(tf.io.gfile.listdir(logdir)))
+      below = [folder for folder in folders if tf.io.gfile.exists(os.path.join(folder, hparams_lib.FILE_NAME))]
+    runs += below or [logdir]
+  return list(dict.fromkeys(runs))
+
+
+def _choose(evaluated, all_hparams, only):
+  """The levels that each run has to play, a dict from its folder to names."""
+  wanted = {evaluated.find(name) for name in only}
+  chosen, owner = {}, {}
+  for logdir, hparams in all_hparams.items():
+    name = evaluated.find(hparams.level_name)
+    for level in evaluated.suite.levels(hparams) if name == evaluated.name else (name,):
+      if level in wanted or not wanted:
+        if level in owner:
+          raise ConfigurationError(f'{level} was trained in {owner[level]} and in {logdir}: evaluate these runs separately.')
+        owner[level] = logdir
+        chosen.setdefault(logdir, []).append(level)
+  unknown = sorted(wanted - owner.keys())
+  if unknown:
+    raise ConfigurationError(f'No run was trained on {", ".join(unknown)}: leave it out of --levels, or add its --logdir.')
+  return chosen
+
+
+def _load_run(suite, logdir, hparams):
+  agent = experiment.make_agent(suite, hparams)
+  checkpoint = checkpoints.load_weights(logdir, agent)
+  checksum = 0
+  for variable in agent.trainable_variables:
+    checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
+  return _Run(logdir, hparams, agent, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
+
+
+def _protocol(evaluated, levels, actions, settings):
+  """All that decides what the results mean, for a list of (level, HParams), after making sure that they can be played."""
+  protocols = []
+  for level, hparams in levels:
+    evaluated.check([level], hparams)
+    protocols.append(evaluated.protocol(hparams))
+    if protocols[-1] != protocols[0]:
+      raise ConfigurationError(
+        f'The runs need different protocols: {level_results.differences(protocols[0], protocols[-1])}. Evaluate them '
+        'separately.'
+      )
+  return {
+    'episodes_per_level': settings.num_episodes,
+    'episodes_counted': 'complete ones; each environment plays a share fixed beforehand',
+    'actions': actions,
+    'seed': settings.seed,
+    **protocols[0],
+  }
+
+
+def _evaluate(evaluated, jobs, protocol, output, settings):
+  """Plays those of a list of (run, level) that `output` does not have yet; returns what `evaluate` does."""
+  found = level_results.load(output) or level_results.Evaluation(protocol, {})
+  _check_same(evaluated, found, protocol, jobs, output)
+  found.save(output, evaluated.scores)  # Fails now rather than after hours, if it fails.
+  jobs = [(run, level) for run, level in jobs if evaluated.result_name(level) not in found.levels]
+  per_level = settings.processes_per_level or max(1, settings.processes // max(1, len(jobs)))
+  parts = {level: _parts(run, level, evaluated.result_name(level), per_level, output, settings) for run, level in jobs}
+  played = {level: {} for level in parts}
+
+  def take(part, episodes):
+    """Keeps a part's episodes; returns what to print of a level that is finished now, or None."""
+    level = played[part.level]
+    level[part.index] = episodes
+    if len(level) < len(parts[part.level]):
+      return None
+    episodes = [episode for index in sorted(level) for episode in level[index]]
+    run, name = part.run, evaluated.result_name(part.level)
+    found.levels[name] = result = level_results.LevelResult(
+      run=run.logdir,
+      checkpoint=run.checkpoint,
+      trained_on=run.hparams.level_name if run.agent else '',
+      agent=run.hparams.agent if run.agent else level_results.RANDOM,
+      frames=run.frames,
+      weights=run.checksum,
+      training_seed=run.hparams.seed,
+      environments=sum(p.num_environments for p in parts[part.level]),
+      returns=[episode.episode_return for episode in episodes],
+      episode_frames=[episode.episode_steps * run.hparams.num_action_repeats for episode in episodes],
+    )
+    found.save(output, evaluated.scores)
+    return (
+      f'{name}: mean return {result.mean():.2f} over {len(episodes)} complete episodes'
+      f'{evaluated.describe(name, result.mean())}. {len(found.levels)} levels are finished.'
+    )
+
+  if any(part.videos for level in parts.values() for part in level):
+    os.makedirs(os.path.join(output, _VIDEOS), exist_ok=True)
+  player = _Player(evaluated.suite, settings)
+  return found, _play_all(player, [part for level in parts.values() for part in level], settings.processes, take)
+
+
+def _parts(run, level, name, num_parts, output, settings):
+  """Divides a level's episodes among processes, and the videos in the same way."""
+  num_parts = min(num_parts, settings.num_episodes)
+  numbers = np.array_split(np.arange(settings.num_episodes), num_parts)
+  videos = np.array_split(
+    [os.path.join(output, _VIDEOS, f'{name}_{i + 1}.mp4') for i in range(settings.record_video)], num_parts
+  )
+  return [
+    _Part(run, level, index, len(numbers[index]), min(settings.envs_per_process, len(numbers[index])), videos[index].tolist())
+    for index in range(num_parts)
+  ]
+
+
+def _check_same(evaluated, found, protocol, jobs, output):
+  other = 'Use another --output for a new evaluation.'
+  if found.protocol != protocol:
+    raise ConfigurationError(
+      f'The results in {output} came about differently: {level_results.differences(found.protocol, protocol)} (there and now). '
+      f'{other}'
+    )
+  for run, level in jobs:
+    name = evaluated.result_name(level)
+    old = found.levels.get(name)
+    if old and (old.weights, old.frames) != (run.checksum, run.frames):
+      raise ConfigurationError(
+        f'{name} in {output} was played by another agent, {old.run or "the random policy"} after {old.frames:_} frames, than '
+        f'now, {run.logdir or "the random policy"} after {run.frames:_} frames. {other}'
+      )
+
+
+class _Player:
+  """Plays parts of levels, each from a thread of its own.
+
+  episodes: int, how many were played to their end so far.
+  """
+
+  def __init__(self, suite, settings):
+    self.episodes = 0
+    self._suite = suite
+    self._settings = settings
+    self._lock = threading.Lock()
+    self._groups = set()
+    self._closed = False
+
+  def play(self, part):
+    """The episodes of a part, a list of `metrics.Episode`."""
+    # The same whichever other levels are played, and whatever their order.
+    seed = [self._settings.seed, zlib.crc32(part.level.encode()), part.index]
+    hparams, n = part.run.hparams, part.num_environments
+    suite = _RecordingSuite(self._suite, part, hparams) if part.videos else self._suite
+    group = experiment.make_environments(suite, hparams, [part.level], n, True, seed, metrics.StageTimer())
+    with self._lock:
+      if self._closed:
+        raise py_process.ProcessClosed('The evaluation has ended.')
+      self._groups.add(group)
+    try:
+      with group, evaluation.process_errors(group):
+        if part.run.agent is None:
+          num_actions = self._suite.num_actions(hparams)
+          return evaluation.play_randomly(group[0], num_actions, n, part.num_episodes, seed, self._count)
+        agent = agents.Greedy(part.run.agent) if self._settings.greedy else part.run.agent
+        with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
+          tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+          pull = weights.PublishedWeights(agent).pull
+          unroller = actors.Unroller(agent, pull, group, [0], n, hparams.unroll_length)
+        return evaluation.play_episodes(unroller, 0, n, part.num_episodes, self._count)
+    finally:
+      with self._lock:
+        self._groups.discard(group)
+
+  def _count(self):
+    with self._lock:
+      self.episodes += 1
+
+  def close(self):
+    """Ends all that is being played."""
+    with self._lock:
+      self._closed = True
+      groups = list(self._groups)
+    for group in groups:
+      group.close()
+
+
+class _RecordingSuite:
+  """A suite whose environments, of which one process is to be made, record their first episodes."""
+
+  def __init__(self, suite, part, hparams):
+    self._suite = suite
+    self._videos = np.array_split(part.videos, part.num_environments)
+    self._rate = _FRAME_RATE / hparams.num_action_repeats
+    self._made = 0
+
+  def make_environment(self, level, seed, is_test, hparams):
+    """A constructor; each call is for the next environment of the process, and starts again with the first after the last."""
+    videos = self._videos[self._made % len(self._videos)].tolist()
+    self._made += 1
+    make = self._suite.make_environment(level, seed, is_test, hparams)
+    return functools.partial(recording.RecordingEnvironment, make, videos, self._rate) if videos else make
+
+
+def _play_all(player, parts, processes, take):
+  """Plays all parts and calls take(part, episodes) for each in the order in which they end; returns the exit code."""
+  total = sum(part.num_episodes for part in parts)
+  with (
+    experiment.Stop() as stop,
+    concurrent.futures.ThreadPoolExecutor(processes) as pool,
+    tqdm.tqdm(total=total, unit='episode', disable=None) as bar,
+  ):
+    pending = {pool.submit(player.play, part): part for part in parts}
+    try:
+      while pending and not stop:
+        done, _ = concurrent.futures.wait(pending, timeout=0.5, return_when=concurrent.futures.FIRST_COMPLETED)
+        bar.update(player.episodes - bar.n)
+        # All the finished ones first, so that an error of one doesn't cost another.
+        for future in sorted(done, key=lambda future: future.exception() is not None):
+          line = take(pending[future], future.result())
+          del pending[future]
+          if line:
+            with bar.external_write_mode():
+              print(line, flush=True)
+    finally:
+      player.close()  # What has not started ends at once, too.
+  return stop.exit_code
