@@ -97,7 +97,7 @@ def _suite_of(level_name):
     dmlab30_levels.find(level_name)
     return dmlab30_hparams.preset, _make_dmlab30
   except ConfigurationError:
-    known = [games.SUITE, *(game.name for game in games.all_games()), dmlab30_levels.SUITE, 'seekavoid_arena_01']
+    known = [*(game.name for game in games.all_games()), games.SUITE, dmlab30_levels.SUITE, 'seekavoid_arena_01']
     known += [name for level in dmlab30_levels.all_levels() for name in dict.fromkeys((level.name, level.test_name))]
     nearest = difflib.get_close_matches(level_name.strip().lower(), known)
     hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'

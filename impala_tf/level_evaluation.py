@@ -148,8 +148,7 @@ def evaluate(evaluated, logdirs, output, settings):
   }
   chosen = _choose(evaluated, all_hparams, settings.only)
   actions = 'of the highest probability' if settings.greedy else 'sampled from the policy'
-  levels = [(level, all_hparams[logdir]) for logdir, levels in chosen.items() for level in levels]
-  protocol = _protocol(evaluated, levels, actions, settings)
+  protocol = _protocol(evaluated, [(levels, all_hparams[logdir]) for logdir, levels in chosen.items()], actions, settings)
   runs = {logdir: _load_run(evaluated.suite, logdir, all_hparams[logdir]) for logdir in chosen}
   jobs = [(runs[logdir], level) for logdir, levels in chosen.items() for level in levels]
   return _evaluate(evaluated, jobs, protocol, output, settings)
@@ -164,7 +163,7 @@ def evaluate_random(evaluated, output, settings):
     for level in evaluated.suite.levels(hparams):
       runs[level] = _Run('', hparams)
   protocol = _protocol(
-    evaluated, [(level, run.hparams) for level, run in runs.items()], 'all equally often, without an agent', settings
+    evaluated, [([level], run.hparams) for level, run in runs.items()], 'all equally often, without an agent', settings
   )
   return _evaluate(evaluated, [(run, level) for level, run in runs.items()], protocol, output, settings)
 
@@ -208,11 +207,11 @@ def _load_run(suite, logdir, hparams):
   return _Run(logdir, hparams, agent, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
 
 
-def _protocol(evaluated, levels, actions, settings):
-  """All that decides what the results mean, for a list of (level, HParams), after making sure that they can be played."""
+def _protocol(evaluated, runs, actions, settings):
+  """All that decides what the results mean, for a list of (levels, HParams), after making sure that they can be played."""
   protocols = []
-  for level, hparams in levels:
-    evaluated.check([level], hparams)
+  for levels, hparams in runs:
+    evaluated.check(levels, hparams)
     protocols.append(evaluated.protocol(hparams))
     if protocols[-1] != protocols[0]:
       raise ConfigurationError(

@@ -85,7 +85,7 @@ def test_experts_of_a_folder_play_into_one_evaluation_of_which_finished_games_ar
   (tmp_path / 'experts' / 'notes').mkdir()
   (tmp_path / 'experts' / 'notes.txt').write_text('no run')
   first, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', only=SHORT[:1])
-  found, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', processes=2)
+  found, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', processes=2, processes_per_level=1)
   assert {name: (r.run, r.trained_on) for name, r in found.levels.items()} == {name: (runs[name], name) for name in runs}
   assert found.levels['road_runner'] == first.levels['road_runner']
   assert found.protocol['action_set'] == 'minimal'

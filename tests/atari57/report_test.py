@@ -149,10 +149,10 @@ def test_seeds_are_averaged_and_give_intervals(tmp_path):
 
 
 def test_interquartile_mean_is_that_of_the_middle_half_of_all_games_and_seeds():
-  scores = [np.array([0.0, 1000.0]), np.array([10.0, 20.0]), np.array([30.0, 40.0]), np.array([-99.0, 50.0])]
+  scores = [np.array([0.0, 1000.0]), np.array([10.0, 20.0]), np.array([30.0, 40.0]), np.array([-99.0, 70.0])]
   assert report.interquartile_mean(*scores) == pytest.approx(np.mean([10, 20, 30, 40]))
-  assert report.median(*scores) == pytest.approx(np.median([500, 15, 35, -24.5]))
-  assert report.mean(*scores) == pytest.approx(np.mean([500, 15, 35, -24.5]))
+  assert report.median(*scores) == pytest.approx(np.median([500, 15, 35, -14.5]))
+  assert report.mean(*scores) == pytest.approx(np.mean([500, 15, 35, -14.5]))
   assert report.interval(report.mean, [np.array([1.0])] * 57) is None
 
 

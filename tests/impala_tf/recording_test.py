@@ -51,7 +51,6 @@ def test_the_first_episodes_are_recorded_whole(tmp_path):
 def test_an_episode_that_does_not_end_leaves_nothing(tmp_path, end):
   environment = recording.RecordingEnvironment(functools.partial(Screen, 5, 3.0), [str(tmp_path / 'a.mp4')], 15)
   play(environment, 3)
-  assert len(list(tmp_path.iterdir())) == 1
   if end == 'close':
     environment.close()
     assert list(tmp_path.iterdir()) == []
