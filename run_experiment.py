@@ -47,9 +47,14 @@ def main(argv):
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   try:
     found, hparams, given = _resolve(_PRESET.value, hparams_flags.given())
-    return _run(found.make, hparams, given, _LOGDIR.value or os.path.join('runs', hparams.level_name))
+    return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name))
   except ConfigurationError as error:
     return _refuse(error)
+
+
+def _default_logdir(level_name):
+  # The path of a level script may begin with a slash.
+  return os.path.join('runs', *level_name.split('/'))
 
 
 def _resolve(preset_name, given):

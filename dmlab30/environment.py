@@ -6,6 +6,7 @@ environment a process of its own.
 """
 
 import importlib.util
+import os
 import shutil
 import tempfile
 
@@ -38,6 +39,7 @@ ACTIONS.flags.writeable = False
 TEST_MIXER_SEED = 0x600D5EED
 
 _FRAME, _INSTRUCTION = 'RGB_INTERLEAVED', 'INSTR'
+_FOLDER_PREFIX = 'environment_'
 _HOW_TO_INSTALL = (
   'It is built from source: https://github.com/google-deepmind/lab, `python/pip_package`; with Python 3.13 '
   '`pip install dmlab-gym && dmlab-gym build` does it in a container. dmlab30/README.md says more.'
@@ -86,10 +88,11 @@ class DMLabEnvironment:
       num_action_repeats: engine frames a step.
       height: of an observation, pixels.
       width: of an observation, pixels.
-      dataset_path: folder with the images that two levels need, '' if there is none.
+      dataset_path: folder with the images that two levels need, 'dummy' for plain colours, '' if there is none.
       renderer: 'software' or 'hardware'.
       cache: of compiled maps, or None.
-      temp_folder: existing folder in which to make one for the engine's files; the system's by default.
+      temp_folder: existing folder in which to make one for the engine's files, and in which those of environments whose
+        processes were killed are removed; the system's by default, where nothing is removed.
 
     Raises:
       ConfigurationError: if DeepMind Lab is not installed or can't be imported.
@@ -103,12 +106,15 @@ class DMLabEnvironment:
     self._lab = None
     config = {'width': width, 'height': height}
     if dataset_path:
-      config['datasetPath'] = dataset_path
+      # The engine need not have this process's working folder.
+      config['datasetPath'] = dataset_path if dataset_path == 'dummy' else os.path.abspath(dataset_path)
     if is_test:
       config |= {'allowHoldOutLevels': 'true', 'mixerSeed': TEST_MIXER_SEED}
     module = _import_deepmind_lab()
-    # DeepMind Lab leaves its files behind when its process is killed. In a folder of the parent's they go with that.
-    self._folder = tempfile.mkdtemp(prefix='environment_', dir=temp_folder)
+    # DeepMind Lab leaves its files behind when its process is killed.
+    if temp_folder:
+      _remove_folders_of_the_dead(temp_folder)
+    self._folder = tempfile.mkdtemp(prefix=f'{_FOLDER_PREFIX}{os.getpid()}_', dir=temp_folder)
     try:
       self._lab = module.Lab(
         levels.script(level, is_test),
@@ -165,6 +171,15 @@ def make(level: str, seed: int, *, level_cache_dir: str, level_cache_max_gigabyt
   """A `DMLabEnvironment` with a level cache of its own, unless `level_cache_dir` is empty; `settings` as there."""
   cache = level_cache.LevelCache(level_cache_dir, level_cache_max_gigabytes) if level_cache_dir else None
   return DMLabEnvironment(level, seed, cache=cache, **settings)
+
+
+def _remove_folders_of_the_dead(temp_folder):
+  for name in os.listdir(temp_folder):
+    if name.startswith(_FOLDER_PREFIX):
+      try:
+        os.kill(int(name.removeprefix(_FOLDER_PREFIX).split('_')[0]), 0)
+      except ProcessLookupError:
+        shutil.rmtree(os.path.join(temp_folder, name), ignore_errors=True)  # another one may be at it, too
 
 
 def _import_deepmind_lab():

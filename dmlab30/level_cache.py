@@ -20,6 +20,7 @@ import stat
 import urllib.parse
 import uuid
 import zipfile
+import zlib
 from typing import NamedTuple
 
 from absl import logging
@@ -69,8 +70,7 @@ class LevelCache:
           logging.warning('Map %s in the level cache was damaged; it is removed and compiled anew.', key)
           self._files.remove(name)
         else:
-          with open(pk3_path, 'wb') as file:
-            file.write(contents)
+          _write_file(pk3_path, contents)
           found = True
           self._files.mark_used(name)
     except self._files.errors as error:
@@ -132,8 +132,19 @@ def _is_sound_zip(contents):
   try:
     with zipfile.ZipFile(io.BytesIO(contents)) as archive:
       return archive.testzip() is None
-  except zipfile.BadZipFile:
+  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):  # of damage in different places
     return False
+
+
+def _write_file(path, contents):
+  """Writes a file, or leaves none."""
+  try:
+    with open(path, 'wb') as file:
+      file.write(contents)
+  except BaseException:
+    with contextlib.suppress(FileNotFoundError):
+      os.remove(path)
+    raise
 
 
 class _Entry(NamedTuple):

@@ -13,6 +13,7 @@ _DATASET = (
   'the object images of Brady, Konkle, Alvarez and Oliva (2008), from https://bradylab.ucsd.edu/stimuli/ObjectsAll.zip, '
   'converted as data/brady_konkle_oliva2008/README.md of DeepMind Lab says'
 )
+_FIRST_IMAGE = '0001.png'
 
 
 def make():
@@ -123,8 +124,14 @@ def check_levels(names, dataset_path):
       these levels.
   """
   environment.check_installed()
-  if dataset_path and dataset_path != 'dummy' and not os.path.isdir(dataset_path):
-    raise ConfigurationError(f'--dataset_path={dataset_path} is no folder. It should hold {_DATASET}.')
+  if dataset_path not in ('', 'dummy'):
+    problem = None
+    if not os.path.isdir(dataset_path):
+      problem = 'is no folder'
+    elif not os.path.exists(os.path.join(dataset_path, _FIRST_IMAGE)):
+      problem = f'has no {_FIRST_IMAGE}'
+    if problem:
+      raise ConfigurationError(f'--dataset_path={dataset_path} {problem}. It should hold {_DATASET}.')
   needing = levels.needing_dataset(names)
   if needing and not dataset_path:
     raise ConfigurationError(

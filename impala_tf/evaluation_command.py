@@ -40,7 +40,7 @@ def main(evaluated, summary, *, record_video=0, changes=None, test_changes=None)
   """
   values = flags.FLAGS
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_threads(values.processes)
+  experiment.configure_tensorflow(values.processes)
   try:
     settings = level_evaluation.Settings(
       num_episodes=values.episodes,

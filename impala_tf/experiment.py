@@ -56,8 +56,7 @@ class Suite(Protocol):
       level_returns: a dict from the name of each level to a list of returns, one at least.
 
     Returns:
-      A dict from names, as TensorBoard shall show them, to floats, the most important one first; empty if the suite has no
-      such score.
+      A dict from names, as TensorBoard shall show them, to floats; empty if the suite has no such score.
     """
 
   def fitness(self, level_returns):

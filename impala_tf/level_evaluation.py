@@ -23,6 +23,7 @@ from impala_tf import (
   checkpoints,
   evaluation,
   experiment,
+  inference,
   level_results,
   metrics,
   py_process,
@@ -332,8 +333,8 @@ class _Player:
         agent = agents.Greedy(part.run.agent) if self._settings.greedy else part.run.agent
         with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
           tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-          pull = weights.PublishedWeights(agent).pull
-          unroller = actors.Unroller(agent, pull, group, [0], n, hparams.unroll_length)
+          policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
+          unroller = actors.Unroller(policy, group, [0], n, hparams.unroll_length)
         return evaluation.play_episodes(unroller, 0, n, part.num_episodes, self._count)
     finally:
       with self._lock:
@@ -390,7 +391,5 @@ def _play_all(player, parts, processes, take):
             with bar.external_write_mode():
               print(line, flush=True)
     finally:
-      for future in pending:
-        future.cancel()
-      player.close()
+      player.close()  # What has not started ends at once, too.
   return stop.exit_code

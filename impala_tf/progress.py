@@ -54,14 +54,14 @@ class ProgressLine:
     """Whether it is time for the next line, which spares the caller from gathering numbers in vain."""
     return self._clock() >= self._next
 
-  def show(self, frames, updates, *, mean_return=None, score=None, lag=None, queue=None, restarts=0, shares=None):
+  def show(self, frames, updates, *, mean_return=None, scores=None, lag=None, queue=None, restarts=0, shares=None):
     """Prints the line.
 
     Args:
       frames: int, frames done.
       updates: int, learner updates done.
       mean_return: float, of the last episodes; None if there were none.
-      score: float, the suite's, None to leave it out.
+      scores: the suite's by name, a dict; None if there are none.
       lag: float, mean policy lag in updates; None if unknown.
       queue: (waiting unrolls, capacity), None to leave it out.
       restarts: int, processes started anew, not mentioned if there were none.
@@ -76,7 +76,7 @@ class ProgressLine:
       f'{human(frame_rate)} frames/s',
       f'{human(update_rate)} updates/s',
       f'return {_number(mean_return, ".2f")}',
-      *([] if score is None else [f'score {score:.2f}']),
+      *(f'{name.rpartition("/")[2]} {score:.2f}' for name, score in (scores or {}).items()),
       f'{hours_minutes(left)} left',
       f'lag {_number(lag, ".1f")}',
     ]

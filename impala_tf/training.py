@@ -161,7 +161,7 @@ class Report:
     self._statistics = metrics.EpisodeStatistics()
     self._episodes = episode_log.EpisodeLog(logdir, self._levels, hparams.num_action_repeats, frames)
     self._scores = metrics.LevelScores(self._levels, suite.scores) if len(self._levels) > 1 else None
-    self._score = None
+    self._latest_scores = None
     self._summaries = metrics.Summaries(logdir, self._levels, hparams.num_action_repeats)
     self._line = progress.ProgressLine(hparams.total_environment_frames, frames, updates)
     self._shares = None
@@ -201,7 +201,7 @@ class Report:
         frames,
         int(update.updates),
         mean_return=self._statistics.mean_return(),
-        score=self._score,
+        scores=self._latest_scores,
         lag=float(update.lag_mean),
         queue=(int(pipeline.queue.size()), pipeline.queue.capacity),
         restarts=pipeline.environments.restarts,
@@ -226,6 +226,6 @@ class Report:
   def _add_to_scores(self, frames, episodes):
     scores = self._scores.add(episodes) if self._scores else None
     if scores:
-      self._score = next(iter(scores.values()))
+      self._latest_scores = scores
       self._summaries.write(frames, scores)
       final_return.note_score(self._logdir, frames, self._score)

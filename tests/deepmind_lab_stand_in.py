@@ -2,11 +2,13 @@
 
     folder = install(tmp_path, tapes=GOLDEN_TAPES)     # then put `folder` on sys.path, or PYTHONPATH
 
-A level that has a tape plays that; any other is a script: its n-th step, counted over all episodes, gives a frame filled with
-n modulo 256 and the reward n + a / 10 for action a. Settings lie in a file beside the installed module, since
-environment variables do not reach processes that are forked from a server. This file imports nothing of the project.
+A level that has a tape plays that; any other is a script: its n-th step, counted over all episodes of an instance, gives a
+frame filled with n modulo 256 and the reward n + a / 10 for action a. Settings lie in a file beside the installed module, since
+environment variables do not reach processes that are forked from a server; what was played is written down beside them. This
+file imports nothing of the project.
 """
 
+import csv
 import ctypes
 import hashlib
 import json
@@ -14,6 +16,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import tempfile
 import time
 import zipfile
@@ -21,6 +24,8 @@ import zipfile
 import numpy as np
 
 _SETTINGS = 'deepmind_lab_stand_in.json'
+_JOURNAL = 'deepmind_lab_stand_in.jsonl'
+_PREFIX = 'contributed/dmlab30/'
 # Table D.2, written down a second time.
 NINE_ACTIONS = {
   (0, 0, 0, 1, 0, 0, 0): 0,
@@ -36,10 +41,20 @@ NINE_ACTIONS = {
 _HELD_OUT = ('rooms_collect_good_objects_test', 'rooms_exploit_deferred_effects_test')
 _NEED_IMAGES = ('psychlab_arbitrary_visuomotor_mapping', 'psychlab_continuous_recognition')
 _CONFIG_KEYS = ('width', 'height', 'datasetPath', 'allowHoldOutLevels', 'mixerSeed')
+_OBSERVATIONS = ('RGB_INTERLEAVED', 'INSTR')
 
 
 def install(
-  folder, *, tapes=None, check_actions=False, episode_steps=5, num_maps=3, instruction_type='str', compile_seconds=0.0, fail=()
+  folder,
+  *,
+  tapes=None,
+  check_actions=False,
+  episode_steps=5,
+  num_maps=3,
+  instruction_type='str',
+  compile_seconds=0.0,
+  fail=(),
+  kill=None,
 ):
   """Writes a module `deepmind_lab` that behaves as told.
 
@@ -52,11 +67,16 @@ def install(
     instruction_type: 'str' or 'bytes'.
     compile_seconds: how long a map takes that is not in the cache.
     fail: names of levels whose second step raises.
+    kill: dict from a level's name to a list: the first instance of the level kills its process by SIGKILL in that step, the
+      second in the second, and so on.
 
   Returns:
     The folder, as text.
   """
   folder = pathlib.Path(folder)
+  table = pathlib.Path(__file__).resolve().parents[1] / 'dmlab30' / 'data' / 'dmlab30.csv'
+  with table.open(encoding='utf-8', newline='') as file:
+    suite = sorted({row[column] for row in csv.DictReader(file) for column in ('train_level', 'test_level')})
   shutil.copy(__file__, folder / 'deepmind_lab.py')
   settings = {
     'tapes': tapes and str(tapes),
@@ -66,9 +86,17 @@ def install(
     'instruction_type': instruction_type,
     'compile_seconds': compile_seconds,
     'fail': list(fail),
+    'kill': kill or {},
+    'suite': suite,
   }
   (folder / _SETTINGS).write_text(json.dumps(settings))
+  (folder / _JOURNAL).write_text('')
   return str(folder)
+
+
+def journal(folder):
+  """What all processes did since the module was installed: a list of (pid, level, seed), seed None for an instance made."""
+  return [tuple(json.loads(line)) for line in (pathlib.Path(folder) / _JOURNAL).read_text().splitlines()]
 
 
 class Lab:
@@ -82,16 +110,19 @@ class Lab:
     if not isinstance(temp_folder, str):
       raise TypeError('temp_folder must be str')
     if renderer not in ('software', 'hardware'):
-      raise RuntimeError(f'Unknown renderer {renderer}')
-    unknown = [key for key in config if key not in _CONFIG_KEYS]
-    if unknown:
-      raise RuntimeError(f'Invalid setting: {unknown[0]}')
-    self._name = level.removeprefix('contributed/dmlab30/')
-    if level in _HELD_OUT or level in _NEED_IMAGES:
-      raise RuntimeError(f'Level not found: {level}')
-    if self._name in _HELD_OUT and config.get('allowHoldOutLevels') != 'true':
-      raise RuntimeError('Set allowHoldOutLevels to play a held-out level')
+      raise RuntimeError(f'Failed to set renderer must be "hardware" or "software" actual "{renderer}"!')
+    for key in config:
+      if key not in _CONFIG_KEYS:
+        raise RuntimeError(f'Failed to apply setting \'{key} = {config[key]}\' - "Invalid setting"')
     self._settings = json.loads(pathlib.Path(__file__).with_name(_SETTINGS).read_text())
+    self._name = level.removeprefix(_PREFIX)
+    if level.startswith(_PREFIX) != (self._name in self._settings['suite']):
+      raise RuntimeError(f'Invalid levelName flag \'{level}\' - "Level not found"')
+    if self._name in _HELD_OUT and config.get('allowHoldOutLevels') != 'true':
+      raise RuntimeError('Failed to init environment - "Set allowHoldOutLevels to play a held-out level"')
+    for name in observations:
+      if name not in _OBSERVATIONS:
+        raise ValueError(f"Unknown observation '{name}'.")
     self._observations = observations
     self._level_cache = level_cache
     self._size = int(config.get('height', '240')), int(config.get('width', '320'))
@@ -101,6 +132,10 @@ class Lab:
     self._step = 0
     self._tape = self._load_tape()
     self._row = -1  # of the tape, the last one played
+    earlier = [entry for entry in journal(pathlib.Path(__file__).parent) if entry[1:] == (self._name, None)]
+    deaths = self._settings['kill'].get(self._name, [])
+    self._last_step = deaths[len(earlier)] if len(earlier) < len(deaths) else None
+    self._write_down(None)
     self.config = config
     self.renderer = renderer
     self.seeds = []
@@ -110,27 +145,30 @@ class Lab:
   def reset(self, episode=-1, seed=None):
     del episode
     if type(seed) is not int:
-      raise TypeError(f'seed must be int, not {type(seed).__name__}')
+      raise ValueError(f"'seed' must be int or None, was '{type(seed).__name__}'.")
     if not 0 <= seed < 2**31:
       raise OverflowError('seed is too large for a C int')
     images = self.config.get('datasetPath', '')
     if self._name in _NEED_IMAGES and images != 'dummy' and not os.path.isdir(images):
-      raise RuntimeError('datasetPath must name the images')
+      raise RuntimeError('Failed to start environment - "datasetPath must name the images"')
     self.seeds.append(seed)
+    self._write_down(seed)
     self._compile(random.Random(seed).randrange(self._settings['num_maps']))
     self._step = 0
     self._running = True
 
   def step(self, action, num_steps=1):
     if not self._running:
-      raise RuntimeError('Environment in wrong status to advance')
+      raise RuntimeError('Environment in wrong status to advance.')
     action = self._index(action)
     if num_steps != 4:
       raise RuntimeError(f'{num_steps} frames; the paper has 4')
     self._n += 1
     self._step += 1
+    if self._n == self._last_step:
+      os.kill(os.getpid(), signal.SIGKILL)
     if self._name in self._settings['fail'] and self._step == 2:
-      raise RuntimeError('The script failed')
+      raise ValueError('Failed to advance environment "The script failed"')
     if self._name.startswith('language') and self._step == 2:
       self._compile(self._settings['num_maps'])
     if self._tape is None:
@@ -166,8 +204,10 @@ class Lab:
   def _index(self, action):
     if not isinstance(action, np.ndarray):
       raise TypeError('action must be a NumPy array')
-    if action.dtype != np.intc or action.ndim != 1 or len(action) != 7:
-      raise ValueError('action must be a 1-D array of 7 C integers')
+    if action.ndim != 1 or len(action) != 7:
+      raise ValueError('action must have shape (7)')
+    if action.dtype != np.intc:
+      raise ValueError('action must have dtype np.intc')
     # What lies in memory one after the other, strides ignored.
     return NINE_ACTIONS[tuple((ctypes.c_int * 7).from_address(action.ctypes.data))]
 
@@ -184,6 +224,10 @@ class Lab:
       archive.writestr('maps/map.bsp', key * 100)
     if self._level_cache is not None:
       self._level_cache.write(key, path)
+
+  def _write_down(self, seed):
+    with pathlib.Path(__file__).with_name(_JOURNAL).open('a') as file:
+      file.write(json.dumps([os.getpid(), self._name, seed]) + '\n')
 
   def _load_tape(self):
     if not self._settings['tapes']:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import run_experiment
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
 from impala_tf import suites
@@ -189,6 +190,11 @@ def test_help_lists_the_presets():
   shown = ''.join(run('--help').stdout.split())
   for name in suites.presets():
     assert name in shown
+
+
+def test_runs_lie_below_runs():
+  assert run_experiment._default_logdir('pong') == 'runs/pong'
+  assert run_experiment._default_logdir('/home/me/levels/mine') == 'runs/home/me/levels/mine'
 
 
 def test_help_names_every_hyper_parameter():

@@ -17,16 +17,6 @@ TAPES = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'dmlab_tapes'
 TAPED_LEVELS = sorted(path.stem for path in TAPES.glob('*.npz'))
 
 
-@pytest.fixture(name='install')
-def _install(tmp_path, monkeypatch):
-  """Installs the stand-in with the given settings."""
-  folder = tmp_path / 'modules'
-  folder.mkdir()
-  monkeypatch.syspath_prepend(folder)
-  yield lambda **settings: stand_in.install(folder, **settings)
-  sys.modules.pop('deepmind_lab', None)
-
-
 def tape(level):
   with np.load(TAPES / f'{level}.npz') as arrays:
     return dict(arrays)
@@ -122,6 +112,16 @@ def test_a_level_without_its_images_fails_in_the_engine(install, path):
   lab.close()
 
 
+def test_images_are_found_from_wherever_the_engine_looks(install, tmp_path, monkeypatch):
+  install()
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'images').mkdir()
+  lab = DMLabEnvironment('psychlab_continuous_recognition', 1, dataset_path='images')
+  assert lab._lab.config['datasetPath'] == str(tmp_path / 'images')
+  lab.reset()
+  lab.close()
+
+
 def test_each_episode_has_a_seed_from_the_environments_own_generator(install):
   install()
 
@@ -152,8 +152,28 @@ def test_files_go_when_it_is_closed_and_when_it_can_not_be_made(install, tmp_pat
   lab.close()
   assert engine.closed
   assert not list(folder.iterdir())
-  with pytest.raises(RuntimeError, match='Unknown renderer'):
+  with pytest.raises(RuntimeError, match='Failed to set renderer'):
     DMLabEnvironment('rooms_watermaze', 1, renderer='neither', temp_folder=str(folder))
+  assert not list(folder.iterdir())
+
+
+def test_files_of_a_killed_process_go_with_the_next_environment(install, tmp_path):
+  install()
+  folder = tmp_path / 'temporary'
+  folder.mkdir()
+  constructor = functools.partial(DMLabEnvironment, 'rooms_watermaze', 1, temp_folder=str(folder))
+  alive = constructor()
+  with py_process.PyProcess(constructor) as process:
+    assert len(list(folder.iterdir())) == 2
+    process._process.kill()
+    process._process.join()
+  assert len(list(folder.iterdir())) == 2
+  third = constructor()
+  third.reset()
+  alive.reset()
+  assert len(list(folder.glob('environment_*/dmlab_temp_folder_*'))) == 2
+  for lab in (alive, third):
+    lab.close()
   assert not list(folder.iterdir())
 
 

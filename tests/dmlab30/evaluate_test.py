@@ -1,32 +1,30 @@
 """Tests of the evaluation, with a trained agent's files, real processes and a stand-in for the engine."""
 
+import concurrent.futures
 import csv
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
+import time
+import types
 
 import numpy as np
 import pytest
 
 from dmlab30 import evaluate, hparams, levels, suite
-from impala_tf import level_evaluation, level_results, py_process
+from impala_tf import checkpoints, experiment, level_evaluation, level_results, py_process
+from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import ConfigurationError
 from tests import deepmind_lab_stand_in as stand_in
 from tests import run_files
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(name='modules')
-def _modules(tmp_path, monkeypatch):
-  folder = tmp_path / 'modules'
-  folder.mkdir()
-  monkeypatch.syspath_prepend(folder)
-  yield folder
-  sys.modules.pop('deepmind_lab', None)
 
 
 def make_run(logdir, level, frames=0, **changes):
@@ -48,6 +46,7 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
   assert exit_code == 0
   names = {'rooms_collect_good_objects_test', 'language_execute_random_task', 'psychlab_continuous_recognition'}
   assert found.levels.keys() == names
+  assert {level for _, level, _ in stand_in.journal(modules)} == names
   for result in found.levels.values():
     # The stand-in's n-th step gives n + a / 10: four steps an episode.
     for episode, total in enumerate(result.returns):
@@ -78,6 +77,8 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     returns = found.levels[name].returns
     assert float(row['mean_return']) == pytest.approx(np.mean(returns))
     assert float(row['standard_error']) == pytest.approx(np.std(returns, ddof=1) / np.sqrt(3))
+    assert float(row['standard_deviation']) == pytest.approx(np.std(returns))
+    assert (float(row['lowest']), float(row['highest'])) == (min(returns), max(returns))
     assert float(row['human_normalised_percent_paper_references']) == pytest.approx(
       levels.get(name).human_normalised(np.mean(returns))
     )
@@ -133,9 +134,11 @@ def test_other_protocols_and_other_weights_are_not_mixed(modules, tmp_path):
     play([run], tmp_path / 'out', num_episodes=4)
   with pytest.raises(ConfigurationError, match='seed: 1 and 2'):
     play([run], tmp_path / 'out', seed=2)
-  learned_more = make_run(tmp_path / 'other run', 'rooms_watermaze', frames=100)
-  with pytest.raises(ConfigurationError, match=r'rooms_watermaze in .* was played by another agent'):
-    play([learned_more], tmp_path / 'out')
+  other_weights = make_run(tmp_path / 'other run', 'rooms_watermaze', frames=100)
+  same_weights = make_run(tmp_path / 'ran', 'rooms_watermaze', frames=200)
+  for other in (other_weights, same_weights):
+    with pytest.raises(ConfigurationError, match=r'rooms_watermaze in .* was played by another agent'):
+      play([other], tmp_path / 'out')
   assert (tmp_path / 'out' / 'results.json').read_text() == before
 
 
@@ -161,11 +164,150 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(modules, tmp_p
   assert not (tmp_path / 'out').exists()
 
 
+def test_settings_of_the_machine_may_be_others_than_in_training(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'psychlab_continuous_recognition')
+  changes = {'dataset_path': 'dummy', 'level_cache_dir': str(tmp_path / 'cache')}
+  found, _ = play([run], tmp_path / 'out', num_episodes=1, changes=changes)
+  assert found.protocol['psychlab_images'] == 'plain colours'
+  assert list((tmp_path / 'cache').iterdir())
+
+
+@pytest.mark.parametrize(('envs_per_process', 'made'), [(1, 1), (2, 2), (8, 3)])
+def test_episodes_are_shared_among_the_environments_of_a_level(modules, tmp_path, envs_per_process, made):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'rooms_watermaze')
+  found, _ = play([run], tmp_path / 'out', envs_per_process=envs_per_process)
+  assert len(found.levels['rooms_watermaze'].returns) == 3
+  assert found.levels['rooms_watermaze'].environments == made
+  rows = stand_in.journal(modules)
+  assert len([seed for _, _, seed in rows if seed is None]) == made
+  assert len({pid for pid, _, _ in rows}) == 1
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_several_levels_are_played_at_once(modules, tmp_path, processes):
+  only = ['rooms_watermaze', 'natlab_fixed_large_map']
+  stand_in.install(modules, compile_seconds=0.4)  # in each reset, as there is no cache
+  run = make_run(tmp_path / 'run', 'dmlab30')
+  play([run], tmp_path / 'out', only=only, processes=processes)
+  resets = [level for _, level, seed in stand_in.journal(modules) if seed is not None]
+  assert set(resets) == set(only)
+  changes = sum(a != b for a, b in itertools.pairwise(resets))
+  assert (changes > 1) == (processes > 1)
+
+
+def test_a_failure_ends_what_is_still_played(modules, tmp_path):
+  stand_in.install(modules, fail=['natlab_fixed_large_map'], episode_steps=10**9)
+  run = make_run(tmp_path / 'run', 'dmlab30')
+  with pytest.raises(py_process.ProcessError, match='The script failed'):
+    play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
+  assert level_results.load(str(tmp_path / 'out')).levels == {}
+
+
+def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'dmlab30')
+  finished, _ = play([run], tmp_path / 'out', only=['rooms_watermaze'])
+  stand_in.install(modules, episode_steps=10**9)
+
+  def interrupt():
+    while not stand_in.journal(modules):
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  thread = threading.Thread(target=interrupt, daemon=True)
+  thread.start()
+  found, exit_code = play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'])
+  assert exit_code == 128 + signal.SIGINT
+  assert found == finished == level_results.load(str(tmp_path / 'out'))
+  thread.join()
+
+
+def test_all_levels_that_are_finished_are_kept_before_an_error_is_raised(monkeypatch):
+  wait, taken = concurrent.futures.wait, []
+  monkeypatch.setattr(concurrent.futures, 'wait', lambda pending, **unused: wait(pending))
+
+  class Player:
+    episodes = 0
+
+    def play(self, part):
+      if part.num_episodes == 1:
+        raise py_process.ProcessError('no maze')
+      return [1.0]
+
+    def close(self):
+      taken.append('closed')
+
+  bad, good, better = parts = [types.SimpleNamespace(num_episodes=n) for n in (1, 2, 3)]
+  with pytest.raises(py_process.ProcessError, match='no maze'):
+    level_evaluation._play_all(Player(), parts, 3, lambda part, episodes: taken.append(part))
+  assert taken == [good, better, 'closed']
+  assert bad not in taken
+
+
+def test_nothing_starts_after_the_end(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'rooms_watermaze')
+  dmlab = suite.DMLabSuite()
+  settings = level_evaluation.Settings(num_episodes=1)
+  loaded = level_evaluation._load_run(dmlab, run, hparams_lib.load_with(run, {}))
+  (part,) = level_evaluation._parts(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
+  player = level_evaluation._Player(dmlab, settings)
+  player.close()
+  with pytest.raises(py_process.ProcessClosed):
+    player.play(part)
+  assert stand_in.journal(modules) == []
+
+
+def test_an_output_that_can_not_be_written_is_noticed_before_anything_is_played(modules, tmp_path):
+  stand_in.install(modules)
+  run = make_run(tmp_path / 'run', 'rooms_watermaze')
+  (tmp_path / 'out' / 'results.csv').mkdir(parents=True)  # in the way
+  with pytest.raises(OSError, match=r'results\.csv'):
+    play([run], tmp_path / 'out')
+  assert stand_in.journal(modules) == []
+
+
+def made_up(level, score):
+  result = level_results.LevelResult('run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, [score], [4])
+  return level_results.Evaluation({'seed': 1}, {level: result})
+
+
+def test_the_table_has_scores_by_both_pairings(tmp_path):
+  made_up('lasertag_one_opponent_small', 12.65).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+  with open(tmp_path / 'results.csv', newline='') as file:
+    (row,) = csv.DictReader(file)
+  assert float(row['human_normalised_percent_code_references']) == pytest.approx(100)
+  assert float(row['human_normalised_percent_paper_references']) == pytest.approx(
+    100 * (12.65 + 0.083) / (18.6 + 0.083), abs=0.5
+  )
+  assert row['standard_error'] == ''
+
+
+def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+  before = made_up('rooms_watermaze', 1.0)
+  before.save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+
+  def fail(values, file, **unused):
+    file.write('{"levels"')
+    raise OSError('disk full')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(json, 'dump', fail)
+    with pytest.raises(OSError, match='disk full'):
+      made_up('rooms_watermaze', 2.0).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+  assert level_results.load(str(tmp_path)) == before
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
+
+
 def test_damaged_results_are_refused(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   (tmp_path / 'out').mkdir()
-  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}'):
+  without_episodes = dataclasses.asdict(made_up('a', 1.0))
+  without_episodes['levels']['a'] |= {'returns': [], 'episode_frames': []}
+  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}', json.dumps(without_episodes)):
     (tmp_path / 'out' / 'results.json').write_text(text)
     with pytest.raises(ConfigurationError, match=r"Can't read .*results.json"):
       play([run], tmp_path / 'out')
@@ -174,13 +316,12 @@ def test_damaged_results_are_refused(modules, tmp_path):
 def test_summary_has_both_scores():
   result = lambda score: level_results.LevelResult('run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4])
   found = level_results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
-  assert '49.4%' in evaluate.summary(found)
-  assert '50.1%' in evaluate.summary(found)
+  assert "49.4% (lasertag's references as in the paper; 50.1% as in the authors' code)" in evaluate.summary(found)
 
 
 def test_command(modules, tmp_path):
   stand_in.install(modules)
-  run = make_run(tmp_path / 'run', 'rooms_watermaze', frames=400)
+  run = make_run(tmp_path / 'run', 'dmlab30', frames=400)
 
   def command(*flags):
     return subprocess.run(
@@ -193,7 +334,7 @@ def test_command(modules, tmp_path):
       check=False,
     )
 
-  played = command(f'--logdir={run}', '--episodes=2', f'--level_cache_dir={tmp_path / "cache"}')
+  played = command(f'--logdir={run}', '--levels=rooms_watermaze', '--episodes=2', f'--level_cache_dir={tmp_path / "cache"}')
   assert played.returncode == 0, played.stderr
   assert 'rooms_watermaze: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
@@ -204,3 +345,77 @@ def test_command(modules, tmp_path):
   assert refused.returncode == 1
   assert '--output is missing' in refused.stderr
   assert 'Traceback' not in refused.stderr
+
+
+class Flags(dict):
+  """absl's flags, as the command reads them."""
+
+  def __getattr__(self, name):
+    return self[name]
+
+  def __getitem__(self, name):
+    value = self.get(name)
+    return types.SimpleNamespace(value=value) if name in ('dataset_path', 'level_cache_dir', 'renderer') else value
+
+
+GIVEN = {
+  'logdir': ['runs/one'],
+  'output': None,
+  'episodes': 7,
+  'levels': ['rooms_watermaze'],
+  'seed': 3,
+  'processes': 5,
+  'processes_per_level': 2,
+  'greedy': True,
+  'baseline': None,
+  'envs_per_process': 4,
+  'dataset_path': 'images',
+}
+
+
+def run_main(monkeypatch, outcome, **changes):
+  """What the command returns with such flags; `outcome` stands for the evaluation."""
+  monkeypatch.setattr(evaluate.flags, 'FLAGS', Flags(GIVEN | changes))
+  monkeypatch.setattr(level_evaluation, 'evaluate', outcome)
+  threads = []
+  monkeypatch.setattr(experiment, 'configure_threads', threads.append)
+  code = evaluate.main(['evaluate'])
+  assert threads == [5]
+  return code
+
+
+def test_flags_reach_the_evaluation(monkeypatch, capsys):
+  calls = []
+
+  def outcome(evaluated, *args):
+    calls.append((type(evaluated), *args))
+    return made_up('rooms_watermaze', 1.0), 143
+
+  assert run_main(monkeypatch, outcome) == 143
+  assert run_main(monkeypatch, outcome, output='there') == 143
+  expected = level_evaluation.Settings(
+    num_episodes=7,
+    seed=3,
+    only=['rooms_watermaze'],
+    processes=5,
+    processes_per_level=2,
+    envs_per_process=4,
+    greedy=True,
+    changes={'dataset_path': 'images'},
+  )
+  assert calls == [(evaluate.DMLabEvaluated, ['runs/one'], output, expected) for output in ('runs/one/evaluation', 'there')]
+  assert 'lacks 29 of 30 levels' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('error', [ConfigurationError, checkpoints.CheckpointError, py_process.ProcessError, PermissionError])
+def test_errors_are_told_in_a_sentence(monkeypatch, capsys, error):
+  def outcome(*unused_args, **unused_kwargs):
+    raise error('The sentence.')
+
+  assert run_main(monkeypatch, outcome) == 1
+  assert capsys.readouterr().err == 'Error: The sentence.\n'
+
+
+def test_results_of_a_remote_run_need_a_place(monkeypatch, capsys):
+  assert run_main(monkeypatch, None, logdir=['gs://bucket/run']) == 1
+  assert '--output is missing: name a local folder for the results' in capsys.readouterr().err

@@ -13,10 +13,10 @@ ZEROS = {'hits': 0, 'misses': 0, 'damaged': 0, 'evicted': 0, 'write_errors': 0}
 KEY = 'explore_maze_noaas_0123456789abcdef'
 
 
-def pk3(text='map', size=1000):
-  """A pk3 file as bytes, of about `size`."""
+def pk3(text='map', size=1000, compression=zipfile.ZIP_STORED):
+  """A pk3 file as bytes, of about `size` if it is not compressed."""
   stream = io.BytesIO()
-  with zipfile.ZipFile(stream, 'w') as archive:
+  with zipfile.ZipFile(stream, 'w', compression) as archive:
     archive.writestr(zipfile.ZipInfo('maps/map.bsp'), text.ljust(size, '.'))  # without the time of day
   return stream.getvalue()
 
@@ -89,11 +89,35 @@ def test_what_is_no_map_is_not_stored(folder, tmp_path):
   cache = level_cache.LevelCache(folder, 1)
   flipped = bytearray(pk3())
   flipped[500] ^= 1
-  for contents in (b'', b'not a zip', pk3()[:-30], bytes(flipped)):
+  compressed = pk3(str(list(range(1000))), compression=zipfile.ZIP_DEFLATED)
+  garbled = bytearray(compressed)
+  garbled[60:90] = bytes(30)
+  for contents in (b'', b'not a zip', pk3()[:-30], bytes(flipped), bytes(garbled)):
     write(cache, tmp_path, KEY, contents)
     assert fetch(cache, tmp_path, KEY) is None
   cache.write(KEY, str(tmp_path / 'missing.pk3'))
-  assert cache.statistics() == ZEROS | {'misses': 4, 'write_errors': 5}
+  assert cache.statistics() == ZEROS | {'misses': 5, 'write_errors': 6}
+  write(cache, tmp_path, KEY, compressed)
+  assert fetch(cache, tmp_path, KEY) == compressed
+
+
+def test_a_fetch_that_fails_half_way_leaves_no_file(folder, tmp_path, monkeypatch):
+  cache = level_cache.LevelCache(folder, 1)
+  write(cache, tmp_path, KEY, pk3())
+  target = tmp_path / 'fetched.pk3'
+
+  class FullDisk(io.FileIO):
+    def write(self, contents):
+      super().write(contents[:10])
+      raise OSError('disk full')
+
+  def open_(path, mode):
+    return FullDisk(path, mode) if path == str(target) else open(path, mode)
+
+  monkeypatch.setattr(level_cache, 'open', open_, raising=False)
+  assert cache.fetch(KEY, str(target)) is False
+  assert not target.exists()
+  assert cache.statistics() == ZEROS | {'misses': 1}
 
 
 def test_maps_used_longest_ago_go_first(tmp_path):

@@ -14,17 +14,6 @@ from dmlab30 import hparams, levels, suite
 from impala_tf import experiment, metrics
 from impala_tf.environments import EnvironmentBatch
 from impala_tf.hparams import ConfigurationError
-from tests import deepmind_lab_stand_in as stand_in
-
-
-@pytest.fixture(name='install')
-def _install(tmp_path, monkeypatch):
-  """Installs the stand-in with the given settings."""
-  folder = tmp_path / 'modules'
-  folder.mkdir()
-  monkeypatch.syspath_prepend(folder)
-  yield lambda **settings: stand_in.install(folder, **settings)
-  sys.modules.pop('deepmind_lab', None)
 
 
 def settings(level='rooms_watermaze', agent='shallow', **changes):
@@ -166,6 +155,9 @@ def test_check_says_what_is_missing(install, tmp_path):
     dmlab.check(settings())
   install()
   dmlab.check(settings())
+  with pytest.raises(ConfigurationError, match=rf'--dataset_path={tmp_path} has no 0001.png. .*bradylab'):
+    dmlab.check(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
+  (tmp_path / '0001.png').touch()
   dmlab.check(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
   dmlab.check(settings('dmlab30', num_actors=30, dataset_path='dummy'))
   with pytest.raises(ConfigurationError) as refused:

@@ -49,9 +49,17 @@ class TestContent:
 
   def test_score_and_restarts_where_there_are_any(self, clock):
     stream = io.StringIO()
-    make(stream, clock).show(0, 0, mean_return=1.0, score=49.432, queue=(0, 1), restarts=2, shares={'actors': {'unroll': 1.0}})
+    make(stream, clock).show(
+      0,
+      0,
+      mean_return=1.0,
+      scores={'suite/capped': 49.432, 'free': 51.0},
+      queue=(0, 1),
+      restarts=2,
+      shares={'actors': {'unroll': 1.0}},
+    )
     assert stream.getvalue() == (
-      '0/200M frames  - frames/s  - updates/s  return 1.00  score 49.43  - left  lag -  queue 0/1  restarts 2  '
+      '0/200M frames  - frames/s  - updates/s  return 1.00  capped 49.43  free 51.00  - left  lag -  queue 0/1  restarts 2  '
       'actors: unroll 100%\n'
     )
 
