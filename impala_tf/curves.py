@@ -59,7 +59,7 @@ def read_episodes(path):
   for row in rows:
     levels.setdefault(row.level, []).append((row.frames, row.episode_return))
   if not levels:
-    raise ConfigurationError(f'{path} has no episodes yet: nothing to draw.')
+    raise ConfigurationError(f'{os.path.join(folder, episode_log.FILE_NAME)} has no episodes yet: nothing to draw.')
   return {level: tuple(map(np.array, zip(*values, strict=True))) for level, values in levels.items()}
 
 

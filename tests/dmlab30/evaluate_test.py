@@ -378,7 +378,7 @@ def run_main(monkeypatch, outcome, **changes):
   monkeypatch.setattr(evaluate.flags, 'FLAGS', Flags(GIVEN | changes))
   monkeypatch.setattr(level_evaluation, 'evaluate', outcome)
   threads = []
-  monkeypatch.setattr(experiment, 'configure_threads', threads.append)
+  monkeypatch.setattr(experiment, 'configure_tensorflow', threads.append)
   code = evaluate.main(['evaluate'])
   assert threads == [5]
   return code

@@ -1,0 +1,163 @@
+"""The benchmark: how it measures, what it counts, and its commands."""
+
+import dataclasses
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from atari57 import hparams as atari57_hparams
+from atari57 import suite as atari57_suite
+from impala_tf import benchmark, benchmark_parts, experiment
+from impala_tf.environments import EnvironmentBatch
+
+
+class FakeTree:
+  """A process tree that uses a processor second and a half for each step of `Steps`."""
+
+  def __init__(self, steps):
+    self._steps = steps
+
+  def cpu_seconds(self):
+    return 1.5 * self._steps.done
+
+  def memory_mebibytes(self):
+    return 100.0 + self._steps.done
+
+
+class Steps:
+  """Steps of 40 frames that take two seconds each by a clock of their own."""
+
+  done = 0
+
+  def __next__(self):
+    self.done += 1
+    return 40
+
+  def clock(self):
+    return 2.0 * self.done
+
+
+def test_rates_processor_time_and_memory_by_hand():
+  steps = Steps()
+  shares = itertools.count()
+  result = benchmark.measure(
+    'work',
+    steps,
+    seconds=6.0,
+    repeats=3,
+    warm_up_seconds=3.0,
+    readers={'group': lambda: {'stage': next(shares)}},
+    clock=steps.clock,
+    tree=FakeTree(steps),
+  )
+  assert steps.done == 2 + 3 * 3
+  assert result.frames_per_second_windows == [20.0] * 3
+  assert result.cpu_seconds_per_1000_frames == pytest.approx(1000 * 1.5 / 40)
+  assert result.cores == pytest.approx(0.75)
+  assert result.peak_memory_mebibytes == 111.0
+  assert result.stages == {'group': {'stage': 1}}  # what was before the first window was thrown away
+  assert '20 frames/s' in str(result)
+
+
+def test_the_bound_is_the_sum_of_the_parts():
+  part = benchmark.Result('part', 1.0, [1.0], 0.25, 1.0, 1.0, {}, {})
+  parts = (part, dataclasses.replace(part, cpu_seconds_per_1000_frames=0.5), part)
+  assert benchmark.bound(*parts) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+  ('agent', 'forward_and_backward'),
+  [
+    # The kernels' products at each position, for all but the first convolution three times, for that one twice.
+    ('shallow', 2 * 20 * 20 * 32 * 8 * 8 * 4 + 3 * (9 * 9 * 64 * 4 * 4 * 32 + 7 * 7 * 64 * 3 * 3 * 64 + 3136 * 512 + 512 * 7)),
+    (
+      'deep',
+      2 * 84 * 84 * 16 * 9 * 4
+      + 3 * (4 * 42 * 42 * 16 * 9 * 16)
+      + 3 * (42 * 42 * 32 * 9 * 16 + 4 * 21 * 21 * 32 * 9 * 32)
+      + 3 * (21 * 21 * 32 * 9 * 32 + 4 * 11 * 11 * 32 * 9 * 32)
+      + 3 * (3872 * 256 + 256 * 7),
+    ),
+  ],
+)
+def test_operations_of_an_update_by_hand(agent, forward_and_backward):
+  hparams = dataclasses.replace(atari57_hparams.preset('pong', agent), batch_size=2, unroll_length=3)
+  suite = atari57_suite.AtariSuite()
+  flops = benchmark_parts.update_flops(experiment.make_agent(suite, hparams), suite.observation_spec(hparams), hparams)
+  assert flops == 2 * forward_and_backward * 2 * 4
+
+
+def test_the_fake_environment_is_one():
+  hparams = atari57_hparams.preset('pong', 'shallow')
+  suite = benchmark_parts.FakeSuite(atari57_suite.AtariSuite())
+  batch = EnvironmentBatch([suite.make_environment('pong', seed, False, hparams) for seed in (1, 2)])
+  first = batch.initial().observation.frame.copy()
+  assert first.shape == (2, 84, 84, 4)
+  assert first.std() > 50
+  assert np.any(first[0] != first[1])
+  for _ in range(1000):
+    output = batch.step(np.zeros(2, np.int32))
+  assert output.info.finished.all()
+  assert output.info.episode_steps.tolist() == [1000, 1000]
+
+
+def run(*arguments):
+  return subprocess.run([sys.executable, '-m', 'impala_tf.benchmark', *arguments], capture_output=True, text=True, check=False)
+
+
+SHORT = ('--seconds=0.2', '--repeats=1', '--warm_up_seconds=0.1', '--batch_size=2', '--unroll_length=3')
+
+
+def test_training_and_its_bound_as_a_command(tmp_path):
+  path = tmp_path / 'found.json'
+  done = run(
+    'train',
+    '--compare',
+    '--level_name=pong',
+    '--fake_environment',
+    '--num_actors=1',
+    '--envs_per_actor=2',
+    f'--output={path}',
+    *SHORT,
+  )
+  assert done.returncode == 0, done.stderr
+  assert 'CPU-second' in done.stdout
+  report = json.loads(path.read_text())
+  assert [result['name'] for result in report['results']] == ['train', 'env', 'infer', 'learn']
+  whole, *parts = (result['cpu_seconds_per_1000_frames'] for result in report['results'])
+  assert report['share_of_bound'] == pytest.approx(sum(parts) / whole)
+  assert set(report['results'][0]['stages']) == {'learner', 'actors'}
+  assert report['machine']['tensorflow']
+  assert report['hparams']['batch_size'] == 2
+
+
+@pytest.mark.parametrize('part', ['act', 'queue'])
+def test_other_parts_as_commands(part):
+  done = run(part, '--level_name=pong', '--num_actors=1', '--envs_per_actor=2', *SHORT)
+  assert done.returncode == 0, done.stderr
+  assert f'{part}: ' in done.stdout
+
+
+def test_parts_without_environments_do_not_need_the_engine():
+  done = run('infer', '--level_name=rooms_watermaze', '--envs_per_actor=2', *SHORT)
+  assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['learn'], '--level_name is missing'),
+    (['learn', '--level_name=pnog'], 'Did you mean pong'),
+    (['learn', '--level_name=pong', '--compare'], '--compare goes with train'),
+    (['lern', '--level_name=pong'], 'one of train, act'),
+    ([], 'got nothing'),
+  ],
+)
+def test_bad_input(arguments, message):
+  done = run(*arguments)
+  assert done.returncode == 1
+  assert message in done.stderr + done.stdout

@@ -1,0 +1,99 @@
+"""Inference of each actor's own, and shared by all: the same policy, whoever computes it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tree
+
+from impala_tf import actors, experiment, inference, structs, training, unroll_queue, weights
+from impala_tf.pipeline import Pipeline
+from tests import catch, scripted
+from tests.run_files import read_episodes
+
+HPARAMS = dataclasses.replace(catch.HPARAMS, level_name='catch_with_memory')
+
+
+def make(shared, agent):
+  published = weights.PublishedWeights(agent)
+  if not shared:
+    return published, inference.OwnInference(agent, published)
+  state = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), agent.initial_state(1))
+  step_outputs = unroll_queue.tensor_specs(structs.step_output_spec(catch.Catch.observation_spec))
+  return published, inference.SharedInference(agent, published, [tf.TensorSpec([], tf.int32), step_outputs, state])
+
+
+def test_shared_inference_acts_as_an_actor_alone_would():
+  agent = experiment.make_agent(catch.CatchSuite(), HPARAMS)
+  unrolls = []
+  for shared in (False, True):
+    tf.random.set_seed(1)
+    _, policy = make(shared, agent)
+    with policy:
+      unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1), catch.Catch(2)]), [0], 2, 10)
+      unrolls.append(unroller.unroll(0, unroller.initial(0))[1])
+  own, together = unrolls
+  # Other draws of actions may follow from other random numbers; what the policy says of the first observation may not.
+  for of_own, of_together in zip(own.agent_outputs, together.agent_outputs, strict=True):
+    assert of_own.shape == of_together.shape
+  np.testing.assert_allclose(together.agent_outputs.policy_logits[:, 1], own.agent_outputs.policy_logits[:, 1], atol=1e-6)
+  # And along the rest, the agent agrees with what was recorded.
+  swap = unroll_queue.time_major
+  replayed, _ = agent.unroll(swap(together.agent_outputs.action), swap(together.step_outputs), together.agent_state)
+  np.testing.assert_allclose(swap(replayed.policy_logits)[:, :-1], together.agent_outputs.policy_logits[:, 1:], atol=1e-5)
+
+
+def test_shared_inference_takes_the_newest_weights_and_unrolls_say_which_they_began_with():
+  agent = experiment.make_agent(catch.CatchSuite(), HPARAMS)
+  published, policy = make(True, agent)
+  with policy:
+    unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1)]), [0], 1, 5)
+    carry, first = unroller.unroll(0, unroller.initial(0))
+    agent.baseline.b.assign_add([1000.0])
+    _, unpublished = unroller.unroll(0, carry)
+    published.publish(tf.constant(7))
+    _, second = unroller.unroll(0, carry)
+  assert first.policy_version.numpy().tolist() == [0]
+  assert second.policy_version.numpy().tolist() == [7]
+  assert np.abs(first.agent_outputs.baseline[:, 1:]).max() < 500
+  assert np.abs(unpublished.agent_outputs.baseline[:, 1:]).max() < 500
+  assert np.min(second.agent_outputs.baseline[:, 1:]) > 500
+
+
+@pytest.mark.parametrize(
+  ('chosen', 'gpus', 'shared'), [('auto', 0, False), ('auto', 1, True), ('own', 1, False), ('shared', 0, True)]
+)
+def test_which_one_follows_from_the_devices_unless_a_flag_says(monkeypatch, chosen, gpus, shared):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['gpu'] * gpus)
+  assert inference.is_shared(dataclasses.replace(HPARAMS, inference=chosen)) == shared
+
+
+def test_a_training_with_shared_inference_learns(tmp_path):
+  hparams = dataclasses.replace(catch.HPARAMS, inference='shared', envs_per_actor=2, num_actors=4)
+  assert training.train(catch.CatchSuite(), hparams, str(tmp_path)) == 0
+  returns = [float(row['episode_return']) for row in read_episodes(tmp_path)]
+  assert np.mean(returns[-500:]) > 0.7  # a random policy has -0.6
+
+
+def test_a_policy_that_fails_ends_the_run_with_its_error():
+  hparams = dataclasses.replace(catch.HPARAMS, inference='shared', envs_per_actor=1, total_environment_frames=10**9)
+  agent = experiment.make_agent(catch.CatchSuite(), hparams)
+  learner = training.make_learner(agent, hparams)
+  with Pipeline(catch.CatchSuite(), hparams, agent, [1]) as running:
+    running.policy._batcher._function = lambda *args: (_ for _ in ()).throw(ValueError('out of order'))
+    with pytest.raises(RuntimeError, match='out of order'):
+      for _ in running.updates(learner):
+        pass
+
+
+@pytest.mark.parametrize('num_actors', [1, 64])
+@pytest.mark.parametrize('shared', ['own', 'shared'])
+def test_no_number_of_actors_blocks(num_actors, shared):
+  hparams = dataclasses.replace(
+    catch.HPARAMS, num_actors=num_actors, envs_per_actor=1, inference=shared, total_environment_frames=160 * 12
+  )
+  agent = experiment.make_agent(catch.CatchSuite(), hparams)
+  with Pipeline(catch.CatchSuite(), hparams, agent, [1]) as running:
+    frames = [frames for frames, _, _ in running.updates(training.make_learner(agent, hparams))]
+  assert frames[-1] == 160 * 12

@@ -1,0 +1,56 @@
+"""bfloat16 beside float32, and XLA beside plain graphs: each in a process of its own, as they are set for all of TensorFlow."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+PROGRAM = """
+import dataclasses, json, sys
+import numpy as np
+from atari57 import hparams, suite
+from impala_tf import benchmark_parts, experiment, training
+import tensorflow as tf
+changes = json.loads(sys.argv[1])
+values = dataclasses.replace(hparams.preset('pong', 'shallow'), batch_size=4, unroll_length=5, **changes)
+experiment.configure_tensorflow(2, values.precision)
+tf.random.set_seed(1)
+atari = suite.AtariSuite()
+learner = training.make_learner(experiment.make_agent(atari, values), values)
+batch = benchmark_parts.example_unroll(atari, values, learner.agent, 4)
+before = [v.numpy() for v in learner.agent.trainable_variables]
+update = learner.update(batch)
+steps = np.concatenate([(v.numpy() - b).ravel() for v, b in zip(learner.agent.trainable_variables, before)])
+print(json.dumps([float(update.total_loss), float(update.gradient_norm), steps.astype(float).tolist()[::50]]))
+"""
+
+
+def update(**changes):
+  done = subprocess.run([sys.executable, '-c', PROGRAM, json.dumps(changes)], capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  loss, norm, steps = json.loads(done.stdout)
+  return loss, norm, np.array(steps)
+
+
+@pytest.fixture(name='plain', scope='module')
+def _plain():
+  return update()
+
+
+def test_bfloat16_changes_loss_and_step_by_its_rounding_only(plain):
+  loss, norm, steps = update(precision='bfloat16')
+  expected_loss, expected_norm, expected_steps = plain
+  np.testing.assert_allclose(loss, expected_loss, rtol=0.01)
+  np.testing.assert_allclose(norm, expected_norm, rtol=0.03)
+  cosine = steps @ expected_steps / np.linalg.norm(steps) / np.linalg.norm(expected_steps)
+  assert cosine > 0.99
+  assert np.abs(steps - expected_steps).max() > 1e-3 * np.abs(expected_steps).max()  # or it was not in bfloat16 at all
+
+
+def test_xla_takes_the_same_step(plain):
+  loss, norm, steps = update(jit_compile=True)
+  np.testing.assert_allclose(loss, plain[0], rtol=1e-5)
+  np.testing.assert_allclose(norm, plain[1], rtol=1e-4)
+  np.testing.assert_allclose(steps, plain[2], rtol=1e-3, atol=1e-4 * np.abs(plain[2]).max())
