@@ -238,14 +238,18 @@ def update_flops(agent, observation_spec, hparams):
     with tf.GradientTape() as tape:
       actions = tf.zeros([rows, hparams.batch_size], tf.int32)
       outputs, _ = agent.unroll(actions, step_outputs, agent.initial_state(hparams.batch_size))
-      loss = tf.reduce_sum(outputs.policy_logits) + tf.reduce_sum(outputs.baseline)
+      loss = sum(tf.nn.l2_loss(output) for output in outputs)
     return [tf.convert_to_tensor(g) for g in tape.gradient(loss, agent.trainable_variables)]
 
   graph = gradients.get_concrete_function(step_outputs).graph
-  needed = tf.compat.v1.graph_util.extract_sub_graph(
-    graph.as_graph_def(), [tensor.op.name for tensor in tree.flatten(graph.structured_outputs)]
-  )
-  return sum(_flops(graph.get_operation_by_name(node.name)) for node in needed.node)
+  # Only what leads to the result runs: TensorFlow prunes the rest, such as the way back to the frames.
+  needed, reached = [tensor.op for tensor in tree.flatten(graph.structured_outputs)], {}
+  while needed:
+    operation = needed.pop()
+    if operation.name not in reached:
+      reached[operation.name] = operation
+      needed += [tensor.op for tensor in operation.inputs]
+  return sum(map(_flops, reached.values()))
 
 
 def _flops(operation):

@@ -148,18 +148,20 @@ class DynamicBatcher:
     with self._changed:
       while not self._closed:
         rows = sum(call.rows for call in self._waiting)
-        if rows >= self._minimum or (rows and self._seconds_left() <= 0):
+        seconds = self._seconds_left() if rows else None
+        if rows >= self._minimum or (seconds is not None and seconds <= 0):
           calls, rows = [], 0
           while self._waiting and rows + self._waiting[0].rows <= self._maximum:
             calls.append(self._waiting.popleft())
             rows += calls[-1].rows
           return calls
-        self._changed.wait(self._seconds_left() if rows else None)
+        self._changed.wait(seconds)
     return []
 
   def _seconds_left(self):
+    """How long the batch may still wait for more, None for ever."""
     if self._timeout is None:
-      return float('inf')
+      return None
     return self._waiting[0].arrival + self._timeout - time.monotonic()
 
   def _end(self, error):

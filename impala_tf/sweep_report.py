@@ -14,7 +14,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
-from impala_tf import curves, sweep_worker
+from impala_tf import curves, episode_log, sweep_worker
 from impala_tf.hparams import ConfigurationError
 
 BEST = 3  # The paper's tables and curves are means of so many.
@@ -61,7 +61,8 @@ def draw_best(sweeps, output, window=100):
   """Draws the mean learning curve of the best trials of each sweep to a PNG; `window` episodes in the moving average."""
   axes, save = _figure(output)
   for label, (logdir, trials) in sweeps.items():
-    runs = [curves.read_episodes(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
+    logs = [episode_log.read(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
+    runs = [([row.frames for row in log], [row.episode_return for row in log]) for log in logs]
     if runs:
       frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
       mean = np.mean([np.interp(frames, f, curves.moving_average(returns, window)) for f, returns in runs], axis=0)

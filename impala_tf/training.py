@@ -228,4 +228,4 @@ class Report:
     if scores:
       self._latest_scores = scores
       self._summaries.write(frames, scores)
-      final_return.note_score(self._logdir, frames, self._score)
+      final_return.note_score(self._logdir, frames, next(iter(scores.values())))

@@ -70,7 +70,7 @@ def test_which_one_follows_from_the_devices_unless_a_flag_says(monkeypatch, chos
 
 
 def test_a_training_with_shared_inference_learns(tmp_path):
-  hparams = dataclasses.replace(catch.HPARAMS, inference='shared', envs_per_actor=2, num_actors=4)
+  hparams = dataclasses.replace(catch.HPARAMS, inference='shared', num_actors=2, envs_per_actor=16)
   assert training.train(catch.CatchSuite(), hparams, str(tmp_path)) == 0
   returns = [float(row['episode_return']) for row in read_episodes(tmp_path)]
   assert np.mean(returns[-500:]) > 0.7  # a random policy has -0.6
