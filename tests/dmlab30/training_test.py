@@ -292,7 +292,7 @@ def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(install, mo
   pids = [pid for pid, _, seed in stand_in.journal(modules) if seed is None]
   assert len(set(pids)) == 4
   assert f'process {pids[-1]}' in error.lower()  # the last one's
-  assert checkpoints.load_weights(str(tmp_path / 'run'), experiment.make_agent(suite.DMLabSuite(), chosen)) > 0
+  assert checkpoints.load_weights(str(tmp_path / 'run'), experiment.make_agent(suite.DMLabSuite(), chosen)).frames > 0
 
 
 def command(modules, home, *flags):
