@@ -330,9 +330,8 @@ class _Player:
         if part.run.agent is None:
           num_actions = self._suite.num_actions(hparams)
           return evaluation.play_randomly(group[0], num_actions, n, part.num_episodes, seed, self._count)
-        agent = agents.Greedy(part.run.agent) if self._settings.greedy else part.run.agent
+        agent = agents.Greedy(part.run.agent) if self._settings.greedy else _Seeded(part.run.agent, seed)
         with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
-          tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
           policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
           unroller = actors.Unroller(policy, group, [0], n, hparams.unroll_length)
         return evaluation.play_episodes(unroller, 0, n, part.num_episodes, self._count)
@@ -351,6 +350,25 @@ class _Player:
       groups = list(self._groups)
     for group in groups:
       group.close()
+
+
+class _Seeded(tf.Module):
+  """An agent whose actions are drawn from a seed of its own.
+
+  `tf.random.set_seed` outside of a function would start the random numbers again of all functions that others are running.
+  """
+
+  def __init__(self, agent, seed):
+    super().__init__()
+    self.num_actions = agent.num_actions
+    self.initial_state = agent.initial_state
+    self._agent = agent
+    self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+  def step(self, last_actions, step_outputs, state):
+    """See `agents.Agent.step`."""
+    tf.random.set_seed(self._seed)  # Only of the function that is being traced.
+    return self._agent.step(last_actions, step_outputs, state)
 
 
 class _RecordingSuite:

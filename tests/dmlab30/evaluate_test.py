@@ -100,13 +100,14 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
 
 
 def test_returns_follow_from_the_seed_whatever_else_is_played(modules, tmp_path):
-  stand_in.install(modules)
+  stand_in.install(modules, episode_steps=100)  # so that either is in the middle of playing when the other starts
   run = make_run(tmp_path / 'run', 'dmlab30')
-  both, _ = play([run], tmp_path / 'a', only=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
-  alone, _ = play([run], tmp_path / 'b', only=['natlab_fixed_large_map'])
-  other, _ = play([run], tmp_path / 'c', only=['natlab_fixed_large_map'], seed=2)
-  name = 'natlab_fixed_large_map'
-  assert both.levels[name].returns == alone.levels[name].returns
+  names = ['rooms_watermaze', 'natlab_fixed_large_map']
+  both, _ = play([run], tmp_path / 'both', only=names, processes=2)
+  for name in names:
+    alone, _ = play([run], tmp_path / name, only=[name])
+    assert both.levels[name].returns == alone.levels[name].returns
+  other, _ = play([run], tmp_path / 'other', only=[name], seed=2)
   assert other.levels[name].returns != alone.levels[name].returns
   assert both.levels['rooms_watermaze'].returns != alone.levels[name].returns
 
@@ -239,11 +240,10 @@ def test_all_levels_that_are_finished_are_kept_before_an_error_is_raised(monkeyp
     def close(self):
       taken.append('closed')
 
-  bad, good, better = parts = [types.SimpleNamespace(num_episodes=n) for n in (1, 2, 3)]
+  _, good, better = parts = [types.SimpleNamespace(num_episodes=n) for n in (1, 2, 3)]
   with pytest.raises(py_process.ProcessError, match='no maze'):
     level_evaluation._play_all(Player(), parts, 3, lambda part, episodes: taken.append(part))
-  assert taken == [good, better, 'closed']
-  assert bad not in taken
+  assert taken in ([good, better, 'closed'], [better, good, 'closed'])
 
 
 def test_nothing_starts_after_the_end(modules, tmp_path):

@@ -17,7 +17,7 @@ def pk3(text='map', size=1000, compression=zipfile.ZIP_STORED):
   """A pk3 file as bytes, of about `size` if it is not compressed."""
   stream = io.BytesIO()
   with zipfile.ZipFile(stream, 'w', compression) as archive:
-    archive.writestr(zipfile.ZipInfo('maps/map.bsp'), text.ljust(size, '.'))  # without the time of day
+    archive.writestr(zipfile.ZipInfo('maps/map.bsp'), text.ljust(size, '.'), compression)  # without the time of day
   return stream.getvalue()
 
 
