@@ -34,6 +34,9 @@ _FAKE = flags.DEFINE_boolean('fake_environment', False, 'environments that cost 
 _COMPARE = flags.DEFINE_boolean('compare', False, 'with train: measure the parts too, and the rate that they would allow')
 hparams_flags.define()
 
+# Functions of `benchmark_parts`, which loads TensorFlow and so is not imported before the flags are found good.
+_PARTS = ('train', 'act', 'infer', 'env', 'learn', 'queue')
+_WITH_ENVIRONMENTS = {'train', 'act', 'env'}
 _PACKAGES = ('tensorflow', 'dm-sonnet', 'tensorflow-probability', 'numpy', 'ale-py')
 
 
@@ -149,11 +152,8 @@ def _processor():
 
 def main(argv):
   """Measures what the command line says; returns the exit code."""
-  from impala_tf import benchmark_parts
-
-  parts = benchmark_parts.PARTS
-  if len(argv) != 2 or argv[1] not in parts:
-    raise app.UsageError(f'Name what to measure, one of {", ".join(parts)}: got {" ".join(argv[1:]) or "nothing"}.')
+  if len(argv) != 2 or argv[1] not in _PARTS:
+    raise app.UsageError(f'Name what to measure, one of {", ".join(_PARTS)}: got {" ".join(argv[1:]) or "nothing"}.')
   part = argv[1]
   try:
     if _COMPARE.value and part != 'train':
@@ -192,13 +192,13 @@ def _measure_all(found, hparams, names):
   suite = found.make()
   if _FAKE.value:
     suite = benchmark_parts.FakeSuite(suite)
-  elif benchmark_parts.WITH_ENVIRONMENTS.intersection(names):
+  elif _WITH_ENVIRONMENTS.intersection(names):
     suite.check(hparams)
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
   results = []
   for name in names:
-    with benchmark_parts.PARTS[name](suite, hparams) as (steps, readers, extra):
+    with getattr(benchmark_parts, name)(suite, hparams) as (steps, readers, extra):
       result = measure(
         name, steps, seconds=_SECONDS.value, repeats=_REPEATS.value, warm_up_seconds=_WARM_UP.value, readers=readers
       )

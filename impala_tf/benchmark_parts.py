@@ -280,7 +280,3 @@ def matmul_flops_per_cpu_second(size=2048, seconds=2.0):
     product(matrix)
     count += 1
   return count * 2 * size**3 / (time.process_time() - begin)
-
-
-PARTS = {'train': train, 'act': act, 'infer': infer, 'env': env, 'learn': learn, 'queue': queue}
-WITH_ENVIRONMENTS = {'train', 'act', 'env'}

@@ -25,8 +25,17 @@ class Pipeline:
     'unroll'), 'unroll' and 'enqueue'.
   """
 
-  def __init__(self, suite, hparams, agent, seed):
-    """Describes the parts; `seed` is a list of int that differs between the starts of a run."""
+  def __init__(self, suite, hparams, agent, seed, version=0):
+    """Describes the parts.
+
+    Args:
+      suite: an `experiment.Suite`.
+      hparams: the run's `hparams.HParams`.
+      agent: a built `agents.Agent`.
+      seed: a list of int that differs between the starts of a run.
+      version: int, the learner's updates behind the agent's weights.
+    """
+    self._version = version
     self.learner_timer = metrics.StageTimer()
     self.actor_timer = metrics.StageTimer()
     names = suite.levels(hparams)
@@ -48,7 +57,7 @@ class Pipeline:
     hparams = self._hparams
     with contextlib.ExitStack() as on_error:
       on_error.enter_context(self.environments)
-      self.weights = weights.PublishedWeights(self._agent)
+      self.weights = weights.PublishedWeights(self._agent, version=self._version)
       self.policy = on_error.enter_context(self._make_policy())
       unroller = actors.Unroller(self.policy, self.environments, self._levels, hparams.envs_per_actor, hparams.unroll_length)
       self.actors = actors.ActorThreads(

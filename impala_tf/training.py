@@ -77,7 +77,10 @@ def train(suite, hparams, logdir, controller=None):
 
   with experiment.Stop() as stop:
     if learner.frames < hparams.total_environment_frames:
-      with Pipeline(suite, hparams, learner.agent, seed) as pipeline, Report(suite, hparams, logdir, learner) as report:
+      with (
+        Pipeline(suite, hparams, learner.agent, seed, int(learner.updates)) as pipeline,
+        Report(suite, hparams, logdir, learner) as report,
+      ):
         if controller:
           controller.start(int(learner.frames))
         _run(hparams, learner, checkpointer, pipeline, report, stop, controller)

@@ -26,20 +26,21 @@ class PublishedWeights:
   has read, untorn, while the next version is written.
   """
 
-  def __init__(self, agent, device='/CPU:0', shared_name=None):
-    """Publishes the agent's present weights as version 0.
+  def __init__(self, agent, device='/CPU:0', shared_name=None, version=0):
+    """Publishes the agent's present weights.
 
     Args:
       agent: a `tf.Module` whose variables exist.
       device: where the vector lives.
       shared_name: its name there; a name of its own by default.
+      version: int, the learner's updates behind the present weights.
     """
     self._variables = agent.trainable_variables
     self._device = device
     self._shared_name = shared_name or f'weights_{next(_ids)}'
     self._shapes = [v.shape for v in self._variables]
     self._sizes = [v.shape.num_elements() for v in self._variables]
-    self.publish(0)
+    self.publish(version)
 
   def _handle(self):
     return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[sum(self._sizes) + 1], shared_name=self._shared_name)

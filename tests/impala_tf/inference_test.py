@@ -97,3 +97,12 @@ def test_no_number_of_actors_blocks(num_actors, shared):
   with Pipeline(catch.CatchSuite(), hparams, agent, [1]) as running:
     frames = [frames for frames, _, _ in running.updates(training.make_learner(agent, hparams))]
   assert frames[-1] == 160 * 12
+
+
+def test_unrolls_of_a_resumed_run_know_how_many_updates_are_behind_them():
+  agent = experiment.make_agent(catch.CatchSuite(), catch.HPARAMS)
+  with Pipeline(catch.CatchSuite(), catch.HPARAMS, agent, [1], version=123) as running:
+    batch = None
+    while batch is None:
+      batch = running.staging.get(timeout=1.0)
+  assert set(batch[0].policy_version.numpy()) == {123}
