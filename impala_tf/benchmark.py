@@ -26,14 +26,6 @@ from absl import app, flags, logging
 from impala_tf import hparams_flags, suites
 from impala_tf.hparams import ConfigurationError
 
-_SECONDS = flags.DEFINE_float('seconds', 20.0, 'seconds of each measurement', lower_bound=0.1)
-_REPEATS = flags.DEFINE_integer('repeats', 3, 'measurements, of which the median counts', lower_bound=1)
-_WARM_UP = flags.DEFINE_float('warm_up_seconds', 10.0, 'seconds before the first measurement', lower_bound=0.0)
-_OUTPUT = flags.DEFINE_string('output', None, 'JSON file to write what was measured to')
-_FAKE = flags.DEFINE_boolean('fake_environment', False, 'environments that cost nothing, to measure the framework alone')
-_COMPARE = flags.DEFINE_boolean('compare', False, 'with train: measure the parts too, and the rate that they would allow')
-hparams_flags.define()
-
 # Functions of `benchmark_parts`, which loads TensorFlow and so is not imported before the flags are found good.
 _PARTS = ('train', 'act', 'infer', 'env', 'learn', 'queue')
 _WITH_ENVIRONMENTS = {'train', 'act', 'env'}
@@ -150,26 +142,36 @@ def _processor():
     return platform.processor()
 
 
-def main(argv):
-  """Measures what the command line says; returns the exit code."""
+def _define_flags():
+  hparams_flags.define()
+  flags.DEFINE_float('seconds', 20.0, 'seconds of each measurement', lower_bound=0.1)
+  flags.DEFINE_integer('repeats', 3, 'measurements, of which the median counts', lower_bound=1)
+  flags.DEFINE_float('warm_up_seconds', 10.0, 'seconds before the first measurement', lower_bound=0.0)
+  flags.DEFINE_string('output', None, 'JSON file to write what was measured to')
+  flags.DEFINE_boolean('fake_environment', False, 'environments that cost nothing, to measure the framework alone')
+  flags.DEFINE_boolean('compare', False, 'with train: measure the parts too, and the rate that they would allow')
+
+
+def _main(argv):
   if len(argv) != 2 or argv[1] not in _PARTS:
     raise app.UsageError(f'Name what to measure, one of {", ".join(_PARTS)}: got {" ".join(argv[1:]) or "nothing"}.')
   part = argv[1]
+  values = flags.FLAGS
   try:
-    if _COMPARE.value and part != 'train':
+    if values.compare and part != 'train':
       raise ConfigurationError(f'--compare goes with train, not with {part}.')
     given = hparams_flags.given()
     if 'level_name' not in given:
       raise ConfigurationError('--level_name is missing: name the level to measure on, such as --level_name=pong.')
     found = suites.find(given['level_name'])
     hparams = found.configure(given.pop('level_name'), **given)
-    results = _measure_all(found, hparams, [part, *(['env', 'infer', 'learn'] if _COMPARE.value else [])])
+    results = _measure_all(found, hparams, [part, *(['env', 'infer', 'learn'] if values.compare else [])])
   except ConfigurationError as error:
     print(f'Error: {error}', file=sys.stderr)
     return 1
-  report = {'machine': _describe_machine(), 'hparams': dataclasses.asdict(hparams), 'fake_environment': _FAKE.value}
+  report = {'machine': _describe_machine(), 'hparams': dataclasses.asdict(hparams), 'fake_environment': values.fake_environment}
   report['results'] = [dataclasses.asdict(result) for result in results]
-  if _COMPARE.value:
+  if values.compare:
     whole, *alone = results
     least = bound(*alone)
     report['bound_cpu_seconds_per_1000_frames'] = least
@@ -178,19 +180,20 @@ def main(argv):
       f'The parts need {least:.4f} CPU-seconds per 1000 frames: {report["machine"]["cores"] * 1000 / least:,.0f} frames/s on '
       f'{report["machine"]["cores"]} cores. The pipeline is at {100 * report["share_of_bound"]:.0f} % of that per CPU-second.'
     )
-  if _OUTPUT.value:
-    with open(_OUTPUT.value, 'w') as file:
+  if values.output:
+    with open(values.output, 'w') as file:
       json.dump(report, file, indent=2)
       file.write('\n')
   return 0
 
 
 def _measure_all(found, hparams, names):
+  values = flags.FLAGS
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   from impala_tf import benchmark_parts, experiment
 
   suite = found.make()
-  if _FAKE.value:
+  if values.fake_environment:
     suite = benchmark_parts.FakeSuite(suite)
   elif _WITH_ENVIRONMENTS.intersection(names):
     suite.check(hparams)
@@ -200,7 +203,7 @@ def _measure_all(found, hparams, names):
   for name in names:
     with getattr(benchmark_parts, name)(suite, hparams) as (steps, readers, extra):
       result = measure(
-        name, steps, seconds=_SECONDS.value, repeats=_REPEATS.value, warm_up_seconds=_WARM_UP.value, readers=readers
+        name, steps, seconds=values.seconds, repeats=values.repeats, warm_up_seconds=values.warm_up_seconds, readers=readers
       )
       result = dataclasses.replace(result, extra=extra(result))
     print(result, flush=True)
@@ -208,10 +211,6 @@ def _measure_all(found, hparams, names):
   return results
 
 
-def run():
-  """Entry point."""
-  app.run(main)
-
-
 if __name__ == '__main__':
-  run()
+  _define_flags()
+  app.run(_main)

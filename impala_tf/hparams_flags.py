@@ -1,6 +1,6 @@
 """The fields of `hparams.HParams` as flags, for the commands that take them.
 
-hparams_flags.define()            # when the command's module is loaded
+hparams_flags.define()            # before the command line is parsed
 given = hparams_flags.given()     # when flags are parsed
 command += hparams_flags.arguments(given)
 """
