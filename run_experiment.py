@@ -7,6 +7,8 @@
     python run_experiment.py --level_name=rooms_watermaze
     python run_experiment.py --level_name=dmlab30
     python run_experiment.py --preset=atari_expert_deep --level_name=pong
+    python run_experiment.py --level_name=pong --job_name=learner --learner_address=10.0.0.1:8470
+    python run_experiment.py --level_name=pong --job_name=actor --task=0 --learner_address=10.0.0.1:8470
 
 Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite, or that of the
 preset.
@@ -18,7 +20,7 @@ import sys
 
 from absl import app, flags, logging
 
-from impala_tf import hparams_flags, suites
+from impala_tf import hparams_flags, roles, suites
 from impala_tf.hparams import ConfigurationError, load_with
 
 _MODE = flags.DEFINE_enum(
@@ -38,6 +40,19 @@ _TEST_NUM_EPISODES = flags.DEFINE_integer('test_num_episodes', 10, 'whole episod
 _POPULATION_MEMBER = flags.DEFINE_boolean(
   'population_member', False, 'the run is a member of the population in the folder above --logdir; impala_tf.pbt sets this'
 )
+_JOB_NAME = flags.DEFINE_enum(
+  'job_name', None, roles.JOBS, 'part of this process in a cluster; left out, and without TF_CONFIG, it does everything itself'
+)
+_TASK = flags.DEFINE_integer('task', None, "the actor's number, another one for each: 0, 1, 2 and so on")
+_LEARNER_ADDRESS = flags.DEFINE_string(
+  'learner_address', None, f'host:port of the learner (default: this machine alone, port {roles.DEFAULT_PORT})'
+)
+_ACTOR_ADDRESS = flags.DEFINE_string(
+  'actor_address', None, 'host:port at which the learner finds this actor (default: the way to the learner, any free port)'
+)
+_GIVE_UP_AFTER = flags.DEFINE_float(
+  'give_up_after', 1800.0, 'seconds without a word from the learner after which an actor ends', lower_bound=0.0
+)
 hparams_flags.define()
 
 
@@ -47,7 +62,10 @@ def main(argv):
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   try:
     found, hparams, given = _resolve(_PRESET.value, hparams_flags.given())
-    return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name))
+    role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
+    if role and _MODE.value != 'train':
+      raise ConfigurationError(f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.')
+    return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name), role)
   except ConfigurationError as error:
     return _refuse(error)
 
@@ -84,7 +102,7 @@ def _resolve(preset_name, given):
   return found, found.configure(level_name, **given), given
 
 
-def _run(make_suite, hparams, given, logdir):
+def _run(make_suite, hparams, given, logdir, role):
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   suite = make_suite()
@@ -93,17 +111,35 @@ def _run(make_suite, hparams, given, logdir):
     # An evaluation may draw other episodes than the training did; all else that was given must be the run's.
     given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
     hparams = load_with(logdir, given)
-  if _MODE.value != 'export':
+  # A learner of a cluster has no environments.
+  if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check(hparams)
-  from impala_tf import checkpoints, evaluation, experiment, export, learner, pbt_member, pipeline, py_process, training
+  from impala_tf import (
+    checkpoints,
+    cluster,
+    cluster_actor,
+    evaluation,
+    experiment,
+    export,
+    learner,
+    pbt_member,
+    pipeline,
+    py_process,
+    training,
+  )
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
   try:
+    if role and role.job == 'actor':
+      return cluster_actor.act(suite, hparams, role, _GIVE_UP_AFTER.value)
+    if role:
+      cluster.connect(role)
+      cluster.warn_if_exposed(role)
     if _MODE.value == 'train':
       controller = pbt_member.Member(suite, hparams, logdir) if _POPULATION_MEMBER.value else None
       print(f'Training in {logdir}:\n{hparams}', flush=True)
-      return training.train(suite, hparams, logdir, controller)
+      return training.train(suite, hparams, logdir, controller, in_cluster=role is not None)
     if _MODE.value == 'export':
       folder = os.path.join(logdir, 'saved_model')
       loaded = export.export(suite, hparams, logdir, folder)
@@ -113,7 +149,13 @@ def _run(make_suite, hparams, given, logdir):
     else:
       evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
     return 0
-  except (checkpoints.CheckpointError, learner.NonFiniteLossError, py_process.ProcessError, pipeline.ActorError) as error:
+  except (
+    checkpoints.CheckpointError,
+    cluster_actor.LearnerLostError,
+    learner.NonFiniteLossError,
+    py_process.ProcessError,
+    pipeline.ActorError,
+  ) as error:
     return _refuse(error)
 
 

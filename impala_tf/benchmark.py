@@ -7,12 +7,14 @@
     python -m impala_tf.benchmark env --level_name=pong              # one process's environments alone
     python -m impala_tf.benchmark learn --level_name=pong            # the learner's update alone
     python -m impala_tf.benchmark queue --level_name=pong            # queue and staging area alone
+    python -m impala_tf.benchmark cluster --level_name=pong --actor_processes=1,2,4      # the way between processes alone
 
 All take the flags of `run_experiment.py`. Frames are emulator frames; processor time is that of the whole tree of processes.
 Rates of one machine drift: compare what was measured in turns.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import os
@@ -26,8 +28,8 @@ from absl import app, flags, logging
 from impala_tf import hparams_flags, suites
 from impala_tf.hparams import ConfigurationError
 
-# Functions of `benchmark_parts`, which loads TensorFlow and so is not imported before the flags are found good.
-_PARTS = ('train', 'act', 'infer', 'env', 'learn', 'queue')
+# Functions of `benchmark_parts` (the last of `benchmark_cluster`), which loads TensorFlow: not before the flags are found good.
+_PARTS = ('train', 'act', 'infer', 'env', 'learn', 'queue', 'cluster')
 _WITH_ENVIRONMENTS = {'train', 'act', 'env'}
 _PACKAGES = ('tensorflow', 'dm-sonnet', 'tensorflow-probability', 'numpy', 'ale-py')
 
@@ -149,6 +151,7 @@ def _define_flags():
   flags.DEFINE_float('warm_up_seconds', 10.0, 'seconds before the first measurement', lower_bound=0.0)
   flags.DEFINE_string('output', None, 'JSON file to write what was measured to')
   flags.DEFINE_boolean('fake_environment', False, 'environments that cost nothing, to measure the framework alone')
+  flags.DEFINE_list('actor_processes', ['1', '2', '4'], 'with cluster: numbers of processes, one measurement for each')
   flags.DEFINE_boolean('compare', False, 'with train: measure the parts too, and the rate that they would allow')
 
 
@@ -199,9 +202,14 @@ def _measure_all(found, hparams, names):
     suite.check(hparams)
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
+  parts = [(name, getattr(benchmark_parts, name)) for name in names if name != 'cluster']
+  if 'cluster' in names:
+    from impala_tf import benchmark_cluster
+
+    parts += [('cluster', functools.partial(benchmark_cluster.cluster_of, count)) for count in _actor_processes()]
   results = []
-  for name in names:
-    with getattr(benchmark_parts, name)(suite, hparams) as (steps, readers, extra):
+  for name, part in parts:
+    with part(suite, hparams) as (steps, readers, extra):
       result = measure(
         name, steps, seconds=values.seconds, repeats=values.repeats, warm_up_seconds=values.warm_up_seconds, readers=readers
       )
@@ -209,6 +217,13 @@ def _measure_all(found, hparams, names):
     print(result, flush=True)
     results.append(result)
   return results
+
+
+def _actor_processes():
+  texts = flags.FLAGS.actor_processes
+  if not all(text.isdecimal() and int(text) for text in texts):
+    raise ConfigurationError(f'--actor_processes={",".join(texts)} must be whole numbers above 0, such as 1,2,4.')
+  return map(int, texts)
 
 
 if __name__ == '__main__':

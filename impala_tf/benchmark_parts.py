@@ -46,8 +46,16 @@ class FakeSuite:
     return functools.partial(fake_environment.FakeEnvironment, self.observation_spec(hparams), self.num_actions(hparams), seed)
 
 
-def _steps_frames(hparams):
+def frames_of_batch(hparams):
+  """Frames that an update consumes."""
   return hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
+
+
+def unrolls_to_send(suite, hparams, agent):
+  """A `structs.Unroll` of random numbers as an actor sends it, [envs_per_actor, T+1, ...] for step and agent outputs."""
+  unrolls = example_unroll(suite, hparams, agent, hparams.envs_per_actor)
+  swap = unroll_queue.time_major
+  return unrolls._replace(step_outputs=swap(unrolls.step_outputs), agent_outputs=swap(unrolls.agent_outputs))
 
 
 def _no_extra(result):
@@ -60,7 +68,7 @@ def train(suite, hparams):
   """The pipeline as in a training, but for reports and checkpoints."""
   learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
   with pipeline.Pipeline(suite, hparams, learner.agent, [hparams.seed]) as running:
-    frames = _steps_frames(hparams)
+    frames = frames_of_batch(hparams)
     steps = (frames for _ in running.updates(learner))
     readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
     yield steps, readers, _no_extra
@@ -75,7 +83,7 @@ def act(suite, hparams):
     def steps():
       while True:
         if running.staging.get(timeout=1.0) is not None:
-          yield _steps_frames(hparams)
+          yield frames_of_batch(hparams)
         elif running.actors.error is not None:
           raise running.actors.error
 
@@ -137,11 +145,11 @@ def learn(suite, hparams):
   def steps():
     while True:
       published.publish(tf.cast(learner.update(batch).updates, tf.int32))
-      yield _steps_frames(hparams)
+      yield frames_of_batch(hparams)
 
   def extra(result):
     flops = update_flops(learner.agent, suite.observation_spec(hparams), hparams)
-    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * _steps_frames(hparams) / 1000)
+    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * frames_of_batch(hparams) / 1000)
     peak = matmul_flops_per_cpu_second()
     return {
       'GFLOP of an update': flops / 1e9,
@@ -157,9 +165,7 @@ def learn(suite, hparams):
 def queue(suite, hparams):
   """Queue and staging area, fed by one thread of this process with the same unrolls again and again."""
   agent = experiment.make_agent(suite, hparams)
-  unrolls = example_unroll(suite, hparams, agent, hparams.envs_per_actor)
-  swap = unroll_queue.time_major
-  unrolls = unrolls._replace(step_outputs=swap(unrolls.step_outputs), agent_outputs=swap(unrolls.agent_outputs))
+  unrolls = unrolls_to_send(suite, hparams, agent)
   spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
   unroll_bytes = sum(s.shape.num_elements() * s.dtype.size for s in tree.flatten(spec) if s.dtype != tf.string)
   unrolls_queue = unroll_queue.UnrollQueue(spec, hparams.queue_capacity)
@@ -175,7 +181,7 @@ def queue(suite, hparams):
   def steps():
     while True:
       if staging.get(timeout=1.0) is not None:
-        yield _steps_frames(hparams)
+        yield frames_of_batch(hparams)
 
   def extra(result):
     unrolls_per_second = result.frames_per_second / (hparams.unroll_length * hparams.num_action_repeats)

@@ -54,7 +54,9 @@ class ProgressLine:
     """Whether it is time for the next line, which spares the caller from gathering numbers in vain."""
     return self._clock() >= self._next
 
-  def show(self, frames, updates, *, mean_return=None, scores=None, lag=None, queue=None, restarts=0, shares=None):
+  def show(
+    self, frames, updates, *, mean_return=None, scores=None, lag=None, queue=None, restarts=0, connected=None, shares=None
+  ):
     """Prints the line.
 
     Args:
@@ -65,6 +67,7 @@ class ProgressLine:
       lag: float, mean policy lag in updates; None if unknown.
       queue: (waiting unrolls, capacity), None to leave it out.
       restarts: int, processes started anew, not mentioned if there were none.
+      connected: int, actor processes of a cluster, None where there is none.
       shares: shares of time by group and stage, {'learner': {'wait': 0.12, 'update': 0.88}}.
     """
     now = self._clock()
@@ -82,6 +85,8 @@ class ProgressLine:
     ]
     if queue is not None:
       parts.append(f'queue {int(queue[0])}/{int(queue[1])}')
+    if connected is not None:
+      parts.append(f'actors {connected}')
     if restarts:
       parts.append(f'restarts {restarts}')
     groups = [

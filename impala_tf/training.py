@@ -7,9 +7,10 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import checkpoints, episode_log, experiment, final_return, metrics, optimizers, progress
+from impala_tf import checkpoints, episode_log, experiment, final_return, folder_lock, metrics, optimizers, progress
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
+from impala_tf.cluster_learner import ClusterPipeline
 from impala_tf.hparams import ConfigurationError
 from impala_tf.pipeline import Pipeline
 
@@ -33,7 +34,7 @@ class Controller(Protocol):
     """
 
 
-def train(suite, hparams, logdir, controller=None):
+def train(suite, hparams, logdir, controller=None, in_cluster=False):
   """Trains until `hparams.total_environment_frames`, a signal, or an error, going on from the newest checkpoint in `logdir`.
 
   Args:
@@ -41,29 +42,28 @@ def train(suite, hparams, logdir, controller=None):
     hparams: `hparams.HParams`.
     logdir: folder for configuration, checkpoints, episodes and summaries; made if missing.
     controller: a `Controller`, None for an ordinary run.
+    in_cluster: whether this process is the learner of a cluster, whose actors are other processes; see `cluster.connect`.
 
   Returns:
     0, or the exit code that tells which signal ended the run early.
 
   Raises:
-    ConfigurationError: if there are fewer actors than levels, or `logdir` can't be written or holds a run of another
-      configuration.
+    ConfigurationError: if there are fewer actors than levels, or `logdir` can't be written, holds a run of another
+      configuration, or is another process's.
     CheckpointError: if its checkpoints can't be read or are another agent's.
     NonFiniteLossError: if loss or gradient became NaN or infinite; the last checkpoint is kept as it was.
     ProcessError: if an environment can't be made.
     ActorError: if an actor failed or its process keeps dying.
   """
-  _check_actors(suite.levels(hparams), hparams)
+  if not in_cluster:
+    _check_actors(suite.levels(hparams), hparams)
   checkpoints.prepare_logdir(logdir)
+  with folder_lock.held(logdir):
+    return _train(suite, hparams, logdir, controller, in_cluster)
+
+
+def _train(suite, hparams, logdir, controller, in_cluster):
   hparams_lib.check_or_save(logdir, hparams)
-  num_environments = hparams.num_actors * hparams.envs_per_actor
-  if num_environments < hparams.batch_size:
-    logging.warning(
-      'A batch of %d unrolls will hold several in a row of the same environment, as there are only %d environments. More of '
-      'them (--num_actors, --envs_per_actor) make batches more diverse.',
-      hparams.batch_size,
-      num_environments,
-    )
   tf.random.set_seed(hparams.seed)
   learner = make_learner(experiment.make_agent(suite, hparams), hparams)
   run_state = checkpoints.RunState(hparams.seed)
@@ -78,7 +78,7 @@ def train(suite, hparams, logdir, controller=None):
   with experiment.Stop() as stop:
     if learner.frames < hparams.total_environment_frames:
       with (
-        Pipeline(suite, hparams, learner.agent, seed, int(learner.updates)) as pipeline,
+        _make_pipeline(suite, hparams, learner, seed, in_cluster) as pipeline,
         Report(suite, hparams, logdir, learner) as report,
       ):
         if controller:
@@ -89,8 +89,15 @@ def train(suite, hparams, logdir, controller=None):
   return stop.exit_code
 
 
+def _make_pipeline(suite, hparams, learner, seed, in_cluster):
+  version = int(learner.updates)
+  if in_cluster:
+    return ClusterPipeline(suite, hparams, learner.agent, seed[-1], version)
+  return Pipeline(suite, hparams, learner.agent, seed, version)
+
+
 def _check_actors(levels, hparams):
-  """Raises ConfigurationError if a level would never be played, and warns if some are played more than others."""
+  """Raises ConfigurationError if a level would never be played, and warns if some are played more, or batches hold few."""
   if hparams.num_actors < len(levels):
     raise ConfigurationError(
       f'num_actors={hparams.num_actors} ({hparams.level_name} has {len(levels)} levels, each with actors of its own) must be '
@@ -104,6 +111,14 @@ def _check_actors(levels, hparams):
       len(levels),
       hparams.level_name,
       hparams.num_actors - hparams.num_actors % len(levels),
+    )
+  num_environments = hparams.num_actors * hparams.envs_per_actor
+  if num_environments < hparams.batch_size:
+    logging.warning(
+      'A batch of %d unrolls will hold several in a row of the same environment, as there are only %d environments. More of '
+      'them (--num_actors, --envs_per_actor) make batches more diverse.',
+      hparams.batch_size,
+      num_environments,
     )
 
 
@@ -190,7 +205,7 @@ class Report:
       frames: int, the learner's counter after it.
       episodes: a list of `metrics.Episode`, those that ended in its batch.
       update: `learner.Metrics`; looked at only now and then, as fetching them makes the learner's device wait.
-      pipeline: `Pipeline`.
+      pipeline: `pipeline.LearnerEnd`.
     """
     self._statistics.add(episodes)
     self._episodes.add(frames, episodes)
@@ -207,7 +222,8 @@ class Report:
         scores=self._latest_scores,
         lag=float(update.lag_mean),
         queue=(int(pipeline.queue.size()), pipeline.queue.capacity),
-        restarts=pipeline.environments.restarts,
+        restarts=pipeline.restarts,
+        connected=pipeline.connected,
         shares={group: shares() for group, shares in self._shares.items()},
       )
     then, frames_then = self._last_summary
@@ -220,8 +236,9 @@ class Report:
           **{f'learner/{name}': float(value) for name, value in update._asdict().items() if name != 'frames'},
           'episode_return_mean_of_last_100': self._statistics.mean_return(),
           'frames_per_second': (frames - frames_then) / (now - then),
-          'environments/restarts': pipeline.environments.restarts,
-          **pipeline.environments.statistics(),
+          'environments/restarts': pipeline.restarts,
+          'cluster/connected_actors': pipeline.connected,
+          **pipeline.statistics(),
         },
       )
       self.flush()

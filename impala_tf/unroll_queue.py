@@ -10,7 +10,7 @@ import threading
 import tensorflow as tf
 import tree
 
-from impala_tf import structs
+from impala_tf import devices, structs, wire
 
 _ids = itertools.count()
 
@@ -19,9 +19,11 @@ class UnrollQueue:
   """A bounded first-in-first-out queue whose elements are single unrolls.
 
   The queue is found by its name on `device`; the methods may be called eagerly or inside a tf.function, by any thread.
+
+  packing: `wire.Packing` of its elements, None if they are unrolls as they are.
   """
 
-  def __init__(self, unroll_spec, capacity, device='/CPU:0', shared_name=None):
+  def __init__(self, unroll_spec, capacity, device='/CPU:0', shared_name=None, packed=False):
     """Describes the queue; it comes into being with the first call.
 
     Args:
@@ -29,6 +31,7 @@ class UnrollQueue:
       capacity: how many unrolls it holds before `enqueue_many` waits.
       device: where it lives.
       shared_name: its name there; a name of its own by default.
+      packed: whether unrolls lie in it as `wire.Packing` makes them, for a way over a network.
 
     Raises:
       ValueError: if the capacity is below 1.
@@ -39,9 +42,11 @@ class UnrollQueue:
     self._spec = unroll_spec
     self._device = device
     self._shared_name = shared_name or f'unrolls_{next(_ids)}'
+    self.packing = wire.Packing(unroll_spec) if packed else None
+    elements = self.packing.specs if packed else tree.flatten(unroll_spec)
+    self._dtypes = [element.dtype for element in elements]
+    self._shapes = [element.shape for element in elements]
     leaves = tree.flatten(unroll_spec)
-    self._dtypes = [leaf.dtype for leaf in leaves]
-    self._shapes = [leaf.shape for leaf in leaves]
     # With a signature, as threads that call it for the first time would each trace a function of their own.
     signature = [tf.TensorSpec([None, *leaf.shape], leaf.dtype) for leaf in leaves]
     self._enqueue_many = tf.function(self._build_enqueue_many, input_signature=[signature], autograph=False)
@@ -67,6 +72,9 @@ class UnrollQueue:
     self._enqueue_many(tree.flatten(unrolls))
 
   def _build_enqueue_many(self, leaves):
+    if self.packing:
+      with tf.device(devices.local_cpu()):
+        leaves = self.packing.pack(tree.unflatten_as(self._spec, leaves))
     self._queue().enqueue_many(leaves)
 
   @tf.function
@@ -82,8 +90,13 @@ class UnrollQueue:
     Raises:
       tf.errors.OutOfRangeError: if the queue was closed and holds fewer.
     """
-    leaves = self._queue().dequeue_many(batch_size)
-    batch = tree.unflatten_as(self._spec, leaves)
+    elements = self._queue().dequeue_many(batch_size)
+    elements = elements if isinstance(elements, list) else [elements]  # which is how TensorFlow gives a single one
+    if self.packing:
+      with tf.device(self._device):
+        batch = self.packing.unpack(elements)
+    else:
+      batch = tree.unflatten_as(self._spec, elements)
     return batch._replace(step_outputs=time_major(batch.step_outputs), agent_outputs=time_major(batch.agent_outputs))
 
   @tf.function

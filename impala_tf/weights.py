@@ -16,6 +16,8 @@ import itertools
 
 import tensorflow as tf
 
+from impala_tf import devices
+
 _ids = itertools.count()
 
 
@@ -33,14 +35,15 @@ class PublishedWeights:
       agent: a `tf.Module` whose variables exist.
       device: where the vector lives.
       shared_name: its name there; a name of its own by default.
-      version: int, the learner's updates behind the present weights.
+      version: int, the learner's updates behind the present weights; None in a process that only pulls what another publishes.
     """
     self._variables = agent.trainable_variables
     self._device = device
     self._shared_name = shared_name or f'weights_{next(_ids)}'
     self._shapes = [v.shape for v in self._variables]
     self._sizes = [v.shape.num_elements() for v in self._variables]
-    self.publish(version)
+    if version is not None:
+      self.publish(version)
 
   def _handle(self):
     return tf.raw_ops.VarHandleOp(dtype=tf.float32, shape=[sum(self._sizes) + 1], shared_name=self._shared_name)
@@ -62,7 +65,9 @@ class PublishedWeights:
     """
     with tf.device(self._device):
       flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
-    flat = tf.ensure_shape(tf.identity(flat), [sum(self._sizes) + 1])
+    # Lands here as one tensor: parts made on another machine would come one by one.
+    with tf.device(devices.local_cpu()):
+      flat = tf.ensure_shape(tf.identity(flat), [sum(self._sizes) + 1])
     *parts, bits = tf.split(flat, [*self._sizes, 1])
     tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
     return tensors, tf.bitcast(bits[0], tf.int32)

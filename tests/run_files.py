@@ -16,10 +16,20 @@ def read_episodes(logdir):
 def read_scalars(logdir):
   """{tag: [(step, value)]} of the only event file."""
   (path,) = logdir.glob('events*')
+  return _scalars([path])
+
+
+def read_scalars_of_all(logdir):
+  """{tag: [(step, value)]} of all event files together, a run's that was started several times."""
+  return _scalars(logdir.glob('events*'))
+
+
+def _scalars(paths):
   found = {}
-  for event in tf.compat.v1.train.summary_iterator(str(path)):
-    for value in event.summary.value:
-      found.setdefault(value.tag, []).append((event.step, float(tf.make_ndarray(value.tensor))))
+  for path in paths:
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+      for value in event.summary.value:
+        found.setdefault(value.tag, []).append((event.step, float(tf.make_ndarray(value.tensor))))
   return found
 
 

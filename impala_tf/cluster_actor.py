@@ -1,0 +1,328 @@
+"""An actor's process in a cluster: the same actor threads as on one machine, with queue and weights on the learner's.
+
+It outlives its learner. When that is lost the threads end, and the process asks for it again and again. Once it is back they
+act on; the environments' processes stayed, but begin new episodes.
+"""
+
+import contextlib
+import random
+import secrets
+import socket
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from impala_tf import actors, cluster, experiment, inference, metrics, pipeline, roles, sockets, unroll_queue, weights
+from impala_tf.cluster_learner import BEAT_SECONDS
+from impala_tf.hparams import ConfigurationError
+from impala_tf.pipeline import ActorError
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 15.0  # seconds between two attempts to connect
+_SILENT_SECONDS = 60.0  # after which a learner that doesn't answer is taken for lost
+_MAX_FAILURES_IN_A_ROW = 5  # connections without a single unroll
+_JOIN_SECONDS = 60.0
+
+
+class LearnerLostError(RuntimeError):
+  """The learner was not heard of for too long."""
+
+
+def act(suite, hparams, role, give_up_after):
+  """Acts for the learner until that has finished, or a signal comes.
+
+  Args:
+    suite: an `experiment.Suite`.
+    hparams: `hparams.HParams`, the learner's but for fields that don't change what is learned.
+    role: `roles.Role` of this process. Nothing of TensorFlow may have run yet.
+    give_up_after: seconds to wait for a learner.
+
+  Returns:
+    0, or the exit code that tells which signal ended it.
+
+  Raises:
+    ConfigurationError: if the learner has other settings, or the port is taken.
+    LearnerLostError: if no learner answered for `give_up_after` seconds.
+    ProcessError: if an environment can't be made.
+    ActorError: if an actor failed or its process keeps dying.
+  """
+  if hparams.inference == 'shared':
+    raise ConfigurationError(
+      'inference=shared (all actors of a process wait for one batch) looks for new weights at each step, which is too often '
+      'with a learner on another machine. Leave --inference out.'
+    )
+  with experiment.Stop() as stop, contextlib.ExitStack() as resources:
+    link = Link(role, give_up_after)
+    acting = None
+    while not stop:
+      learner = link.connect(stop)
+      if learner is None or learner.state == 'finished':
+        break
+      if acting is None:
+        acting = resources.enter_context(Acting(suite, hparams, role, learner))
+      acting.check(learner, link)
+      acting.run(link, stop)
+    link.leave()
+  return stop.exit_code
+
+
+class Link:
+  """The connection to the learner, and the exchange of notices over it."""
+
+  def __init__(self, role, give_up_after, clock=time.monotonic):
+    """Describes it; `role` and `give_up_after` are as in `act`, `clock` gives seconds."""
+    self._role = role
+    self._give_up_after = give_up_after
+    self._clock = clock
+    self._noticeboard = cluster.Noticeboard()
+    self._beat = 0
+    self._is_connected = False
+    self._was_connected = False
+
+  def connect(self, stop):
+    """Waits until the learner is there and ready, connecting as often as it takes.
+
+    Args:
+      stop: whatever is true once the waiting is to end.
+
+    Returns:
+      `cluster.LearnerNotice`; None if `stop` came first.
+
+    Raises:
+      LearnerLostError, ConfigurationError: as `act`.
+    """
+    began, pause = self._clock(), _FIRST_PAUSE
+    while not stop:
+      learner = self._attempt()
+      if learner is not None and learner.state in ('running', 'finished'):
+        print(f'Connected to the learner at {self._role.learner}.', flush=True)
+        return learner
+      silence = self._clock() - began
+      if silence > self._give_up_after:
+        raise LearnerLostError(
+          f'No word from a learner at {self._role.learner} for {silence:.0f} s. Start it, or correct --learner_address; '
+          '--give_up_after says how long to wait.'
+        )
+      # Not all at once, when a thousand actors have lost the same learner.
+      self._wait(pause * random.uniform(0.5, 1.0), stop)
+      pause = min(2 * pause, _LAST_PAUSE)
+    return None
+
+  def _attempt(self):
+    """The learner's notice, None if it can't be had now."""
+    if not self._is_connected:
+      # TensorFlow would wait for ever, and deaf to signals, for a learner that isn't there.
+      try:
+        socket.create_connection(roles.host_and_port(self._role.learner), timeout=5).close()
+      except OSError:
+        return None
+    try:
+      if not self._is_connected:
+        cluster.connect(self._role)
+        if not self._was_connected:
+          cluster.warn_if_exposed(self._role)
+        self._is_connected = self._was_connected = True
+      return self.exchange()
+    except cluster.CONNECTION_ERRORS:
+      self._is_connected = False
+      return None
+
+  def exchange(self, **told):
+    """Tells the fields of a `cluster.ActorNotice`, and returns the `cluster.LearnerNotice`.
+
+    Raises:
+      tf.errors.OpError: one of `cluster.CONNECTION_ERRORS` if the learner is lost.
+    """
+    self._beat += 1
+    return self._noticeboard.exchange(self._role.task, cluster.ActorNotice(beat=self._beat, **told))
+
+  def lose(self):
+    """Takes note that the connection is of no use any more."""
+    self._is_connected = False
+
+  def leave(self, refused=''):
+    """Takes leave of the learner, if it is there to be told."""
+    if self._is_connected:
+      with contextlib.suppress(*cluster.CONNECTION_ERRORS):
+        self.exchange(left=True, refused=refused)
+
+  @staticmethod
+  def _wait(seconds, stop):
+    deadline = time.monotonic() + seconds
+    while not stop and time.monotonic() < deadline:
+      time.sleep(min(0.2, seconds))
+
+
+class Acting:
+  """Environments, policy, and actor threads whenever there is a learner; the environments live as long as the context."""
+
+  def __init__(self, suite, hparams, role, learner):
+    """Describes the parts; the connection must be there.
+
+    Args:
+      suite, hparams, role: as in `act`.
+      learner: `cluster.LearnerNotice`.
+    """
+    # Whatever is random must differ between actors, between their starts, and between starts of the run.
+    seed = [hparams.seed, learner.starts, role.task, secrets.randbits(31)]
+    tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+    self._hparams = hparams
+    self._role = role
+    self._agent = experiment.make_agent(suite, hparams)
+    self._specs = pipeline.Specs(suite, hparams, self._agent)
+    self._terms = cluster.terms(suite, hparams, self._agent, self._specs.unroll)
+    self._timer = metrics.StageTimer()
+    names = suite.levels(hparams)
+    first = role.task * hparams.num_actors
+    self._levels = [(first + i) % len(names) for i in range(hparams.num_actors)]
+    self._environments = experiment.make_environments(
+      suite, hparams, [names[i] for i in self._levels], hparams.envs_per_actor, False, seed, self._timer
+    )
+    self._unroller = None
+    self._unrolls = 0
+    self._count_lock = threading.Lock()
+    self._failures_in_a_row = 0
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._environments.close()
+
+  def check(self, learner, link):
+    """Makes sure that the learner's settings are this actor's.
+
+    Raises:
+      ConfigurationError: if they are not; names the fields, to the learner, too.
+    """
+    different = cluster.differing_terms(learner.terms, self._terms)
+    if different:
+      link.leave(refused=', '.join(different))
+      rows = '\n'.join(f'  {name}: {learner.terms.get(name)} there, {self._terms.get(name)} here' for name in different)
+      raise ConfigurationError(
+        f'The learner at {self._role.learner} has other settings than this actor:\n{rows}\nStart the actor with the flags, and '
+        'the version, of its learner.'
+      )
+
+  def run(self, link, stop):
+    """Acts until the learner is lost, stops or has finished, or `stop` is true.
+
+    Raises:
+      ActorError, ProcessError: as `act`.
+    """
+    if self._unroller is None:
+      self._start()
+    sent_before = self._unrolls
+    ended = threading.Event()
+    threads = actors.ActorThreads(
+      self._unroller, self._hparams.num_actors, self._enqueue_many, self._timer, on_failure=ended.set
+    )
+    threads.start()
+    beats = _Beats(link, self._tell, on_end=ended.set)
+    beats.start()
+    while not (stop or ended.wait(0.2) or beats.silence() > _SILENT_SECONDS):
+      pass
+    threads.stop()
+    beats.stop()
+    if not stop:
+      link.lose()
+      self._conclude(threads.error, self._unrolls > sent_before)
+    # A thread that waits for room in the queue can't be told to leave it; the process must end all the same.
+    try:
+      threads.join(_JOIN_SECONDS)
+    except RuntimeError:
+      if not stop:
+        raise
+
+  def _start(self):
+    """Starts the environments and traces what the threads run."""
+    self._environments.start()
+    published = weights.PublishedWeights(self._agent, cluster.LEARNER_DEVICE, cluster.WEIGHTS, version=None)
+    self._queue = unroll_queue.UnrollQueue(
+      self._specs.unroll,
+      self._hparams.queue_capacity,
+      device=cluster.LEARNER_DEVICE,
+      shared_name=cluster.QUEUE,
+      packed=True,
+    )
+    policy = inference.OwnInference(self._agent, published)
+    self._unroller = actors.Unroller(
+      policy, self._environments, self._levels, self._hparams.envs_per_actor, self._hparams.unroll_length
+    )
+    self._shares = pipeline.stage_shares(self._timer)
+
+  def _enqueue_many(self, unrolls):
+    self._queue.enqueue_many(unrolls)
+    with self._count_lock:
+      self._unrolls += self._hparams.envs_per_actor
+
+  def _tell(self):
+    """What the learner is told of this actor, fields of `cluster.ActorNotice`."""
+    return {
+      'levels': self._levels,
+      'unrolls': self._unrolls,
+      'restarts': self._environments.restarts,
+      'statistics': self._environments.statistics(),
+      'shares': self._shares(),
+    }
+
+  def _conclude(self, error, has_sent):
+    """Tells a lost learner from a failed actor."""
+    if self._environments.error is not None:
+      raise ActorError(str(self._environments.error)) from None
+    if error is not None and not isinstance(error, cluster.CONNECTION_ERRORS):
+      raise ActorError(f'An actor failed: {error}') from error
+    # Some errors of this program's own look as if the connection were to blame. They don't go away by connecting again.
+    self._failures_in_a_row = 0 if has_sent else self._failures_in_a_row + 1
+    if self._failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
+      raise ActorError(f'{_MAX_FAILURES_IN_A_ROW} connections in a row ended before an unroll was sent: {error}') from error
+    logging.warning('The learner at %s is gone, or has stopped.', self._role.learner)
+
+
+class _Beats:
+  """A thread that tells the learner that the actor lives, and hears of the learner."""
+
+  def __init__(self, link, tell, on_end):
+    """Describes it.
+
+    Args:
+      link: `Link`.
+      tell: gives what to tell, fields of `cluster.ActorNotice`.
+      on_end: called once the learner is lost or is not 'running' any more.
+    """
+    self._link = link
+    self._tell = tell
+    self._on_end = on_end
+    self._last_answer = time.monotonic()
+    self._stopping = threading.Event()
+    # A daemon, and never waited for: it may hang in a call to a learner that is gone.
+    self._thread = threading.Thread(target=self._run, name='beats', daemon=True)
+
+  def start(self):
+    """Begins."""
+    self._thread.start()
+
+  def silence(self):
+    """Seconds since the learner last answered."""
+    return time.monotonic() - self._last_answer
+
+  def stop(self):
+    """Tells nothing more, and waits a moment for what is under way."""
+    self._stopping.set()
+    self._thread.join(BEAT_SECONDS)
+
+  def _run(self):
+    try:
+      while not self._stopping.is_set():
+        learner = self._link.exchange(**self._tell())
+        self._last_answer = time.monotonic()
+        if learner.state != 'running':
+          break
+        self._stopping.wait(BEAT_SECONDS)
+        sockets.expect_answers()
+    except cluster.CONNECTION_ERRORS:
+      pass
+    finally:
+      self._on_end()

@@ -1,0 +1,152 @@
+"""The learner of a cluster: its actors are processes of other machines, which come and go."""
+
+import dataclasses
+import time
+
+from impala_tf import cluster, pipeline, weights
+
+BEAT_SECONDS = 5.0  # between two notices of an actor
+LOST_SECONDS = 20.0  # without a new notice, after which an actor counts as lost
+_FAREWELL_SECONDS = 10.0  # for actors to learn that the training is over
+
+
+class ClusterPipeline(pipeline.LearnerEnd):
+  """A `pipeline.LearnerEnd` whose queue is filled by other processes; see `cluster_actor` for their side.
+
+  It needs none of them: it waits for unrolls, whoever sends them. What it says of them is what their notices tell.
+  """
+
+  error = None  # Whatever happens to an actor, others may come.
+
+  def __init__(self, suite, hparams, agent, starts, version=0, clock=time.monotonic):
+    """Describes the parts.
+
+    Args:
+      suite: an `experiment.Suite`.
+      hparams: the run's `hparams.HParams`.
+      agent: a built `agents.Agent`.
+      starts: int, how often the run was started.
+      version: int, the learner's updates behind the agent's weights.
+      clock: gives seconds.
+    """
+    super().__init__(suite, hparams, agent, version, device=cluster.LEARNER_DEVICE, shared_name=cluster.QUEUE, packed=True)
+    self._levels = suite.levels(hparams)
+    self._notice = cluster.LearnerNotice('running', starts, cluster.terms(suite, hparams, agent, self.specs.unroll))
+    self._noticeboard = cluster.Noticeboard()
+    self._crowd = Crowd(clock)
+    self._clock = clock
+    self._next_look = clock()
+
+  def __enter__(self):
+    self.weights = weights.PublishedWeights(self._agent, cluster.LEARNER_DEVICE, cluster.WEIGHTS, self._version)
+    self.queue.size()  # Makes it: an actor that were the first to ask would make it as it thinks right.
+    self._noticeboard.post(self._notice)
+    self.staging.start()
+    print('Waiting for actors.', flush=True)
+    return self
+
+  @property
+  def connected(self):
+    """How many actor processes are connected."""
+    return len(self._crowd.present)
+
+  @property
+  def restarts(self):
+    """See `pipeline.LearnerEnd`; of those that are connected."""
+    return sum(notice.restarts for notice in self._crowd.present.values())
+
+  def statistics(self):
+    """See `pipeline.LearnerEnd`; of those that are connected."""
+    return _added(notice.statistics for notice in self._crowd.present.values())
+
+  def actor_shares(self):
+    """See `pipeline.LearnerEnd`; the mean of those that are connected, over the time before their last notice."""
+
+    def shares():
+      known = [notice.shares for notice in self._crowd.present.values() if notice.shares]
+      return {stage: seconds / len(known) for stage, seconds in _added(known).items()}
+
+    return shares
+
+  def whereabouts(self):
+    """See `pipeline.LearnerEnd`."""
+    self._look()
+    return self._crowd.describe(self._levels)
+
+  def attend(self):
+    """Now and then says which actors came and went."""
+    if self._clock() >= self._next_look:
+      self._look()
+
+  def _look(self):
+    self._next_look = self._clock() + BEAT_SECONDS
+    came, went = self._crowd.update(self._noticeboard.read())
+    if came or went:
+      changes = [f'{verb}: {", ".join(map(str, tasks))}' for verb, tasks in (('came', came), ('went', went)) if tasks]
+      print(f'{self.connected} actors are connected ({"; ".join(changes)}).', flush=True)
+
+  def __exit__(self, *exception):
+    self._noticeboard.post(dataclasses.replace(self._notice, state='finished' if self.is_over else 'stopped'))
+    # Actors that wait here look at the notice then.
+    self.queue.close()
+    self.staging.close()
+    deadline = self._clock() + _FAREWELL_SECONDS
+    while self.is_over and self.connected and self._clock() < deadline:
+      time.sleep(0.2)
+      self._look()
+
+
+class Crowd:
+  """Who is there, made out from notices: an actor is present as long as its notice keeps changing.
+
+  present: dict from the tasks of the actors that are to their last `cluster.ActorNotice`s.
+  """
+
+  def __init__(self, clock=time.monotonic):
+    """Nobody yet; `clock` gives seconds."""
+    self.present = {}
+    self._clock = clock
+    self._last_seen = {}  # By task: (notice, when it was new).
+
+  def update(self, notices):
+    """Takes note of what is on the noticeboard, a dict from tasks to notices.
+
+    Returns:
+      Lists of the tasks that came and went.
+    """
+    now, before = self._clock(), set(self.present)
+    for task, notice in notices.items():
+      if task not in self._last_seen or self._last_seen[task][0] != notice:
+        self._last_seen[task] = (notice, now)
+    self.present = {
+      task: notice for task, (notice, when) in sorted(self._last_seen.items()) if now - when < LOST_SECONDS and not notice.left
+    }
+    return sorted(set(self.present) - before), sorted(before - set(self.present))
+
+  def describe(self, levels):
+    """Who is there and who was, in a sentence or two, given the names of the run's levels."""
+    refused = [f'{task} ({notice.refused})' for task, (notice, _) in sorted(self._last_seen.items()) if notice.refused]
+    return self._presence(levels) + f' Refused for other settings: {", ".join(refused)}.' * bool(refused)
+
+  def _presence(self, levels):
+    if not self._last_seen:
+      return 'No actor has connected yet: start some, and see that they can reach the learner and it them.'
+    if not self.present:
+      task, (_, when) = max(self._last_seen.items(), key=lambda item: item[1][1])
+      silence = self._clock() - when
+      return (
+        f'No actor is connected; of the {len(self._last_seen)} that were, {task} was the last to be heard, {silence:.0f} s ago.'
+      )
+    played = {level for notice in self.present.values() for level in notice.levels}
+    idle = [name for i, name in enumerate(levels) if i not in played]
+    unrolls = sum(notice.unrolls for notice in self.present.values())
+    text = f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.'
+    return text + f' Levels that nobody plays: {", ".join(idle)}.' * bool(idle)
+
+
+def _added(dicts):
+  totals = {}
+  for numbers in dicts:
+    for name, number in numbers.items():
+      totals[name] = totals.get(name, 0) + number
+  return totals

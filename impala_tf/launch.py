@@ -1,0 +1,170 @@
+"""A whole cluster on this machine: a learner and some actors, each a process of its own, joined over loopback.
+
+    python -m impala_tf.launch --num_actor_processes=4 --level_name=pong
+
+It shows what they print, each line behind the name of its process. One that is killed is started anew, so that one can see what
+happens then; the end of the learner is the end of all. All other flags are those of `run_experiment.py`.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from absl import app, flags
+
+from impala_tf import experiment, hparams_flags, roles
+from impala_tf.hparams import ConfigurationError
+
+_POLL_SECONDS = 0.2
+_RESTART_SECONDS = 1.0  # before a process that was killed is started anew
+_STOP_SECONDS = 90.0  # for a process to save and end
+
+_print_lock = threading.Lock()
+
+
+def run(num_actor_processes, arguments, runner='run_experiment'):
+  """Runs a cluster until its learner ends, or a signal comes.
+
+  Args:
+    num_actor_processes: int.
+    arguments: list of str, flags for learner and actors.
+    runner: the module that trains and acts, as after `python -m`.
+
+  Returns:
+    The learner's exit code; 1 if an actor failed; or the code that tells which signal ended it.
+  """
+  address = f'127.0.0.1:{roles.free_port()}'
+  arguments = [*arguments, f'--learner_address={address}']
+  with experiment.Stop() as stop, contextlib.ExitStack() as ends:
+    learner = _Process('learner', runner, [*arguments, '--job_name=learner'])
+    actors = [
+      _Process(f'actor {task}', runner, [*arguments, '--job_name=actor', f'--task={task}'])
+      for task in range(num_actor_processes)
+    ]
+    ends.callback(_stop_all, [learner, *actors])
+    for process in (learner, *actors):
+      process.start()
+    while not stop:
+      time.sleep(_POLL_SECONDS)
+      for process in (learner, *actors):
+        process.start_anew_if_killed()
+      if learner.code is not None:
+        return learner.code
+      failed = [actor for actor in actors if actor.code == 1]
+      if failed:
+        _show(f'{failed[0].name} failed, so all end.')
+        return 1
+  return stop.exit_code
+
+
+class _Process:
+  """One process, which is started anew when it is killed.
+
+  name: of its lines.
+  code: its exit code once it has ended of its own accord, None before.
+  """
+
+  def __init__(self, name, runner, arguments):
+    self.name = name
+    self.code = None
+    # `run_process` ends it with this process, even if that is killed.
+    self._command = [sys.executable, '-m', 'impala_tf.run_process', runner, *arguments]
+    self._process = self._reader = None
+    self._ended = None
+
+  def start(self):
+    """Starts it; what it prints is shown from then on."""
+    # A session of its own: Ctrl-C in the terminal is for this process, which passes it on.
+    self._process = subprocess.Popen(
+      self._command,
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+      errors='replace',
+      start_new_session=True,
+      # Several processes may share a graphics card: none may take all of its memory.
+      env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ},
+    )
+    self._reader = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
+    self._reader.start()
+    _show(f'{self.name} is process {self._process.pid}.')
+
+  def _pass_on(self, stream):
+    for line in stream:
+      _show(line.rstrip('\n'), self.name)
+
+  def start_anew_if_killed(self):
+    """Looks whether it has ended, and how."""
+    code = self._process.poll()
+    if code is None or self.code is not None:
+      return
+    if code >= 0:
+      self.code = code
+    elif self._ended is None:
+      self._ended = time.monotonic()
+      _show(f'{self.name} was killed by {signal.Signals(-code).name} and is started anew.')
+    elif time.monotonic() - self._ended >= _RESTART_SECONDS:
+      self._ended = None
+      self.start()
+
+  def ask_to_stop(self):
+    """Asks it to save and end."""
+    if self._process and self._process.poll() is None:
+      self._process.send_signal(signal.SIGTERM)
+
+  def wait(self, deadline):
+    """Waits for its end and for all that it printed; what is not over in time is killed with all its children."""
+    if not self._process:
+      return
+    try:
+      self._process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+      _show(f'{self.name} does not end and is killed.')
+      os.killpg(self._process.pid, signal.SIGKILL)
+      self._process.wait()
+    self._reader.join(_POLL_SECONDS)
+
+
+def _stop_all(processes):
+  for process in processes:
+    process.ask_to_stop()
+  deadline = time.monotonic() + _STOP_SECONDS
+  for process in processes:
+    process.wait(deadline)
+
+
+def _show(text, name='launch'):
+  with _print_lock:
+    print(f'[{name}] {text}', flush=True)
+
+
+def _define_flags():
+  hparams_flags.define()
+  flags.DEFINE_integer('num_actor_processes', 2, 'actor processes, each of --num_actors actors', lower_bound=1)
+  flags.DEFINE_string('logdir', None, 'folder of the run (default: runs/<level_name>)')
+  flags.DEFINE_string('preset', None, "the paper's hyper-parameters by name, see run_experiment.py")
+
+
+def _main(argv):
+  if len(argv) > 1:
+    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  values = flags.FLAGS
+  try:
+    given = hparams_flags.given()
+  except ConfigurationError as error:
+    print(f'Error: {error}', file=sys.stderr)
+    return 1
+  # What one process would have is shared out.
+  given.setdefault('num_actors', max(1, 2 * (os.cpu_count() or 1) // values.num_actor_processes))
+  passed_on = {name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None}
+  return run(values.num_actor_processes, hparams_flags.arguments(given | passed_on))
+
+
+if __name__ == '__main__':
+  _define_flags()
+  app.run(_main)

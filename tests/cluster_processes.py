@@ -1,0 +1,101 @@
+"""Learner and actors of the tests' small task as processes of their own."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+
+from impala_tf import roles
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+class Processes:
+  """Starts and ends processes of one cluster on loopback; none is left when the context ends.
+
+  address: the learner's.
+  """
+
+  def __init__(self, folder, *flags, runner='tests.catch_experiment'):
+    """`folder` is where their output goes, `flags` are for all of them, `runner` is the module they run."""
+    self.address = f'127.0.0.1:{roles.free_port()}'
+    self._folder = pathlib.Path(folder)
+    self._flags = (f'--learner_address={self.address}', *flags)
+    self._runner = runner
+    self._running = {}
+    self._sessions = []
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    for process in self._running.values():
+      process.kill()
+      process.wait()
+    for pid in self.left_over():
+      os.kill(pid, signal.SIGKILL)
+
+  def start(self, name, *flags):
+    """Starts 'learner', or an actor by its number as text; what it prints is added to the file of its name."""
+    role = ['--job_name=learner'] if name == 'learner' else ['--job_name=actor', f'--task={name}']
+    with open(self._folder / f'{name}.log', 'ab') as log:
+      self._running[name] = subprocess.Popen(
+        [sys.executable, '-m', self._runner, *self._flags, *role, *flags],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        start_new_session=True,
+        env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'},
+      )
+    self._sessions.append(self._running[name].pid)
+
+  def log(self, name):
+    """All that processes of that name have printed."""
+    return (self._folder / f'{name}.log').read_text(errors='replace')
+
+  def logs(self):
+    """All that all have printed."""
+    return '\n'.join(f'--- {path.stem}\n{path.read_text(errors="replace")}' for path in sorted(self._folder.glob('*.log')))
+
+  def kill(self, name):
+    """Sends SIGKILL and waits for the end."""
+    self._running[name].kill()
+    self._running[name].wait()
+
+  def send(self, name, number):
+    """Sends a signal."""
+    self._running[name].send_signal(number)
+
+  def wait(self, name, seconds=180):
+    """The exit code."""
+    try:
+      return self._running[name].wait(seconds)
+    except subprocess.TimeoutExpired:
+      raise AssertionError(f'{name} does not end:\n{self.logs()}') from None
+
+  def environments_of(self, name):
+    """Ids of the processes of environments of an actor: its forkserver's children."""
+    children = psutil.Process(self._running[name].pid).children()
+    return [grandchild.pid for child in children for grandchild in child.children()]
+
+  def wait_until(self, condition, what, seconds=180):
+    """Waits until `condition()` is true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+      assert time.monotonic() < deadline, f'still no {what}:\n{self.logs()}'
+      time.sleep(0.1)
+
+  def left_over(self):
+    """Ids of all processes that live and are in the session of one that was started here."""
+    found = []
+    for process in psutil.process_iter():
+      try:
+        if os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE:
+          found.append(process.pid)
+      except (OSError, psutil.Error):
+        continue
+    return found

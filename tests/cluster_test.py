@@ -1,0 +1,56 @@
+"""A cluster of real processes on loopback: it trains, survives the death of any part, and refuses what does not fit."""
+
+import signal
+
+from impala_tf import hparams
+from tests import cluster_rounds
+from tests.cluster_processes import Processes
+from tests.run_files import read_episodes
+
+ENDLESS = ('--level_name=catch', '--total_environment_frames=1_000_000_000', '--num_actors=1')
+
+
+def test_any_part_may_be_killed(tmp_path):
+  cluster_rounds.run(tmp_path, seed=0)
+
+
+def test_stops_refuses_and_tells_why(tmp_path):
+  logdir = tmp_path / 'run'
+  with Processes(tmp_path, *ENDLESS, f'--logdir={logdir}') as processes:
+    processes.start('5', '--give_up_after=600')  # before there is a learner
+    processes.start('learner')
+    processes.wait_until(lambda: 'frames/s' in processes.log('learner'), 'training')
+    assert 'came: 5' in processes.log('learner')
+    assert 'actors 1' in processes.log('learner')
+    # An actor that would send other unrolls, and a second learner in the same folder.
+    processes.start('6', '--unroll_length=7')
+    assert processes.wait('6') == 1
+    assert 'unroll_length: 20 there, 7 here' in processes.log('6')
+    assert 'Traceback' not in processes.log('6')
+    other = Processes(tmp_path, *ENDLESS, f'--logdir={logdir}')
+    with other:
+      (tmp_path / 'other').mkdir()
+      other._folder = tmp_path / 'other'
+      other.start('learner')
+      assert other.wait('learner') == 1
+      assert 'Another process trains in' in other.log('learner')
+    # Stopped, the learner saves; the actor waits for the next one, and goes when it is told to.
+    processes.send('learner', signal.SIGTERM)
+    assert processes.wait('learner') == 128 + signal.SIGTERM
+    assert list(logdir.glob('ckpt-*.index'))
+    processes.start('learner')
+    processes.wait_until(lambda: processes.log('5').count('Connected') == 2, 'second connection')
+    assert 'Going on from frame' in processes.log('learner')
+    processes.send('5', signal.SIGTERM)
+    assert processes.wait('5') == 128 + signal.SIGTERM
+    processes.wait_until(lambda: 'went: 5' in processes.log('learner'), 'leave')
+  assert hparams.load(str(logdir)).level_name == 'catch'
+  assert read_episodes(logdir)
+
+
+def test_an_actor_without_a_learner_gives_up(tmp_path):
+  with Processes(tmp_path, *ENDLESS) as processes:
+    processes.start('0', '--give_up_after=2')
+    assert processes.wait('0') == 1
+    assert f'No word from a learner at {processes.address}' in processes.log('0')
+    assert 'Traceback' not in processes.log('0')

@@ -1,0 +1,73 @@
+"""What the learner knows of its actors, made out from their notices."""
+
+import dataclasses
+import json
+
+import pytest
+
+from impala_tf import cluster
+from impala_tf.cluster import ActorNotice
+from impala_tf.cluster_learner import LOST_SECONDS, Crowd
+
+
+class Clock:
+  now = 100.0
+
+  def __call__(self):
+    return self.now
+
+
+def test_an_actor_is_present_as_long_as_its_notice_changes():
+  clock = Clock()
+  crowd = Crowd(clock)
+  assert crowd.update({}) == ([], [])
+  assert crowd.update({3: ActorNotice(1), 1: ActorNotice(1)}) == ([1, 3], [])
+  clock.now += LOST_SECONDS - 1
+  assert crowd.update({3: ActorNotice(2), 1: ActorNotice(1)}) == ([], [])
+  clock.now += 2
+  assert crowd.update({3: ActorNotice(2), 1: ActorNotice(1)}) == ([], [1])
+  assert set(crowd.present) == {3}
+  # It is back, and the other one takes leave.
+  assert crowd.update({3: ActorNotice(3, left=True), 1: ActorNotice(2)}) == ([1], [3])
+
+
+def test_reason_for_waiting():
+  clock = Clock()
+  crowd = Crowd(clock)
+  assert 'No actor has connected yet' in crowd.describe(['a'])
+  crowd.update({0: ActorNotice(1, levels=[0, 2], unrolls=7), 1: ActorNotice(1, levels=[2], unrolls=5)})
+  assert crowd.describe(['a', 'b', 'c']) == '2 actors are connected and have sent 12 unrolls. Levels that nobody plays: b.'
+  clock.now += 30
+  crowd.update({0: ActorNotice(1, levels=[0, 2], unrolls=7), 1: ActorNotice(2, left=True, refused='agent')})
+  clock.now += 12
+  described = crowd.describe(['a'])
+  assert 'No actor is connected; of the 2 that were, 1 was the last to be heard of, 12 s ago.' in described
+  assert 'Refused for other settings: 1 (agent).' in described
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    '',
+    'nonsense',
+    '[]',
+    '{"beat": "1"}',
+    '{"unknown": 1}',
+    '{"shares": {"queue": "much"}}',
+    '{"levels": ["pong"]}',
+    '{"statistics": {"hits": null}}',
+  ],
+)
+def test_notices_that_are_none_are_passed_over(text):
+  assert cluster._parsed(ActorNotice, text) is None
+
+
+def test_notices_arrive_as_they_were():
+  notice = ActorNotice(4, [1, 2], 8, 1, {'hits': 3.0}, {'queue': 0.25}, False, '')
+  assert cluster._parsed(ActorNotice, json.dumps(dataclasses.asdict(notice))) == notice
+
+
+def test_terms_that_differ_are_named():
+  ours = {'agent': 'deep', 'unroll': 'a', 'seed': '1'}
+  assert cluster.differing_terms(dict(ours), ours) == []
+  assert cluster.differing_terms({'agent': 'shallow', 'seed': '1', 'more': 'x'}, ours) == ['agent', 'unroll', 'more']

@@ -1,0 +1,41 @@
+"""One process holds a folder's lock, until it ends in whatever way."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from impala_tf import folder_lock
+from impala_tf.hparams import ConfigurationError
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+HOLD = """
+import sys
+from impala_tf import folder_lock
+with folder_lock.held(sys.argv[1]):
+  print('held', flush=True)
+  sys.stdin.read()
+"""
+
+
+def test_second_is_refused_until_the_first_has_died(tmp_path):
+  holder = subprocess.Popen(
+    [sys.executable, '-c', HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+  )
+  try:
+    assert holder.stdout.readline() == 'held\n'
+    with pytest.raises(ConfigurationError, match=f'Another process trains in {tmp_path}'), folder_lock.held(str(tmp_path)):
+      pass
+  finally:
+    holder.kill()
+    holder.communicate()
+  with folder_lock.held(str(tmp_path)):
+    pass
+  with folder_lock.held(str(tmp_path)):
+    pass
+
+
+def test_other_file_systems_have_no_lock():
+  with folder_lock.held('gs://nowhere/run'):
+    pass
