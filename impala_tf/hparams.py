@@ -73,6 +73,26 @@ class HParams:
     "with which each of Atari's frames takes the action of the frame before (sticky actions)", default=0.0, minimum=0, below=1
   )
 
+  # What the loss makes of actions that an older policy chose (Section 5.2.2); the defaults are the paper's.
+  correction: str = _field(
+    'for actions of older policies: V-trace, or what the paper compares it with',
+    default='vtrace',
+    choices=('vtrace', 'one_step_is', 'epsilon', 'none'),
+  )
+  clip_rho_threshold: float | None = _field("rho-bar of V-trace's targets; none means no clipping", default=1.0, above=0)
+  clip_c_threshold: float | None = _field(
+    "c-bar of V-trace's traces; none means no clipping. The theory asks for at most rho-bar", default=1.0, above=0
+  )
+  clip_pg_rho_threshold: float | None = _field(
+    "of the importance ratios in the policy's gradient; none means no clipping", default=1.0, above=0
+  )
+  lambda_: float = _field('scales the traces of the targets', default=1.0, minimum=0, maximum=1)
+  q_estimate: str = _field(
+    "of the action's value in the policy's gradient: r + gamma v, with the target of the next state, or with its baseline",
+    default='target',
+    choices=('target', 'baseline'),
+  )
+
   precision: str = _field(
     'of convolutions and matrix products on a processor; bfloat16 is faster where it has instructions for it',
     default='float32',

@@ -1,11 +1,11 @@
-"""The learner's update: unroll the agent on a batch, V-trace, losses, clipping, RMSProp."""
+"""The learner's update: unroll the agent on a batch, V-trace or another correction, losses, clipping, RMSProp."""
 
 import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from impala_tf import losses, optimizers, rewards, vtrace
+from impala_tf import corrections, losses, optimizers, rewards, vtrace
 
 _NOT_FINITE = 'The total loss or the norm of its gradient'
 
@@ -20,7 +20,7 @@ class Loss(NamedTuple):
   total: float32 scalar, pg + baseline_cost * baseline + entropy_cost * entropy.
   pg, baseline, entropy: float32 scalars, see `losses`.
   clipped_rewards, discounts: float32 [T, B].
-  vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B].
+  vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B], as the correction made them.
   """
 
   total: tf.Tensor
@@ -79,8 +79,10 @@ class Tunable:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline_cost, reward_clipping):
-  """The actor-critic loss with V-trace of a batch of unrolls.
+def compute_loss(
+  learner_outputs, unroll, *, discounting, entropy_cost, baseline_cost, reward_clipping, correction=corrections.V_TRACE
+):
+  """The actor-critic loss of a batch of unrolls.
 
   Args:
     learner_outputs: `agents.PolicyAndBaseline` of [T+1, B, ...], the learner's own, on the observations of `unroll`.
@@ -89,6 +91,7 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
     entropy_cost: weight of the entropy loss, a number or a float32 scalar.
     baseline_cost: weight of the baseline loss.
     reward_clipping: a name of `rewards.TRANSFORMS`.
+    correction: `corrections.Correction`, V-trace by default.
 
   Returns:
     Loss.
@@ -102,7 +105,7 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
 
   clipped_rewards = rewards.get(reward_clipping)(reward)
   discounts = discounting * tf.cast(~done, tf.float32)
-  vtrace_returns = vtrace.from_logits(
+  returns = correction.returns(
     behaviour_policy_logits=behaviour_logits,
     target_policy_logits=policy_logits,
     actions=actions,
@@ -111,11 +114,11 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
     values=values,
     bootstrap_value=bootstrap_value,
   )
-  pg = losses.policy_gradient_loss(policy_logits, actions, vtrace_returns.pg_advantages)
-  baseline = losses.baseline_loss(values, vtrace_returns.vs)
+  pg = losses.policy_gradient_loss(policy_logits, actions, returns.pg_advantages, correction.policy_gradient_epsilon)
+  baseline = losses.baseline_loss(values, returns.vs)
   entropy = losses.entropy_loss(policy_logits)
   total = pg + baseline_cost * baseline + entropy_cost * entropy
-  return Loss(total, pg, baseline, entropy, clipped_rewards, discounts, vtrace_returns)
+  return Loss(total, pg, baseline, entropy, clipped_rewards, discounts, returns)
 
 
 class Learner(tf.Module):
@@ -140,6 +143,7 @@ class Learner(tf.Module):
     reward_clipping,
     clip_global_norm=None,
     learning_rate_decay='linear',
+    correction=corrections.V_TRACE,
     jit_compile=False,
     name='learner',
   ):
@@ -158,6 +162,7 @@ class Learner(tf.Module):
       reward_clipping: a name of `rewards.TRANSFORMS`.
       clip_global_norm: largest norm of the gradient, None for no clipping.
       learning_rate_decay: 'linear', to 0, or 'none'.
+      correction: `corrections.Correction`, V-trace by default.
       jit_compile: whether XLA compiles the loss and its gradient. It pays on GPUs.
       name: of the module.
 
@@ -187,6 +192,7 @@ class Learner(tf.Module):
       'discounting': discounting,
       'baseline_cost': baseline_cost,
       'reward_clipping': reward_clipping,
+      'correction': correction,
     }
 
   def update(self, unroll):

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import checkpoints, episode_log, experiment, final_return, metrics, optimizers, progress
+from impala_tf import checkpoints, corrections, episode_log, experiment, final_return, metrics, optimizers, progress
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
 from impala_tf.hparams import ConfigurationError
@@ -122,6 +122,14 @@ def make_learner(agent, hparams):
     reward_clipping=hparams.reward_clipping,
     clip_global_norm=hparams.clip_global_norm,
     learning_rate_decay=hparams.learning_rate_decay,
+    correction=corrections.Correction(
+      name=hparams.correction,
+      clip_rho_threshold=hparams.clip_rho_threshold,
+      clip_c_threshold=hparams.clip_c_threshold,
+      clip_pg_rho_threshold=hparams.clip_pg_rho_threshold,
+      lambda_=hparams.lambda_,
+      q_estimate=hparams.q_estimate,
+    ),
     jit_compile=hparams.jit_compile,
   )
 
