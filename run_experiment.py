@@ -95,7 +95,7 @@ def _run(make_suite, hparams, given, logdir):
     hparams = load_with(logdir, given)
   if _MODE.value != 'export':
     suite.check(hparams)
-  from impala_tf import checkpoints, evaluation, experiment, export, learner, pbt_member, pipeline, py_process, training
+  from impala_tf import arrangement, checkpoints, evaluation, experiment, export, learner, pbt_member, py_process, training
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
@@ -113,7 +113,7 @@ def _run(make_suite, hparams, given, logdir):
     else:
       evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
     return 0
-  except (checkpoints.CheckpointError, learner.NonFiniteLossError, py_process.ProcessError, pipeline.ActorError) as error:
+  except (checkpoints.CheckpointError, learner.NonFiniteLossError, py_process.ProcessError, arrangement.ActorError) as error:
     return _refuse(error)
 
 

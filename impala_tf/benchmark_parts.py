@@ -17,12 +17,14 @@ import tensorflow as tf
 import tree
 
 from impala_tf import (
+  architectures,
   environments,
   experiment,
   fake_environment,
   inference,
   metrics,
   pipeline,
+  replay,
   structs,
   training,
   unroll_queue,
@@ -57,10 +59,10 @@ def _no_extra(result):
 
 @contextlib.contextmanager
 def train(suite, hparams):
-  """The pipeline as in a training, but for reports and checkpoints."""
+  """All as in a training, but for reports and checkpoints."""
   learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
-  with pipeline.Pipeline(suite, hparams, learner.agent, [hparams.seed]) as running:
-    frames = _steps_frames(hparams)
+  with architectures.make(suite, hparams, learner.agent, [hparams.seed]) as running:
+    frames = replay.split(hparams).fresh * hparams.unroll_length * hparams.num_action_repeats
     steps = (frames for _ in running.updates(learner))
     readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
     yield steps, readers, _no_extra
@@ -158,8 +160,7 @@ def queue(suite, hparams):
   """Queue and staging area, fed by one thread of this process with the same unrolls again and again."""
   agent = experiment.make_agent(suite, hparams)
   unrolls = example_unroll(suite, hparams, agent, hparams.envs_per_actor)
-  swap = unroll_queue.time_major
-  unrolls = unrolls._replace(step_outputs=swap(unrolls.step_outputs), agent_outputs=swap(unrolls.agent_outputs))
+  unrolls = unroll_queue.as_batch(unrolls)  # Which swaps back, too.
   spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
   unroll_bytes = sum(s.shape.num_elements() * s.dtype.size for s in tree.flatten(spec) if s.dtype != tf.string)
   unrolls_queue = unroll_queue.UnrollQueue(spec, hparams.queue_capacity)

@@ -72,8 +72,8 @@ class FrameStacks:
       return packed
     info = packed.step_outputs.info
     resets = info.finished | tf.equal(info.episode_steps, 0)
-    # A stack is a word of four bytes, the lowest of them its oldest frame: the processors that TensorFlow runs on keep the lowest
-    # byte first. To put words together is several times faster than to put bytes beside each other.
+    # A stack is a word of four bytes, the lowest of them its oldest frame: the lowest byte comes first on all processors that
+    # TensorFlow runs on. To put words together is several times faster than to put bytes beside each other.
     newest = tf.bitwise.left_shift(tf.cast(packed.step_outputs.observation.frame, tf.uint32), tf.constant(24, tf.uint32))
     rows = self.packed_spec.step_outputs.reward.shape[0]
     words = newest[_STACK - 1 :]

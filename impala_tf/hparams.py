@@ -93,6 +93,22 @@ class HParams:
     choices=('target', 'baseline'),
   )
 
+  # How actors and learner work together: the paper's, or one of the baselines that it is measured against (Table 1).
+  architecture: str = _field(
+    'actors ahead of the learner (impala); all in step, step by step or unroll by unroll (a2c); actors with gradients (a3c)',
+    default='impala',
+    choices=('impala', 'a2c_sync_step', 'a2c_sync_trajectories', 'a3c'),
+  )
+  policy_lag: int = _field(
+    'updates by which the weights of actors are held back, to learn from older policies than need be', default=0, minimum=0
+  )
+  # Section 5.2.2 and Table D.3. "50% of the items in each batch" can be read in two ways.
+  replay_fraction: float = _field('share of each batch drawn from earlier unrolls; 0 for none', default=0.0, minimum=0, below=1)
+  replay_capacity: int = _field('unrolls that are kept for it, the oldest going first', default=10_000, minimum=1)
+  replay_beside: bool = _field(
+    'replayed unrolls come beside batch_size new ones, instead of taking the place of some of them', default=False
+  )
+
   precision: str = _field(
     'of convolutions and matrix products on a processor; bfloat16 is faster where it has instructions for it',
     default='float32',

@@ -83,8 +83,7 @@ class UnrollQueue:
       tf.errors.OutOfRangeError: if the queue was closed and holds fewer.
     """
     leaves = self._queue().dequeue_many(batch_size)
-    batch = tree.unflatten_as(self._spec, leaves)
-    return batch._replace(step_outputs=time_major(batch.step_outputs), agent_outputs=time_major(batch.agent_outputs))
+    return as_batch(tree.unflatten_as(self._spec, leaves))
 
   @tf.function
   def size(self):
@@ -100,6 +99,11 @@ class UnrollQueue:
 def time_major(nest):
   """Swaps the first two dimensions of each tensor of a nest: [B, T, ...] to [T, B, ...], and back."""
   return tree.map_structure(lambda t: tf.transpose(t, [1, 0, *range(2, t.shape.rank)]), nest)
+
+
+def as_batch(unrolls):
+  """`structs.Unroll` of [n, T+1, ...] as the learner takes it: time-major, [T+1, n, ...] for step and agent outputs."""
+  return unrolls._replace(step_outputs=time_major(unrolls.step_outputs), agent_outputs=time_major(unrolls.agent_outputs))
 
 
 def tensor_specs(array_specs, leading=()):

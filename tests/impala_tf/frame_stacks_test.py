@@ -83,11 +83,6 @@ def spec_of(unrolls):
   return tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
 
 
-def time_major(unrolls):
-  swap = unroll_queue.time_major
-  return unrolls._replace(step_outputs=swap(unrolls.step_outputs), agent_outputs=swap(unrolls.agent_outputs))
-
-
 def assert_same(ours, expected):
   tree.assert_same_structure(ours, expected)
   for our, their in zip(tree.flatten(ours), tree.flatten(expected), strict=True):
@@ -110,7 +105,7 @@ def test_unrolls_come_back_as_they_were(unroll_length):
       packing = frame_stacks.FrameStacks(spec_of(unrolls), 4)
       pack, unpack = (tf.function(f, reduce_retracing=True) for f in (packing.pack, packing.unpack))
     packed = pack(unrolls)
-    assert_same(unpack(time_major(packed)), time_major(unrolls))
+    assert_same(unpack(unroll_queue.as_batch(packed)), unroll_queue.as_batch(unrolls))
 
 
 def test_each_frame_is_kept_once():
@@ -128,7 +123,7 @@ def test_packed_unrolls_go_through_the_queue():
   packing = frame_stacks.FrameStacks(spec_of(unrolls), 4)
   queue = unroll_queue.UnrollQueue(packing.packed_spec, capacity=3)
   queue.enqueue_many(packing.pack(unrolls))
-  assert_same(packing.unpack(queue.dequeue_batch(3)), time_major(unrolls))
+  assert_same(packing.unpack(queue.dequeue_batch(3)), unroll_queue.as_batch(unrolls))
 
 
 @pytest.mark.parametrize(('channels', 'frame_stack'), [(3, 1), (4, 1), (2, 2)])
@@ -139,4 +134,4 @@ def test_what_is_no_stack_of_four_passes_as_it_is(channels, frame_stack):
   packing = frame_stacks.FrameStacks(spec_of(unrolls), frame_stack)
   assert packing.packed_spec == spec_of(unrolls)
   assert_same(packing.pack(unrolls), unrolls)
-  assert_same(packing.unpack(time_major(unrolls)), time_major(unrolls))
+  assert_same(packing.unpack(unroll_queue.as_batch(unrolls)), unroll_queue.as_batch(unrolls))
