@@ -5,8 +5,9 @@
     batch = batches.extend(queue.dequeue_batch(split(hparams).fresh))
 
 A buffer lives in the learner's memory, in the types of the environment, with frames of stacks kept once (`frame_stacks`). It
-fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on DMLab-30 (T = 100). It is not in checkpoints: a run that goes
-on starts with an empty one, which is full again after 10,000 new unrolls (0.8 million frames on Atari, 4 million on DMLab-30).
+fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on DMLab-30 (T = 100). It is not in checkpoints: a run that
+goes on starts with an empty one, which is full again after 10,000 new unrolls (0.8 million frames on Atari, 4 million on
+DMLab-30).
 """
 
 from typing import NamedTuple

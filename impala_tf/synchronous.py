@@ -129,11 +129,8 @@ class _LockStep:
       widen = lambda spec: type(spec)((spec.shape[0] * len(self._processes), *spec.shape[1:]), spec.dtype)
       return tree.map_structure(widen, specs)
     with self._timer('environment'):
-      parts = (
-        zip(*(np.split(array, len(self._processes)) for array in args), strict=True) if args else [()] * len(self._processes)
-      )
-      call = lambda process, part: process.call(method, *part)
-      outputs = list(self._pool.map(call, self._processes, parts))
+      parts = [np.split(array, len(self._processes)) for array in args]
+      outputs = list(self._pool.map(lambda process, *part: process.call(method, *part), self._processes, *parts))
       return tree.map_structure(lambda *arrays: np.concatenate(arrays), *outputs)
 
   def close(self):
