@@ -139,9 +139,9 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
 
   consumed = []
 
-  def note(unrolls):
+  def note(unrolls, count):
     consumed.append(tf.nest.map_structure(np.asarray, unrolls.step_outputs))
-    return episodes_in(unrolls)
+    return episodes_in(unrolls, count)
 
   monkeypatch.setattr(training.Report, 'add', add_and_kill)
   monkeypatch.setattr(metrics, 'episodes_in', note)
