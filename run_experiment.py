@@ -115,6 +115,7 @@ def _run(make_suite, hparams, given, logdir, role):
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check(hparams)
   from impala_tf import (
+    arrangement,
     checkpoints,
     cluster,
     cluster_actor,
@@ -123,7 +124,6 @@ def _run(make_suite, hparams, given, logdir, role):
     export,
     learner,
     pbt_member,
-    pipeline,
     py_process,
     training,
   )
@@ -150,11 +150,11 @@ def _run(make_suite, hparams, given, logdir, role):
       evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
     return 0
   except (
+    arrangement.ActorError,
     checkpoints.CheckpointError,
     cluster_actor.LearnerLostError,
     learner.NonFiniteLossError,
     py_process.ProcessError,
-    pipeline.ActorError,
   ) as error:
     return _refuse(error)
 

@@ -29,6 +29,8 @@ class Carry(NamedTuple):
 class Unroller:
   """Makes unrolls of an actor's n environments.
 
+  carry_spec: `Carry` of `tf.TensorSpec`.
+
   carry = unroller.initial(index)
   while True:
     carry, unrolls = unroller.unroll(index, carry)
@@ -52,8 +54,8 @@ class Unroller:
     index_spec = tf.TensorSpec([], tf.int32)
     self._initial = tf.function(self._build_initial, input_signature=[index_spec], autograph=False)
     carry = self._initial.get_concrete_function().structured_outputs
-    carry_spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry)
-    self._unroll = tf.function(self._build_unroll, input_signature=[index_spec, carry_spec], autograph=False)
+    self.carry_spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry)
+    self._unroll = tf.function(self._build_unroll, input_signature=[index_spec, self.carry_spec], autograph=False)
     # Traced here, before any thread may call it: substitution of the weights is not for several threads.
     self._unroll.get_concrete_function()
 
@@ -87,7 +89,16 @@ class Unroller:
     return Carry(self._environments.call(index, 'initial'), agent_output, self._policy.agent.initial_state(n))
 
   def _build_unroll(self, index, carry):
-    context, version = self._policy.begin()
+    return self.play(index, carry, *self._policy.begin())
+
+  def play(self, index, carry, context, version):
+    """As `unroll`, for use inside a tf.function.
+
+    Args:
+      index: int32 scalar tensor, the actor.
+      carry: its `Carry`.
+      context, version: what the policy's `begin` gave.
+    """
     first = (carry.step_output, carry.agent_output)
 
     def array(tensor):

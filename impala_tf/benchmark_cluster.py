@@ -13,7 +13,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from impala_tf import benchmark_parts, cluster, experiment, pipeline, roles, suites, unroll_queue, weights
+from impala_tf import arrangement, benchmark_parts, cluster, experiment, frame_stacks, roles, suites, unroll_queue, weights
 
 _GRACE_SECONDS = 60.0
 
@@ -32,10 +32,10 @@ def cluster_of(count, suite, hparams):
   """A part as `benchmark_parts` describes them: a learner with `count` actor processes."""
   address = _serve()
   agent = experiment.make_agent(suite, hparams)
-  specs = pipeline.Specs(suite, hparams, agent)
+  packing = frame_stacks.FrameStacks(arrangement.Specs(suite, hparams, agent).unroll, hparams.frame_stack)
   names = {'queue': f'{cluster.QUEUE}_{count}', 'weights': f'{cluster.WEIGHTS}_{count}'}
   place = {'device': cluster.LEARNER_DEVICE, 'packed': True}
-  queue = unroll_queue.UnrollQueue(specs.unroll, hparams.queue_capacity, shared_name=names['queue'], **place)
+  queue = unroll_queue.UnrollQueue(packing.packed_spec, hparams.queue_capacity, shared_name=names['queue'], **place)
   published = weights.PublishedWeights(agent, cluster.LEARNER_DEVICE, names['weights'])
   staging = unroll_queue.StagingArea(lambda: queue.dequeue_batch(hparams.batch_size))
   context = multiprocessing.get_context('forkserver')
@@ -113,19 +113,20 @@ def _send(pipe, address, task, names, hparams):
   cluster.connect(roles.Role('actor', task, address, f'127.0.0.1:{roles.free_port()}'))
   suite = suites.find(hparams.level_name).make()
   agent = experiment.make_agent(suite, hparams)
-  specs = pipeline.Specs(suite, hparams, agent)
+  packing = frame_stacks.FrameStacks(arrangement.Specs(suite, hparams, agent).unroll, hparams.frame_stack)
   place = {'device': cluster.LEARNER_DEVICE, 'packed': True}
-  queue = unroll_queue.UnrollQueue(specs.unroll, hparams.queue_capacity, shared_name=names['queue'], **place)
+  queue = unroll_queue.UnrollQueue(packing.packed_spec, hparams.queue_capacity, shared_name=names['queue'], **place)
   pull = tf.function(weights.PublishedWeights(agent, cluster.LEARNER_DEVICE, names['weights'], version=None).pull)
   unrolls = benchmark_parts.unrolls_to_send(suite, hparams, agent)
+  pack = tf.function(packing.pack, autograph=False)
   seconds = []
   with contextlib.suppress(*cluster.CONNECTION_ERRORS):
     pull()  # traced
-    queue.enqueue_many(unrolls)
+    queue.enqueue_many(pack(unrolls))
     pipe.send('ready')
     while True:
       began = time.perf_counter()
       pull()
       seconds.append(time.perf_counter() - began)
-      queue.enqueue_many(unrolls)
+      queue.enqueue_many(pack(unrolls))
   pipe.send(np.array(seconds))

@@ -17,12 +17,14 @@ import tensorflow as tf
 import tree
 
 from impala_tf import (
+  architectures,
   environments,
   experiment,
   fake_environment,
   inference,
   metrics,
   pipeline,
+  replay,
   structs,
   training,
   unroll_queue,
@@ -47,15 +49,13 @@ class FakeSuite:
 
 
 def frames_of_batch(hparams):
-  """Frames that an update consumes."""
+  """Frames of `batch_size` unrolls."""
   return hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
 
 
 def unrolls_to_send(suite, hparams, agent):
   """A `structs.Unroll` of random numbers as an actor sends it, [envs_per_actor, T+1, ...] for step and agent outputs."""
-  unrolls = example_unroll(suite, hparams, agent, hparams.envs_per_actor)
-  swap = unroll_queue.time_major
-  return unrolls._replace(step_outputs=swap(unrolls.step_outputs), agent_outputs=swap(unrolls.agent_outputs))
+  return unroll_queue.as_batch(example_unroll(suite, hparams, agent, hparams.envs_per_actor))  # Which swaps back, too.
 
 
 def _no_extra(result):
@@ -65,10 +65,10 @@ def _no_extra(result):
 
 @contextlib.contextmanager
 def train(suite, hparams):
-  """The pipeline as in a training, but for reports and checkpoints."""
+  """All as in a training, but for reports and checkpoints."""
   learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
-  with pipeline.Pipeline(suite, hparams, learner.agent, [hparams.seed]) as running:
-    frames = frames_of_batch(hparams)
+  with architectures.make(suite, hparams, learner.agent, [hparams.seed]) as running:
+    frames = replay.split(hparams).fresh * hparams.unroll_length * hparams.num_action_repeats
     steps = (frames for _ in running.updates(learner))
     readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
     yield steps, readers, _no_extra

@@ -13,12 +13,25 @@ import time
 
 import numpy as np
 import tensorflow as tf
+import tree
 from absl import logging
 
-from impala_tf import actors, cluster, experiment, inference, metrics, pipeline, roles, sockets, unroll_queue, weights
+from impala_tf import (
+  actors,
+  arrangement,
+  cluster,
+  experiment,
+  frame_stacks,
+  inference,
+  metrics,
+  roles,
+  sockets,
+  unroll_queue,
+  weights,
+)
+from impala_tf.arrangement import ActorError
 from impala_tf.cluster_learner import BEAT_SECONDS
 from impala_tf.hparams import ConfigurationError
-from impala_tf.pipeline import ActorError
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 15.0  # seconds between two attempts to connect
 _SILENT_SECONDS = 60.0  # after which a learner that doesn't answer is taken for lost
@@ -171,7 +184,7 @@ class Acting:
     self._hparams = hparams
     self._role = role
     self._agent = experiment.make_agent(suite, hparams)
-    self._specs = pipeline.Specs(suite, hparams, self._agent)
+    self._specs = arrangement.Specs(suite, hparams, self._agent)
     self._terms = cluster.terms(suite, hparams, self._agent, self._specs.unroll)
     self._timer = metrics.StageTimer()
     names = suite.levels(hparams)
@@ -240,8 +253,12 @@ class Acting:
     """Starts the environments and traces what the threads run."""
     self._environments.start()
     published = weights.PublishedWeights(self._agent, cluster.LEARNER_DEVICE, cluster.WEIGHTS, version=None)
+    packing = frame_stacks.FrameStacks(self._specs.unroll, self._hparams.frame_stack)
+    # With a signature, as threads that call it for the first time would each trace a function of their own.
+    signature = tree.map_structure(lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), self._specs.unroll)
+    self._pack = tf.function(packing.pack, input_signature=[signature], autograph=False)
     self._queue = unroll_queue.UnrollQueue(
-      self._specs.unroll,
+      packing.packed_spec,
       self._hparams.queue_capacity,
       device=cluster.LEARNER_DEVICE,
       shared_name=cluster.QUEUE,
@@ -251,10 +268,10 @@ class Acting:
     self._unroller = actors.Unroller(
       policy, self._environments, self._levels, self._hparams.envs_per_actor, self._hparams.unroll_length
     )
-    self._shares = pipeline.stage_shares(self._timer)
+    self._shares = arrangement.stage_shares(self._timer)
 
   def _enqueue_many(self, unrolls):
-    self._queue.enqueue_many(unrolls)
+    self._queue.enqueue_many(self._pack(unrolls))
     with self._count_lock:
       self._unrolls += self._hparams.envs_per_actor
 

@@ -3,47 +3,42 @@
 import dataclasses
 import time
 
-from impala_tf import cluster, pipeline, weights
+from impala_tf import arrangement, cluster, pipeline
 
 BEAT_SECONDS = 5.0  # between two notices of an actor
 LOST_SECONDS = 20.0  # without a new notice, after which an actor counts as lost
 _FAREWELL_SECONDS = 10.0  # for actors to learn that the training is over
 
 
-class ClusterPipeline(pipeline.LearnerEnd):
-  """A `pipeline.LearnerEnd` whose queue is filled by other processes; see `cluster_actor` for their side.
+class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
+  """An `arrangement.Learning` whose queue is filled by other processes; see `cluster_actor` for their side.
 
   It needs none of them: it waits for unrolls, whoever sends them. What it says of them is what their notices tell.
   """
 
-  error = None  # Whatever happens to an actor, others may come.
+  _over_network = True
 
-  def __init__(self, suite, hparams, agent, starts, version=0, clock=time.monotonic):
-    """Describes the parts.
-
-    Args:
-      suite: an `experiment.Suite`.
-      hparams: the run's `hparams.HParams`.
-      agent: a built `agents.Agent`.
-      starts: int, how often the run was started.
-      version: int, the learner's updates behind the agent's weights.
-      clock: gives seconds.
-    """
-    super().__init__(suite, hparams, agent, version, device=cluster.LEARNER_DEVICE, shared_name=cluster.QUEUE, packed=True)
-    self._levels = suite.levels(hparams)
-    self._notice = cluster.LearnerNotice('running', starts, cluster.terms(suite, hparams, agent, self.specs.unroll))
-    self._noticeboard = cluster.Noticeboard()
+  def __init__(self, suite, hparams, agent, seed, version=0, clock=time.monotonic):
+    """As `arrangement.Learning`; `clock` gives seconds."""
+    super().__init__(suite, hparams, agent, seed, version)
     self._crowd = Crowd(clock)
+    self._make_queue(device=cluster.LEARNER_DEVICE, shared_name=cluster.QUEUE, packed=True)
+    self._levels = suite.levels(hparams)
+    self._notice = cluster.LearnerNotice('running', seed[-1], cluster.terms(suite, hparams, agent, self._specs.unroll))
+    self._noticeboard = cluster.Noticeboard()
     self._clock = clock
     self._next_look = clock()
 
   def __enter__(self):
-    self.weights = weights.PublishedWeights(self._agent, cluster.LEARNER_DEVICE, cluster.WEIGHTS, self._version)
+    self.weights = self._publish_weights(device=cluster.LEARNER_DEVICE, shared_name=cluster.WEIGHTS)
     self.queue.size()  # Makes it: an actor that were the first to ask would make it as it thinks right.
     self._noticeboard.post(self._notice)
     self.staging.start()
     print('Waiting for actors.', flush=True)
     return self
+
+  def _error(self):
+    return None  # Whatever happens to an actor, others may come.
 
   @property
   def connected(self):
@@ -52,15 +47,15 @@ class ClusterPipeline(pipeline.LearnerEnd):
 
   @property
   def restarts(self):
-    """See `pipeline.LearnerEnd`; of those that are connected."""
+    """See `arrangement.Learning`; of those that are connected."""
     return sum(notice.restarts for notice in self._crowd.present.values())
 
   def statistics(self):
-    """See `pipeline.LearnerEnd`; of those that are connected."""
+    """See `arrangement.Learning`; of those that are connected."""
     return _added(notice.statistics for notice in self._crowd.present.values())
 
   def actor_shares(self):
-    """See `pipeline.LearnerEnd`; the mean of those that are connected, over the time before their last notice."""
+    """See `arrangement.Learning`; the mean of those that are connected, over the time before their last notice."""
 
     def shares():
       known = [notice.shares for notice in self._crowd.present.values() if notice.shares]
@@ -68,13 +63,11 @@ class ClusterPipeline(pipeline.LearnerEnd):
 
     return shares
 
-  def whereabouts(self):
-    """See `pipeline.LearnerEnd`."""
+  def _whereabouts(self):
     self._look()
     return self._crowd.describe(self._levels)
 
-  def attend(self):
-    """Now and then says which actors came and went."""
+  def _attend(self):
     if self._clock() >= self._next_look:
       self._look()
 

@@ -73,6 +73,42 @@ class HParams:
     "with which each of Atari's frames takes the action of the frame before (sticky actions)", default=0.0, minimum=0, below=1
   )
 
+  # What the loss makes of actions that an older policy chose (Section 5.2.2); the defaults are the paper's.
+  correction: str = _field(
+    'for actions of older policies: V-trace, or what the paper compares it with',
+    default='vtrace',
+    choices=('vtrace', 'one_step_is', 'epsilon', 'none'),
+  )
+  clip_rho_threshold: float | None = _field("rho-bar of V-trace's targets; none means no clipping", default=1.0, above=0)
+  clip_c_threshold: float | None = _field(
+    "c-bar of V-trace's traces; none means no clipping. The theory asks for at most rho-bar", default=1.0, above=0
+  )
+  clip_pg_rho_threshold: float | None = _field(
+    "of the importance ratios in the policy's gradient; none means no clipping", default=1.0, above=0
+  )
+  lambda_: float = _field('scales the traces of the targets', default=1.0, minimum=0, maximum=1)
+  q_estimate: str = _field(
+    "of the action's value in the policy's gradient: r + gamma v, with the target of the next state, or with its baseline",
+    default='target',
+    choices=('target', 'baseline'),
+  )
+
+  # How actors and learner work together: the paper's, or one of the baselines that it is measured against (Table 1).
+  architecture: str = _field(
+    'actors ahead of the learner (impala); all in step, step by step or unroll by unroll (a2c); actors with gradients (a3c)',
+    default='impala',
+    choices=('impala', 'a2c_sync_step', 'a2c_sync_trajectories', 'a3c'),
+  )
+  policy_lag: int = _field(
+    'updates by which the weights of actors are held back, to learn from older policies than need be', default=0, minimum=0
+  )
+  # Section 5.2.2 and Table D.3. "50% of the items in each batch" can be read in two ways.
+  replay_fraction: float = _field('share of each batch drawn from earlier unrolls; 0 for none', default=0.0, minimum=0, below=1)
+  replay_capacity: int = _field('unrolls that are kept for it, the oldest going first', default=10_000, minimum=1)
+  replay_beside: bool = _field(
+    'replayed unrolls come beside batch_size new ones, instead of taking the place of some of them', default=False
+  )
+
   precision: str = _field(
     'of convolutions and matrix products on a processor; bfloat16 is faster where it has instructions for it',
     default='float32',

@@ -1,11 +1,12 @@
-"""The learner's update: unroll the agent on a batch, V-trace, losses, clipping, RMSProp."""
+"""The learner's update: unroll the agent on a batch, V-trace or another correction, losses, clipping, RMSProp."""
 
+import contextlib
 import dataclasses
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from impala_tf import losses, optimizers, rewards, vtrace
+from impala_tf import corrections, losses, optimizers, rewards, vtrace, weights
 
 _NOT_FINITE = 'The total loss or the norm of its gradient'
 
@@ -20,7 +21,7 @@ class Loss(NamedTuple):
   total: float32 scalar, pg + baseline_cost * baseline + entropy_cost * entropy.
   pg, baseline, entropy: float32 scalars, see `losses`.
   clipped_rewards, discounts: float32 [T, B].
-  vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B].
+  vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B], as the correction made them.
   """
 
   total: tf.Tensor
@@ -79,8 +80,10 @@ class Tunable:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline_cost, reward_clipping):
-  """The actor-critic loss with V-trace of a batch of unrolls.
+def compute_loss(
+  learner_outputs, unroll, *, discounting, entropy_cost, baseline_cost, reward_clipping, correction=corrections.V_TRACE
+):
+  """The actor-critic loss of a batch of unrolls.
 
   Args:
     learner_outputs: `agents.PolicyAndBaseline` of [T+1, B, ...], the learner's own, on the observations of `unroll`.
@@ -89,6 +92,7 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
     entropy_cost: weight of the entropy loss, a number or a float32 scalar.
     baseline_cost: weight of the baseline loss.
     reward_clipping: a name of `rewards.TRANSFORMS`.
+    correction: `corrections.Correction`, V-trace by default.
 
   Returns:
     Loss.
@@ -102,7 +106,7 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
 
   clipped_rewards = rewards.get(reward_clipping)(reward)
   discounts = discounting * tf.cast(~done, tf.float32)
-  vtrace_returns = vtrace.from_logits(
+  returns = correction.returns(
     behaviour_policy_logits=behaviour_logits,
     target_policy_logits=policy_logits,
     actions=actions,
@@ -111,11 +115,11 @@ def compute_loss(learner_outputs, unroll, *, discounting, entropy_cost, baseline
     values=values,
     bootstrap_value=bootstrap_value,
   )
-  pg = losses.policy_gradient_loss(policy_logits, actions, vtrace_returns.pg_advantages)
-  baseline = losses.baseline_loss(values, vtrace_returns.vs)
+  pg = losses.policy_gradient_loss(policy_logits, actions, returns.pg_advantages, correction.policy_gradient_epsilon)
+  baseline = losses.baseline_loss(values, returns.vs)
   entropy = losses.entropy_loss(policy_logits)
   total = pg + baseline_cost * baseline + entropy_cost * entropy
-  return Loss(total, pg, baseline, entropy, clipped_rewards, discounts, vtrace_returns)
+  return Loss(total, pg, baseline, entropy, clipped_rewards, discounts, returns)
 
 
 class Learner(tf.Module):
@@ -140,6 +144,8 @@ class Learner(tf.Module):
     reward_clipping,
     clip_global_norm=None,
     learning_rate_decay='linear',
+    correction=corrections.V_TRACE,
+    replayed=0,
     jit_compile=False,
     name='learner',
   ):
@@ -158,6 +164,8 @@ class Learner(tf.Module):
       reward_clipping: a name of `rewards.TRANSFORMS`.
       clip_global_norm: largest norm of the gradient, None for no clipping.
       learning_rate_decay: 'linear', to 0, or 'none'.
+      correction: `corrections.Correction`, V-trace by default.
+      replayed: int, how many unrolls of each batch are from a replay: their frames were counted before.
       jit_compile: whether XLA compiles the loss and its gradient. It pays on GPUs.
       name: of the module.
 
@@ -183,10 +191,12 @@ class Learner(tf.Module):
     self._learning_rate_decay = learning_rate_decay
     self._total_environment_frames = total_environment_frames
     self._num_action_repeats = num_action_repeats
+    self._replayed = replayed
     self._loss_arguments = {
       'discounting': discounting,
       'baseline_cost': baseline_cost,
       'reward_clipping': reward_clipping,
+      'correction': correction,
     }
 
   def update(self, unroll):
@@ -202,8 +212,42 @@ class Learner(tf.Module):
     Raises:
       NonFiniteLossError: if the loss or the gradient is not finite. No variable has changed then.
     """
-    try:
+    with self._errors_named():
       return self._update(unroll)
+
+  def loss_and_gradients(self, unroll, copies):
+    """Loss and gradients where the weights are `copies`, for a worker that has its own; for use inside a tf.function.
+
+    Args:
+      unroll: as for `update`.
+      copies: list of tensors in the order and shapes of `agent.trainable_variables`.
+
+    Returns:
+      Loss, and a list of gradients in the same order.
+    """
+    return self._loss_and_gradients(unroll, self.tunable.entropy_cost.read_value(), copies)
+
+  def apply(self, loss, gradients, policy_version):
+    """Takes one step with what `loss_and_gradients` gave, whatever the weights are by now.
+
+    Args:
+      loss: Loss.
+      gradients: list of tensors or tf.IndexedSlices.
+      policy_version: int32 [B], of the unrolls.
+
+    Returns:
+      Metrics.
+
+    Raises:
+      NonFiniteLossError: as `update`.
+    """
+    with self._errors_named():
+      return self._apply_alone(loss, gradients, policy_version)
+
+  @contextlib.contextmanager
+  def _errors_named(self):
+    try:
+      yield
     except tf.errors.InvalidArgumentError as error:
       if _NOT_FINITE not in error.message:
         raise
@@ -212,27 +256,37 @@ class Learner(tf.Module):
         'learning rate or entropy cost, or a larger epsilon, and look at the rewards.'
       ) from error
 
-  def _build_loss_and_gradients(self, unroll, entropy_cost):
-    with tf.GradientTape() as tape:
+  def _build_loss_and_gradients(self, unroll, entropy_cost, copies=None):
+    sources = self.agent.trainable_variables if copies is None else copies
+    computing = contextlib.nullcontext() if copies is None else weights.substituted(self.agent, copies)
+    with tf.GradientTape() as tape, computing:
+      tape.watch(sources)
       outputs, _ = self.agent.unroll(unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state)
       loss = compute_loss(outputs, unroll, entropy_cost=entropy_cost, **self._loss_arguments)
-    return loss, tape.gradient(loss.total, self.agent.trainable_variables)
+    return loss, tape.gradient(loss.total, sources)
 
   @tf.function
   def _update(self, unroll):
+    loss, gradients = self._loss_and_gradients(unroll, self.tunable.entropy_cost.read_value())
+    return self._apply(loss, gradients, unroll.policy_version)
+
+  @tf.function
+  def _apply_alone(self, loss, gradients, policy_version):
+    return self._apply(loss, gradients, policy_version)
+
+  def _apply(self, loss, gradients, policy_version):
     variables, tunable = self.agent.trainable_variables, self.tunable
-    loss, gradients = self._loss_and_gradients(unroll, tunable.entropy_cost.read_value())
     gradients, norm = optimizers.clip_by_global_norm(gradients, tunable.clip_global_norm)
-    lags = self.updates - tf.cast(unroll.policy_version, tf.int64)
+    lags = self.updates - tf.cast(policy_version, tf.int64)
     learning_rate = tunable.learning_rate.read_value()
     if self._learning_rate_decay == 'linear':
       learning_rate = optimizers.linear_decay(learning_rate, self.frames, self._total_environment_frames)
-    rows, batch_size = unroll.step_outputs.reward.shape
+    steps, batch_size = loss.clipped_rewards.shape
 
     finite = [tf.debugging.check_numerics(t, _NOT_FINITE) for t in (loss.total, norm)]
     with tf.control_dependencies(finite):
       self.optimizer.apply(gradients, variables, learning_rate, tunable.epsilon.read_value())
-      frames = self.frames.assign_add((rows - 1) * batch_size * self._num_action_repeats)
+      frames = self.frames.assign_add(steps * (batch_size - self._replayed) * self._num_action_repeats)
       updates = self.updates.assign_add(1)
     return Metrics(
       total_loss=loss.total,

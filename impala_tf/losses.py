@@ -8,15 +8,18 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 
-def policy_gradient_loss(policy_logits, actions, advantages):
-  """- sum log pi(a_t|x_t) advantage_t, a scalar.
+def policy_gradient_loss(policy_logits, actions, advantages, epsilon=0.0):
+  """- sum log(pi(a_t|x_t) + epsilon) advantage_t, a scalar.
 
   Args:
     policy_logits: float32 [T, B, num_actions].
     actions: int32 [T, B].
     advantages: float32 [T, B]; no gradient flows through them.
+    epsilon: keeps the logarithm, and so its gradient, bounded where the policy has become small.
   """
   log_probs = tfp.distributions.Categorical(logits=policy_logits).log_prob(actions)
+  if epsilon:
+    log_probs = tf.math.log(tf.exp(log_probs) + epsilon)
   return -tf.reduce_sum(log_probs * tf.stop_gradient(advantages))
 
 

@@ -22,13 +22,14 @@ class Episode(NamedTuple):
   episode_steps: int
 
 
-def episodes_in(unrolls):
+def episodes_in(unrolls, count=None):
   """The episodes that ended in a batch of unrolls.
 
   Row 0 is left out. It repeats the last row of the same environment's unroll before, where it was counted already.
 
   Args:
     unrolls: `structs.Unroll`, time-major: `step_outputs` of [T+1, B], `level` of [B]; eager tensors or arrays.
+    count: int, how many unrolls to look at, the first ones; None for all.
 
   Returns:
     A list of Episode in the order of their ends.
@@ -37,7 +38,7 @@ def episodes_in(unrolls):
   levels, finished, returns, steps = map(
     np.asarray, (unrolls.level, info.finished[1:], info.episode_return[1:], info.episode_steps[1:])
   )
-  return [Episode(int(levels[b]), float(returns[t, b]), int(steps[t, b])) for t, b in np.argwhere(finished)]
+  return [Episode(int(levels[b]), float(returns[t, b]), int(steps[t, b])) for t, b in np.argwhere(finished[:, :count])]
 
 
 class EpisodeStatistics:

@@ -7,12 +7,22 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import checkpoints, episode_log, experiment, final_return, folder_lock, metrics, optimizers, progress
+from impala_tf import (
+  architectures,
+  checkpoints,
+  corrections,
+  episode_log,
+  experiment,
+  final_return,
+  folder_lock,
+  metrics,
+  optimizers,
+  progress,
+  replay,
+)
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
-from impala_tf.cluster_learner import ClusterPipeline
 from impala_tf.hparams import ConfigurationError
-from impala_tf.pipeline import Pipeline
 
 
 class Controller(Protocol):
@@ -48,13 +58,14 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
     0, or the exit code that tells which signal ended the run early.
 
   Raises:
-    ConfigurationError: if there are fewer actors than levels, or `logdir` can't be written, holds a run of another
-      configuration, or is another process's.
+    ConfigurationError: if there are fewer actors than levels, hyper-parameters don't go together, or `logdir` can't be written,
+      holds a run of another configuration, or is another process's.
     CheckpointError: if its checkpoints can't be read or are another agent's.
     NonFiniteLossError: if loss or gradient became NaN or infinite; the last checkpoint is kept as it was.
     ProcessError: if an environment can't be made.
     ActorError: if an actor failed or its process keeps dying.
   """
+  architectures.check(hparams, in_cluster)
   if not in_cluster:
     _check_actors(suite.levels(hparams), hparams)
   checkpoints.prepare_logdir(logdir)
@@ -71,6 +82,8 @@ def _train(suite, hparams, logdir, controller, in_cluster):
   checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state, **controlled)
   if checkpointer.restore_latest():
     print(f'Going on from frame {learner.frames.numpy():_}, update {learner.updates.numpy():_}.', flush=True)
+    if hparams.replay_fraction:
+      print('The replay starts empty: its unrolls are not in checkpoints.', flush=True)
   seed = run_state.start()
   # Actions, too, must not be drawn again as they were in the start before.
   tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
@@ -78,22 +91,15 @@ def _train(suite, hparams, logdir, controller, in_cluster):
   with experiment.Stop() as stop:
     if learner.frames < hparams.total_environment_frames:
       with (
-        _make_pipeline(suite, hparams, learner, seed, in_cluster) as pipeline,
+        architectures.make(suite, hparams, learner.agent, seed, int(learner.updates), in_cluster) as arrangement,
         Report(suite, hparams, logdir, learner) as report,
       ):
         if controller:
           controller.start(int(learner.frames))
-        _run(hparams, learner, checkpointer, pipeline, report, stop, controller)
+        _run(hparams, learner, checkpointer, arrangement, report, stop, controller)
     else:
       print(f'The agent in {logdir} already has its {learner.frames.numpy():_} frames.', flush=True)
   return stop.exit_code
-
-
-def _make_pipeline(suite, hparams, learner, seed, in_cluster):
-  version = int(learner.updates)
-  if in_cluster:
-    return ClusterPipeline(suite, hparams, learner.agent, seed[-1], version)
-  return Pipeline(suite, hparams, learner.agent, seed, version)
 
 
 def _check_actors(levels, hparams):
@@ -137,11 +143,20 @@ def make_learner(agent, hparams):
     reward_clipping=hparams.reward_clipping,
     clip_global_norm=hparams.clip_global_norm,
     learning_rate_decay=hparams.learning_rate_decay,
+    correction=corrections.Correction(
+      name=hparams.correction,
+      clip_rho_threshold=hparams.clip_rho_threshold,
+      clip_c_threshold=hparams.clip_c_threshold,
+      clip_pg_rho_threshold=hparams.clip_pg_rho_threshold,
+      lambda_=hparams.lambda_,
+      q_estimate=hparams.q_estimate,
+    ),
+    replayed=replay.split(hparams).replayed,
     jit_compile=hparams.jit_compile,
   )
 
 
-def _run(hparams, learner, checkpointer, pipeline, report, stop, controller):
+def _run(hparams, learner, checkpointer, arrangement, report, stop, controller):
   """The learner's loop."""
 
   def save():
@@ -151,8 +166,8 @@ def _run(hparams, learner, checkpointer, pipeline, report, stop, controller):
 
   next_save = time.monotonic() + hparams.checkpoint_interval
   try:
-    for frames, episodes, update in pipeline.updates(learner, stop):
-      report.add(frames, episodes, update, pipeline)
+    for frames, episodes, update in arrangement.updates(learner, stop):
+      report.add(frames, episodes, update, arrangement)
       if controller:
         controller.on_update(frames, episodes, save)
       if time.monotonic() >= next_save:
@@ -198,21 +213,21 @@ class Report:
     self._episodes.flush()
     self._summaries.flush()
 
-  def add(self, frames, episodes, update, pipeline):
+  def add(self, frames, episodes, update, arrangement):
     """Takes note of an update.
 
     Args:
       frames: int, the learner's counter after it.
       episodes: a list of `metrics.Episode`, those that ended in its batch.
       update: `learner.Metrics`; looked at only now and then, as fetching them makes the learner's device wait.
-      pipeline: `pipeline.LearnerEnd`.
+      arrangement: `arrangement.Learning`.
     """
     self._statistics.add(episodes)
     self._episodes.add(frames, episodes)
     self._summaries.write_episodes(frames, episodes)
     self._add_to_scores(frames, episodes)
     if self._shares is None:
-      self._shares = {'learner': pipeline.learner_timer.reader(), 'actors': pipeline.actor_shares()}
+      self._shares = {'learner': arrangement.learner_timer.reader(), 'actors': arrangement.actor_shares()}
     finished = frames >= self._hparams.total_environment_frames
     if self._line.due() or finished:
       self._line.show(
@@ -221,9 +236,9 @@ class Report:
         mean_return=self._statistics.mean_return(),
         scores=self._latest_scores,
         lag=float(update.lag_mean),
-        queue=(int(pipeline.queue.size()), pipeline.queue.capacity),
-        restarts=pipeline.restarts,
-        connected=pipeline.connected,
+        queue=arrangement.queue_fill(),
+        restarts=arrangement.restarts,
+        connected=arrangement.connected,
         shares={group: shares() for group, shares in self._shares.items()},
       )
     then, frames_then = self._last_summary
@@ -236,9 +251,9 @@ class Report:
           **{f'learner/{name}': float(value) for name, value in update._asdict().items() if name != 'frames'},
           'episode_return_mean_of_last_100': self._statistics.mean_return(),
           'frames_per_second': (frames - frames_then) / (now - then),
-          'environments/restarts': pipeline.restarts,
-          'cluster/connected_actors': pipeline.connected,
-          **pipeline.statistics(),
+          'environments/restarts': arrangement.restarts,
+          'cluster/connected_actors': arrangement.connected,
+          **arrangement.statistics(),
         },
       )
       self.flush()

@@ -94,10 +94,8 @@ class UnrollQueue:
     elements = elements if isinstance(elements, list) else [elements]  # which is how TensorFlow gives a single one
     if self.packing:
       with tf.device(self._device):
-        batch = self.packing.unpack(elements)
-    else:
-      batch = tree.unflatten_as(self._spec, elements)
-    return batch._replace(step_outputs=time_major(batch.step_outputs), agent_outputs=time_major(batch.agent_outputs))
+        return as_batch(self.packing.unpack(elements))
+    return as_batch(tree.unflatten_as(self._spec, elements))
 
   @tf.function
   def size(self):
@@ -113,6 +111,11 @@ class UnrollQueue:
 def time_major(nest):
   """Swaps the first two dimensions of each tensor of a nest: [B, T, ...] to [T, B, ...], and back."""
   return tree.map_structure(lambda t: tf.transpose(t, [1, 0, *range(2, t.shape.rank)]), nest)
+
+
+def as_batch(unrolls):
+  """`structs.Unroll` of [n, T+1, ...] as the learner takes it: time-major, [T+1, n, ...] for step and agent outputs."""
+  return unrolls._replace(step_outputs=time_major(unrolls.step_outputs), agent_outputs=time_major(unrolls.agent_outputs))
 
 
 def tensor_specs(array_specs, leading=()):

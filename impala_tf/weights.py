@@ -51,9 +51,14 @@ class PublishedWeights:
   @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
   def publish(self, version):
     """Makes the present weights the ones that actors pull next. `version` is an int32 scalar, the learner's updates."""
+    self._assign(self._flat(version))
+
+  def _flat(self, version):
     # As bits and not as a number: a float32 counts only to 2**24.
     bits = tf.bitcast(version, tf.float32)
-    flat = tf.concat([tf.reshape(v, [-1]) for v in self._variables] + [bits[tf.newaxis]], axis=0)
+    return tf.concat([tf.reshape(v, [-1]) for v in self._variables] + [bits[tf.newaxis]], axis=0)
+
+  def _assign(self, flat):
     with tf.device(self._device):
       tf.raw_ops.AssignVariableOp(resource=self._handle(), value=flat)
 

@@ -15,7 +15,7 @@ import pytest
 import tree
 
 from dmlab30 import hparams, levels, suite
-from impala_tf import checkpoints, experiment, learner, pipeline, training
+from impala_tf import arrangement, checkpoints, experiment, learner, training
 from tests import deepmind_lab_stand_in as stand_in
 from tests.run_files import read_episodes, read_scalars
 
@@ -284,7 +284,7 @@ def assert_memory_is_fresh(consumed, died):
 def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(install, modules, tmp_path, failure, message):
   install(**failure)
   chosen = settings('rooms_watermaze', 'shallow', unroll_length=4, batch_size=1, total_environment_frames=10**6)
-  with pytest.raises(pipeline.ActorError) as raised:
+  with pytest.raises(arrangement.ActorError) as raised:
     training.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run'))
   error = str(raised.value)
   assert message in error

@@ -238,6 +238,45 @@ def test_update_is_one_step_of_clipped_gradients():
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_gradients_at_a_copy_are_applied_to_whatever_the_weights_are_by_then():
+  subject, twin = make_small(clip_global_norm=0.5), make_small(clip_global_norm=0.5)
+  unroll = small_unroll()
+  copies = [tf.identity(v) for v in subject.agent.trainable_variables]
+  for v in subject.agent.trainable_variables:
+    v.assign_add(tf.ones_like(v))
+  moved = values_of(subject.agent.trainable_variables)
+  loss, gradients = tf.function(subject.loss_and_gradients)(unroll, copies)
+  metrics = subject.apply(loss, gradients, tf.constant([-3, -2]))
+  before = values_of(twin.agent.trainable_variables)
+  expected = twin.update(unroll)
+  np.testing.assert_allclose(metrics.total_loss, expected.total_loss, rtol=1e-5)
+  np.testing.assert_allclose(metrics.gradient_norm, expected.gradient_norm, rtol=1e-5)
+  assert (metrics.lag_min, metrics.lag_max) == (2, 3)
+  assert (metrics.updates, metrics.frames) == (expected.updates, expected.frames)
+  steps = [v - m for v, m in zip(values_of(subject.agent.trainable_variables), moved, strict=True)]
+  expected_steps = [v - b for v, b in zip(values_of(twin.agent.trainable_variables), before, strict=True)]
+  assert max(np.abs(step).max() for step in expected_steps) > 1e-3
+  for step, expected_step in zip(steps, expected_steps, strict=True):
+    np.testing.assert_allclose(step, expected_step, rtol=1e-3, atol=1e-6)
+
+
+def test_an_applied_gradient_that_is_not_finite_changes_nothing():
+  subject = make_small()
+  unroll = small_unroll()
+  copies = [tf.identity(v) for v in subject.agent.trainable_variables]
+  loss, gradients = subject.loss_and_gradients(unroll, copies)
+  before = values_of(subject.variables)
+  with pytest.raises(learner.NonFiniteLossError, match='Update 1 '):
+    subject.apply(loss, [gradients[0] * np.nan, *gradients[1:]], unroll.policy_version)
+  tree.map_structure(np.testing.assert_array_equal, before, values_of(subject.variables))
+
+
+def test_frames_of_replayed_unrolls_are_not_counted_again():
+  unroll = small_unroll(columns=3)
+  assert make_small(replayed=2).update(unroll).frames == 5 * 1 * 4
+  assert make_small().update(unroll).frames == 5 * 3 * 4
+
+
 def test_counters_lags_and_decay():
   subject = make_small(total_environment_frames=120)
   unroll = small_unroll()._replace(policy_version=tf.constant([-3, -2]))

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from impala_tf import (
   actors,
+  arrangement,
   checkpoints,
   evaluation,
   experiment,
@@ -20,7 +21,6 @@ from impala_tf import (
   inference,
   learner,
   metrics,
-  pipeline,
   py_process,
   training,
   weights,
@@ -139,9 +139,9 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
 
   consumed = []
 
-  def note(unrolls):
+  def note(unrolls, count):
     consumed.append(tf.nest.map_structure(np.asarray, unrolls.step_outputs))
-    return episodes_in(unrolls)
+    return episodes_in(unrolls, count)
 
   monkeypatch.setattr(training.Report, 'add', add_and_kill)
   monkeypatch.setattr(metrics, 'episodes_in', note)
@@ -169,7 +169,7 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
 def test_a_process_that_keeps_failing_ends_the_run_with_a_checkpoint(tmp_path, failure, message):
   settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
   expected = rf'(?s)at frame [\d_]+: .*{message}.*started anew 3 times in a row'
-  with pytest.raises(pipeline.ActorError, match=expected) as raised:
+  with pytest.raises(arrangement.ActorError, match=expected) as raised:
     training.train(frail.FrailSuite(tmp_path, failure, 150), settings, str(tmp_path / 'run'))
   assert '__inference' not in str(raised.value)
   frames, updates, _ = restored(tmp_path / 'run', settings)

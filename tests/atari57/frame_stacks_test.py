@@ -1,0 +1,36 @@
+"""What `impala_tf.frame_stacks` takes for granted about observations, on real games."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from atari57.environment import AtariEnvironment
+from impala_tf import environments, frame_stacks, structs, unroll_queue
+
+
+def test_stacks_of_games_come_back_as_they_were():
+  make = lambda seed, cap: functools.partial(AtariEnvironment, 'breakout', seed, max_episode_frames=cap)
+  # One plays whole games and loses lives, the others' games are cut after a few steps.
+  batch = environments.EnvironmentBatch([make(1, 108_000), make(2, 150), make(3, 40)])
+  random = np.random.default_rng(1)
+  rows = [tree.map_structure(np.copy, batch.initial())]
+  rows += [
+    tree.map_structure(np.copy, batch.step(random.integers(batch.num_actions, size=3, dtype=np.int32))) for _ in range(160)
+  ]
+  rows = tree.map_structure(lambda *arrays: np.stack(arrays, 1), *rows)
+  batch.close()
+  assert rows.info.finished.sum() > 20
+  assert (rows.done & ~rows.info.finished).sum() > 3 + 2  # The first rows, and lives.
+  unroll_length, packing = 20, None
+  for first in range(0, 160, unroll_length):
+    step_outputs = tree.map_structure(lambda a, first=first: tf.constant(a[:, first : first + unroll_length + 1]), rows)
+    unrolls = structs.Unroll((), (), (), step_outputs, ())
+    if packing is None:
+      spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
+      packing = frame_stacks.FrameStacks(spec, 4)
+    packed = packing.pack(unrolls)
+    packed = packed._replace(step_outputs=unroll_queue.time_major(packed.step_outputs))
+    frames = unroll_queue.time_major(packing.unpack(packed).step_outputs.observation.frame)
+    np.testing.assert_array_equal(frames, step_outputs.observation.frame)
