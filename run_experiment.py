@@ -129,7 +129,7 @@ def _run(make_suite, hparams, given, logdir, role):
   )
 
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
+  experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
   try:
     if role and role.job == 'actor':
       return cluster_actor.act(suite, hparams, role, _GIVE_UP_AFTER.value)

@@ -22,6 +22,10 @@ def check(hparams, in_cluster=False):
     raise ConfigurationError(
       f"architecture={hparams.architecture} is for one machine; a cluster's is impala. Leave out --architecture, or --job_name."
     )
+  if hparams.num_learners > 1 and hparams.architecture == 'a3c':
+    raise ConfigurationError(
+      f'num_learners={hparams.num_learners}: with architecture=a3c actors compute the gradients. Leave it out.'
+    )
   _CLASSES[hparams.architecture].check(hparams)
 
 

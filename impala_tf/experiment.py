@@ -111,7 +111,7 @@ class Stop:
     return 128 + self.signal if self.signal else 0
 
 
-def configure_tensorflow(num_actors, precision='float32'):
+def configure_tensorflow(num_actors, precision='float32', num_learners=1):
   """Sizes TensorFlow's thread pools and sets its precision; call it before anything else of TensorFlow.
 
   An actor holds a thread of the inter-op pool while it waits for its environments. With fewer threads than that, the learner
@@ -122,8 +122,12 @@ def configure_tensorflow(num_actors, precision='float32'):
     num_actors: int, actor threads, or threads of an evaluation.
     precision: 'float32', or 'bfloat16' for convolutions and matrix products that oneDNN does on processors, weights and all
       else staying float32.
+    num_learners: int; without a graphics card, as many logical processors are made for them.
   """
   tf.config.threading.set_inter_op_parallelism_threads(num_actors + 2 + (os.cpu_count() or 1))
+  if num_learners > 1 and not tf.config.list_physical_devices('GPU'):
+    processor = tf.config.list_physical_devices('CPU')[0]
+    tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * num_learners)
   if precision == 'bfloat16':
     tf.config.optimizer.set_experimental_options({'auto_mixed_precision_onednn_bfloat16': True})
 

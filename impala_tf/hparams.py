@@ -46,7 +46,7 @@ class HParams:
   level_name: str = _field('level to train on, or a suite (atari57, dmlab30) for one agent on all its levels')
   agent: str = _field("network: the paper's shallow or deep one", choices=('shallow', 'deep'))
   total_environment_frames: int = _field('frames of the whole training', minimum=1)
-  batch_size: int = _field('unrolls in each update', minimum=1)
+  batch_size: int = _field('unrolls in each update, of each learner', minimum=1)
   unroll_length: int = _field('agent steps in each unroll', minimum=1)
   num_action_repeats: int = _field('frames for which each action is repeated', minimum=1)
   seed: int = _field('of weights, actions and environments', minimum=0, maximum=2**31 - 1)
@@ -113,6 +113,9 @@ class HParams:
     'of convolutions and matrix products on a processor; bfloat16 is faster where it has instructions for it',
     default='float32',
     choices=('float32', 'bfloat16'),
+  )
+  num_learners: int = _field(
+    'learners in step, each on a device of this host and with a batch of its own', default=1, minimum=1
   )
   jit_compile: bool = _field("compile the learner's update by XLA, for GPUs", default=False, resumable=True)
 

@@ -275,17 +275,26 @@ class Learner(tf.Module):
     return self._apply(loss, gradients, policy_version)
 
   def _apply(self, loss, gradients, policy_version):
-    variables, tunable = self.agent.trainable_variables, self.tunable
+    norm, learning_rate = self._step(loss.total, gradients)
+    return self._count(loss, norm, learning_rate, policy_version, loss.clipped_rewards.shape)
+
+  def _step(self, total_loss, gradients):
+    """Changes the variables, unless something is not finite; the gradients' norm and the learning rate."""
+    tunable = self.tunable
     gradients, norm = optimizers.clip_by_global_norm(gradients, tunable.clip_global_norm)
-    lags = self.updates - tf.cast(policy_version, tf.int64)
     learning_rate = tunable.learning_rate.read_value()
     if self._learning_rate_decay == 'linear':
       learning_rate = optimizers.linear_decay(learning_rate, self.frames, self._total_environment_frames)
-    steps, batch_size = loss.clipped_rewards.shape
-
-    finite = [tf.debugging.check_numerics(t, _NOT_FINITE) for t in (loss.total, norm)]
+    finite = [tf.debugging.check_numerics(t, _NOT_FINITE) for t in (total_loss, norm)]
     with tf.control_dependencies(finite):
-      self.optimizer.apply(gradients, variables, learning_rate, tunable.epsilon.read_value())
+      self.optimizer.apply(gradients, self.agent.trainable_variables, learning_rate, tunable.epsilon.read_value())
+      return tf.identity(norm), learning_rate
+
+  def _count(self, loss, norm, learning_rate, policy_version, shape):
+    """Moves the counters on; `shape` is [T, B], all that was learned from."""
+    steps, batch_size = shape
+    lags = self.updates - tf.cast(policy_version, tf.int64)
+    with tf.control_dependencies([norm, lags]):
       frames = self.frames.assign_add(steps * (batch_size - self._replayed) * self._num_action_repeats)
       updates = self.updates.assign_add(1)
     return Metrics(
@@ -298,6 +307,6 @@ class Learner(tf.Module):
       lag_min=tf.reduce_min(lags),
       lag_mean=tf.reduce_mean(tf.cast(lags, tf.float32)),
       lag_max=tf.reduce_max(lags),
-      updates=updates,
-      frames=frames,
+      updates=tf.identity(updates),
+      frames=tf.identity(frames),
     )

@@ -62,9 +62,10 @@ class RMSProp(tf.Module):
     rows, g = gradient.indices, gradient.values
     ms = self._decay * tf.gather(mean_square, rows) + (1.0 - self._decay) * tf.square(g)
     step = self._momentum * tf.gather(moment, rows) + learning_rate * g * tf.math.rsqrt(ms + epsilon)
-    mean_square.scatter_update(tf.IndexedSlices(ms, rows))
-    moment.scatter_update(tf.IndexedSlices(step, rows))
-    variable.scatter_sub(tf.IndexedSlices(step, rows))
+    # By their handles, which on several devices are those of the device that computes.
+    tf.raw_ops.ResourceScatterUpdate(resource=mean_square.handle, indices=rows, updates=ms)
+    tf.raw_ops.ResourceScatterUpdate(resource=moment.handle, indices=rows, updates=step)
+    tf.raw_ops.ResourceScatterSub(resource=variable.handle, indices=rows, updates=step)
 
 
 def linear_decay(initial, frames, total_frames):

@@ -28,12 +28,12 @@ class Split(NamedTuple):
 
 
 def split(hparams):
-  """The `Split` of each batch that `replay_fraction`, `replay_beside` and `batch_size` ask for.
+  """The `Split` of each batch that `replay_fraction`, `replay_beside`, `batch_size` and `num_learners` ask for.
 
   Raises:
     ConfigurationError: if the share of a batch comes to none or all of it.
   """
-  size, fraction = hparams.batch_size, hparams.replay_fraction
+  size, fraction = hparams.batch_size * hparams.num_learners, hparams.replay_fraction
   if not fraction:
     return Split(size, 0)
   replayed = round(size * fraction / (1 - fraction)) if hparams.replay_beside else round(size * fraction)

@@ -1,5 +1,7 @@
 """Training, from a suite and hyper-parameters to checkpoints and curves."""
 
+import contextlib
+import functools
 import time
 from typing import Protocol
 
@@ -15,6 +17,7 @@ from impala_tf import (
   experiment,
   final_return,
   folder_lock,
+  learners,
   metrics,
   optimizers,
   progress,
@@ -76,7 +79,9 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
 def _train(suite, hparams, logdir, controller, in_cluster):
   hparams_lib.check_or_save(logdir, hparams)
   tf.random.set_seed(hparams.seed)
-  learner = make_learner(experiment.make_agent(suite, hparams), hparams)
+  strategy = learners.make_strategy(hparams.num_learners) if hparams.num_learners > 1 else None
+  with strategy.scope() if strategy else contextlib.nullcontext():
+    learner = make_learner(experiment.make_agent(suite, hparams), hparams, strategy)
   run_state = checkpoints.RunState(hparams.seed)
   controlled = controller.bind(learner) if controller else {}
   checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state, **controlled)
@@ -119,18 +124,19 @@ def _check_actors(levels, hparams):
       hparams.num_actors - hparams.num_actors % len(levels),
     )
   num_environments = hparams.num_actors * hparams.envs_per_actor
-  if num_environments < hparams.batch_size:
+  if num_environments < replay.split(hparams).fresh:
     logging.warning(
-      'A batch of %d unrolls will hold several in a row of the same environment, as there are only %d environments. More of '
-      'them (--num_actors, --envs_per_actor) make batches more diverse.',
-      hparams.batch_size,
+      'A batch of %d new unrolls will hold several in a row of the same environment, as there are only %d environments. More '
+      'of them (--num_actors, --envs_per_actor) make batches more diverse.',
+      replay.split(hparams).fresh,
       num_environments,
     )
 
 
-def make_learner(agent, hparams):
-  """A `learner.Learner` of a built agent."""
-  return learner_lib.Learner(
+def make_learner(agent, hparams, strategy=None):
+  """A `learner.Learner` of a built agent; with a strategy of `learners` and in its scope, a `learners.MirroredLearner`."""
+  make = functools.partial(learners.MirroredLearner, strategy) if strategy else learner_lib.Learner
+  return make(
     agent,
     optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum),
     learning_rate=hparams.learning_rate,

@@ -19,7 +19,7 @@ class Pixels(snt.Module):
     return tf.cast(tf.reshape(frames, [-1, 3]), tf.float32) / 255.0
 
 
-def make_small(torso=None, **arguments):
+def make_small(torso=None, make=learner.Learner, **arguments):
   tf.random.set_seed(0)
   agent = agents.Agent(4, torso or Pixels(), core=networks.LSTM(3), use_last_action_and_reward=True)
   agent.build(structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8)))
@@ -29,7 +29,7 @@ def make_small(torso=None, **arguments):
     | {'learning_rate': 0.1, 'epsilon': 0.01, 'total_environment_frames': 10_000, 'num_action_repeats': 4}
     | arguments
   )
-  return learner.Learner(agent, optimizer, **arguments)
+  return make(agent, optimizer, **arguments)
 
 
 def small_unroll(seed=0, rows=6, columns=2):

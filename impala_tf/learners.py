@@ -1,0 +1,78 @@
+"""Several learners in step, one on each device of a host (Figure 1, right; 8 learners in Table 3).
+
+Each has a batch of its own, computes its gradient, and all apply the sum: N learners of batches of B unrolls do what one would
+do with a batch of N*B, since the paper's losses are sums.
+
+    strategy = make_strategy(hparams.num_learners)
+    with strategy.scope():
+      agent, optimizer = ...                               # whose variables every device has a copy of
+    learner = MirroredLearner(strategy, agent, optimizer, ...)
+
+The devices must be of one host. Over several hosts TensorFlow has MultiWorkerMirroredStrategy, but a process can't use that and
+be connected to actors: TensorFlow refuses to enable both ("Cannot enable remote execution as well as collective ops").
+"""
+
+import tensorflow as tf
+import tree
+
+from impala_tf import learner
+from impala_tf.hparams import ConfigurationError
+
+
+def make_strategy(num_learners):
+  """A `tf.distribute.MirroredStrategy` over the first graphics cards, or, where there are none, logical processors.
+
+  Raises:
+    ConfigurationError: if there are fewer devices than learners.
+  """
+  kind = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
+  # In a cluster those of other machines are among them.
+  here = tf.config.list_logical_devices(kind)
+  if len(here) < num_learners:
+    raise ConfigurationError(
+      f'num_learners={num_learners} needs a device for each, and there are {len(here)} of kind {kind}. Change --num_learners.'
+    )
+  return tf.distribute.MirroredStrategy([device.name for device in here[:num_learners]])
+
+
+class MirroredLearner(learner.Learner):
+  """A `learner.Learner` on several devices; its `update` takes the batches of all of them, one behind the other."""
+
+  def __init__(self, strategy, agent, optimizer, **arguments):
+    """Binds agent and optimizer, made in the strategy's scope; `arguments` are those of `learner.Learner`."""
+    with strategy.scope():
+      super().__init__(agent, optimizer, **arguments)
+    self._strategy = strategy
+
+  def update(self, unroll):
+    """As `learner.Learner.update`; the batch must be divisible among the devices."""
+    count = self._strategy.num_replicas_in_sync
+    rows, batch_size = unroll.step_outputs.reward.shape
+    over_batch = lambda axis, nest: tree.map_structure(lambda t: tf.split(t, count, axis), nest)
+    split = unroll._replace(
+      level=over_batch(0, unroll.level),
+      policy_version=over_batch(0, unroll.policy_version),
+      agent_state=over_batch(0, unroll.agent_state),
+      step_outputs=over_batch(1, unroll.step_outputs),
+      agent_outputs=over_batch(1, unroll.agent_outputs),
+    )
+    part = lambda context: tree.map_structure_up_to(unroll, lambda parts: parts[context.replica_id_in_sync_group], split)
+    parts = self._strategy.experimental_distribute_values_from_function(part)
+    with self._errors_named():
+      return self._update_all(parts, unroll.policy_version, (rows - 1, batch_size))
+
+  @tf.function
+  def _update_all(self, parts, policy_version, shape):
+    def update_one(unroll):
+      loss, gradients = self._loss_and_gradients(unroll, self.tunable.entropy_cost.read_value())
+      scalars = {'total': loss.total, 'pg': loss.pg, 'baseline': loss.baseline, 'entropy': loss.entropy}
+      summed, gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, (scalars, gradients))
+      norm, learning_rate = self._step(summed['total'], gradients)
+      return summed, norm, learning_rate
+
+    # What the devices return is equal, so that one tells all.
+    first = lambda values: self._strategy.experimental_local_results(values)[0]
+    results = self._strategy.run(update_one, args=(parts,))
+    summed, norm, learning_rate = tree.map_structure(first, results)
+    loss = learner.Loss(**summed, clipped_rewards=(), discounts=(), vtrace_returns=())
+    return self._count(loss, norm, learning_rate, policy_version, shape)

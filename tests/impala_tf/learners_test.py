@@ -1,0 +1,54 @@
+"""N learners of batches of B are one learner of a batch of N*B."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from impala_tf import learners
+from impala_tf.hparams import ConfigurationError
+from tests import several_learners
+from tests.impala_tf import golden, learner_test
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def run(kind, count, folder):
+  path = folder / 'out.npz'
+  command = [sys.executable, '-m', 'tests.several_learners', kind, str(count), str(path)]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+  assert done.returncode == 0, done.stderr
+  with np.load(path) as arrays:
+    return dict(arrays)
+
+
+@pytest.mark.parametrize('count', [2, 4])
+def test_several_learners_do_what_one_with_all_their_batches_does(tmp_path, count):
+  several = run('small', count, tmp_path)
+  one = learner_test.make_small(clip_global_norm=several_learners.CLIP)
+  for number, batch in enumerate(several_learners.small_batches()):
+    metrics = [float(value) for value in one.update(batch)]
+    assert metrics[5] > several_learners.CLIP  # the norm of the gradient: it was clipped
+    np.testing.assert_allclose(several[f'metrics_{number}'], metrics, rtol=1e-4, atol=1e-6)
+    for name, group in (('variables', one.agent.trainable_variables), ('slots', one.optimizer.mean_squares)):
+      for i, variable in enumerate(group):
+        np.testing.assert_allclose(several[f'{name}_{number}_{i}'], variable, rtol=1e-4, atol=1e-6)
+
+
+def test_three_learners_do_what_the_authors_did_with_one(tmp_path):
+  # Frames, an LSTM, and instructions, whose embeddings have sparse gradients.
+  several = run('golden', 3, tmp_path)
+  expected = golden.load('learner_synthetic_T20_abs_one')
+  np.testing.assert_allclose(several['metrics_0'][:4], expected['losses'][0], rtol=1e-5)
+  count = len(expected['vars_after_1'])
+  for name, key, bound in (('variables', 'vars_after', 1e-5), ('slots', 'rms_after', 1e-3)):
+    arrays = [several[f'{name}_0_{i}'] for i in range(count)]
+    ours = np.array([golden.summary(array, i) for i, array in enumerate(arrays)])
+    assert golden.worst_difference(ours, expected[f'{key}_1'], [array.size for array in arrays]) < bound
+
+
+def test_each_learner_needs_a_device():
+  with pytest.raises(ConfigurationError, match='num_learners=64 needs a device for each, and there are 1'):
+    learners.make_strategy(64)

@@ -1,0 +1,84 @@
+"""Learners on logical processors, which a process must ask for before anything else: so in one of their own.
+
+python -m tests.several_learners small 4 out.npz       # four updates of the smallest agent, four learners of two unrolls
+python -m tests.several_learners golden 3 out.npz      # two updates of the authors' agent, three learners of one unroll
+"""
+
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from impala_tf import learner, learners, networks, optimizers, structs
+from tests.impala_tf import golden, learner_test
+
+CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
+GOLDEN = {'learning_rate': 0.00048, 'epsilon': 0.1, 'total_environment_frames': 10**9, 'num_action_repeats': 4}
+
+
+def small_batches():
+  """Four batches of eight unrolls."""
+  return [learner_test.small_unroll(seed, columns=8) for seed in range(4)]
+
+
+def golden_batch():
+  """The authors' batch of three unrolls."""
+  inputs = golden.load('learner_in_synthetic_T20')
+  zeros = np.zeros(3, np.int32)
+  unroll = structs.Unroll(
+    level=zeros,
+    policy_version=zeros,
+    agent_state=networks.LSTMState(inputs['state_c'], inputs['state_h']),
+    step_outputs=golden.step_outputs(inputs),
+    agent_outputs=structs.AgentOutput(inputs['last_actions'], inputs['behaviour_logits'], inputs['behaviour_baseline']),
+  )
+  return tree.map_structure(tf.constant, unroll)
+
+
+def _small(strategy):
+  with strategy.scope():
+    subject = learner_test.make_small(
+      make=lambda *arguments, **more: learners.MirroredLearner(strategy, *arguments, **more), clip_global_norm=CLIP
+    )
+  return subject, small_batches(), subject.agent.trainable_variables, subject.optimizer.mean_squares
+
+
+def _golden(strategy):
+  with strategy.scope():
+    agent = golden.agent()
+    optimizer = optimizers.RMSProp(agent.trainable_variables, decay=0.99, momentum=0.0)
+  subject = learners.MirroredLearner(strategy, agent, optimizer, **GOLDEN, **learner_test.PAPER_LOSS)
+  slots = {v.ref(): slot for v, slot in zip(agent.trainable_variables, optimizer.mean_squares, strict=True)}
+  variables = golden.variables(agent)
+  return subject, [golden_batch()] * 2, variables, [slots[v.ref()] for v in variables]
+
+
+def main(kind, count, path):
+  """Writes 'metrics', 'variables' and 'slots' after each update, of each device."""
+  here = tf.config.list_physical_devices('CPU')[0]
+  tf.config.set_logical_device_configuration(here, [tf.config.LogicalDeviceConfiguration()] * count)
+  strategy = learners.make_strategy(count)
+  subject, batches, variables, slots = {'small': _small, 'golden': _golden}[kind](strategy)
+  written = {}
+  for number, batch in enumerate(batches):
+    written[f'metrics_{number}'] = np.array([float(value) for value in subject.update(batch)])
+    for name, group in (('variables', variables), ('slots', slots)):
+      for i, variable in enumerate(group):
+        copies = [copy.numpy() for copy in strategy.experimental_local_results(variable)]
+        assert len(copies) == count
+        assert all(np.array_equal(copy, copies[0]) for copy in copies)
+        written[f'{name}_{number}_{i}'] = copies[0]
+  broken = batches[0]._replace(step_outputs=batches[0].step_outputs._replace(reward=batches[0].step_outputs.reward + np.nan))
+  try:
+    subject.update(broken)
+    raise AssertionError('An update that is not finite went through.')
+  except learner.NonFiniteLossError:
+    unchanged = [written[f'variables_{len(batches) - 1}_{i}'] for i in range(len(variables))]
+    assert all(np.array_equal(v.numpy(), u) for v, u in zip(variables, unchanged, strict=True))
+    assert int(subject.updates) == len(batches)
+  np.savez(path, **written)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
