@@ -14,7 +14,6 @@ import time
 import numpy as np
 import tensorflow as tf
 import tree
-from absl import logging
 
 from impala_tf import (
   actors,
@@ -107,11 +106,16 @@ class Link:
       LearnerLostError, ConfigurationError: as `act`.
     """
     began, pause = self._clock(), _FIRST_PAUSE
+    is_new = not self._is_connected
     while not stop:
       learner = self._attempt()
       if learner is not None and learner.state in ('running', 'finished'):
-        print(f'Connected to the learner at {self._role.learner}.', flush=True)
+        if is_new:
+          print(f'Connected to the learner at {self._role.learner}.', flush=True)
         return learner
+      if not is_new:
+        is_new = True
+        print(f'The learner at {self._role.learner} has {"stopped" if learner else "gone"}. Waiting for it.', flush=True)
       silence = self._clock() - began
       if silence > self._give_up_after:
         raise LearnerLostError(
@@ -119,7 +123,7 @@ class Link:
           '--give_up_after says how long to wait.'
         )
       # Not all at once, when a thousand actors have lost the same learner.
-      self._wait(pause * random.uniform(0.5, 1.0), stop)
+      wait(pause * random.uniform(0.5, 1.0), stop)
       pause = min(2 * pause, _LAST_PAUSE)
     return None
 
@@ -161,11 +165,12 @@ class Link:
       with contextlib.suppress(*cluster.CONNECTION_ERRORS):
         self.exchange(left=True, refused=refused)
 
-  @staticmethod
-  def _wait(seconds, stop):
-    deadline = time.monotonic() + seconds
-    while not stop and time.monotonic() < deadline:
-      time.sleep(min(0.2, seconds))
+
+def wait(seconds, stop):
+  """Waits for some seconds, or until `stop` is true."""
+  deadline = time.monotonic() + seconds
+  while not stop and time.monotonic() < deadline:
+    time.sleep(min(0.2, seconds))
 
 
 class Acting:
@@ -239,15 +244,14 @@ class Acting:
       pass
     threads.stop()
     beats.stop()
-    if not stop:
-      link.lose()
-      self._conclude(threads.error, self._unrolls > sent_before)
     # A thread that waits for room in the queue can't be told to leave it; the process must end all the same.
     try:
       threads.join(_JOIN_SECONDS)
     except RuntimeError:
       if not stop:
         raise
+    if not stop:
+      self._conclude(threads.error, self._unrolls > sent_before, link, stop)
 
   def _start(self):
     """Starts the environments and traces what the threads run."""
@@ -285,17 +289,21 @@ class Acting:
       'shares': self._shares(),
     }
 
-  def _conclude(self, error, has_sent):
+  def _conclude(self, error, has_sent, link, stop):
     """Tells a lost learner from a failed actor."""
     if self._environments.error is not None:
       raise ActorError(str(self._environments.error)) from None
     if error is not None and not isinstance(error, cluster.CONNECTION_ERRORS):
       raise ActorError(f'An actor failed: {error}') from error
+    if has_sent:
+      self._failures_in_a_row = 0
+      return
     # Some errors of this program's own look as if the connection were to blame. They don't go away by connecting again.
-    self._failures_in_a_row = 0 if has_sent else self._failures_in_a_row + 1
+    self._failures_in_a_row += 1
     if self._failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
       raise ActorError(f'{_MAX_FAILURES_IN_A_ROW} connections in a row ended before an unroll was sent: {error}') from error
-    logging.warning('The learner at %s is gone, or has stopped.', self._role.learner)
+    link.lose()
+    wait(self._failures_in_a_row, stop)
 
 
 class _Beats:

@@ -76,7 +76,7 @@ class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
     came, went = self._crowd.update(self._noticeboard.read())
     if came or went:
       changes = [f'{verb}: {", ".join(map(str, tasks))}' for verb, tasks in (('came', came), ('went', went)) if tasks]
-      print(f'{self.connected} actors are connected ({"; ".join(changes)}).', flush=True)
+      print(f'Connected actors: {self.connected} ({"; ".join(changes)}).', flush=True)
 
   def __exit__(self, *exception):
     self._noticeboard.post(dataclasses.replace(self._notice, state='finished' if self.is_over else 'stopped'))
@@ -126,10 +126,8 @@ class Crowd:
       return 'No actor has connected yet: start some, and see that they can reach the learner and it them.'
     if not self.present:
       task, (_, when) = max(self._last_seen.items(), key=lambda item: item[1][1])
-      silence = self._clock() - when
-      return (
-        f'No actor is connected; of the {len(self._last_seen)} that were, {task} was the last to be heard, {silence:.0f} s ago.'
-      )
+      ago = f'{self._clock() - when:.0f} s ago'
+      return f'No actor is connected; of the {len(self._last_seen)} that were, {task} was the last to be heard of, {ago}.'
     played = {level for notice in self.present.values() for level in notice.levels}
     idle = [name for i, name in enumerate(levels) if i not in played]
     unrolls = sum(notice.unrolls for notice in self.present.values())

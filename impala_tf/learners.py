@@ -6,7 +6,7 @@ do with a batch of N*B, since the paper's losses are sums.
     strategy = make_strategy(hparams.num_learners)
     with strategy.scope():
       agent, optimizer = ...                               # whose variables every device has a copy of
-    learner = MirroredLearner(strategy, agent, optimizer, ...)
+    learner = MirroredLearner(strategy, agent, optimizer, ...)     # outside of the scope: of its counters there is one
 
 The devices must be of one host. Over several hosts TensorFlow has MultiWorkerMirroredStrategy, but a process can't use that and
 be connected to actors: TensorFlow refuses to enable both ("Cannot enable remote execution as well as collective ops").
@@ -40,8 +40,7 @@ class MirroredLearner(learner.Learner):
 
   def __init__(self, strategy, agent, optimizer, **arguments):
     """Binds agent and optimizer, made in the strategy's scope; `arguments` are those of `learner.Learner`."""
-    with strategy.scope():
-      super().__init__(agent, optimizer, **arguments)
+    super().__init__(agent, optimizer, **arguments)
     self._strategy = strategy
 
   def update(self, unroll):

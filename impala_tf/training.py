@@ -80,8 +80,9 @@ def _train(suite, hparams, logdir, controller, in_cluster):
   hparams_lib.check_or_save(logdir, hparams)
   tf.random.set_seed(hparams.seed)
   strategy = learners.make_strategy(hparams.num_learners) if hparams.num_learners > 1 else None
-  with strategy.scope() if strategy else contextlib.nullcontext():
-    learner = make_learner(experiment.make_agent(suite, hparams), hparams, strategy)
+  with _scope(strategy):
+    agent = experiment.make_agent(suite, hparams)
+  learner = make_learner(agent, hparams, strategy)
   run_state = checkpoints.RunState(hparams.seed)
   controlled = controller.bind(learner) if controller else {}
   checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state, **controlled)
@@ -133,12 +134,18 @@ def _check_actors(levels, hparams):
     )
 
 
+def _scope(strategy):
+  return strategy.scope() if strategy else contextlib.nullcontext()
+
+
 def make_learner(agent, hparams, strategy=None):
-  """A `learner.Learner` of a built agent; with a strategy of `learners` and in its scope, a `learners.MirroredLearner`."""
+  """A `learner.Learner` of a built agent, or a `learners.MirroredLearner` with the strategy in whose scope that was built."""
+  with _scope(strategy):
+    optimizer = optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum)
   make = functools.partial(learners.MirroredLearner, strategy) if strategy else learner_lib.Learner
   return make(
     agent,
-    optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum),
+    optimizer,
     learning_rate=hparams.learning_rate,
     epsilon=hparams.epsilon,
     total_environment_frames=hparams.total_environment_frames,

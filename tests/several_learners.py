@@ -37,10 +37,7 @@ def golden_batch():
 
 
 def _small(strategy):
-  with strategy.scope():
-    subject = learner_test.make_small(
-      make=lambda *arguments, **more: learners.MirroredLearner(strategy, *arguments, **more), clip_global_norm=CLIP
-    )
+  subject = learner_test.make_small(strategy=strategy, clip_global_norm=CLIP)
   return subject, small_batches(), subject.agent.trainable_variables, subject.optimizer.mean_squares
 
 

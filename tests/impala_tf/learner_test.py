@@ -1,3 +1,5 @@
+import contextlib
+import functools
 import types
 
 import numpy as np
@@ -6,7 +8,7 @@ import sonnet as snt
 import tensorflow as tf
 import tree
 
-from impala_tf import agents, learner, networks, optimizers, structs
+from impala_tf import agents, learner, learners, networks, optimizers, structs
 from tests.impala_tf import golden
 
 PAPER_LOSS = {'discounting': 0.99, 'entropy_cost': 0.00025, 'baseline_cost': 0.5, 'reward_clipping': 'abs_one'}
@@ -19,16 +21,18 @@ class Pixels(snt.Module):
     return tf.cast(tf.reshape(frames, [-1, 3]), tf.float32) / 255.0
 
 
-def make_small(torso=None, make=learner.Learner, **arguments):
+def make_small(torso=None, strategy=None, **arguments):
   tf.random.set_seed(0)
-  agent = agents.Agent(4, torso or Pixels(), core=networks.LSTM(3), use_last_action_and_reward=True)
-  agent.build(structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8)))
-  optimizer = optimizers.RMSProp(agent.trainable_variables)
+  with strategy.scope() if strategy else contextlib.nullcontext():
+    agent = agents.Agent(4, torso or Pixels(), core=networks.LSTM(3), use_last_action_and_reward=True)
+    agent.build(structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8)))
+    optimizer = optimizers.RMSProp(agent.trainable_variables)
   arguments = (
     PAPER_LOSS
     | {'learning_rate': 0.1, 'epsilon': 0.01, 'total_environment_frames': 10_000, 'num_action_repeats': 4}
     | arguments
   )
+  make = functools.partial(learners.MirroredLearner, strategy) if strategy else learner.Learner
   return make(agent, optimizer, **arguments)
 
 
