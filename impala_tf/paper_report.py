@@ -10,15 +10,12 @@ import sys
 
 import matplotlib
 import numpy as np
-import tensorflow as tf
 
 from impala_tf import (
   atomic_files,
-  episode_log,
-  metrics,
   paper_experiments,
   paper_run,
-  pbt_member,
+  scalars,
   sweep_report,
   sweeps,
   tables,
@@ -79,8 +76,8 @@ def _throughput(experiment, logdir, output):
     for m in of_level.values()
   }
   return (
-    f'{tables.markdown(rows)}\n\nFrames per second, here on {"; ".join(sorted(machines))}. The rates of the paper are of another '
-    'machine and other levels than ours, unless a column says the same level: compare the order, not the numbers.'
+    f'{tables.markdown(rows)}\n\nFrames per second, here on {"; ".join(sorted(machines))}. The paper has other machines, and '
+    'unless a column says the same level, other levels: compare the order, not the numbers.'
   )
 
 
@@ -119,10 +116,8 @@ def _sweeps(experiment, logdir, output):
       name = '_'.join([experiment.name, *level.strip('/').split('/'), *group.replace(',', '').split()])
       sweep_report.draw_sorted(of_group, os.path.join(output, f'{name}_sorted.png'))
       sweep_report.draw_best(of_group, os.path.join(output, f'{name}_best.png'))
-      pictures += [
-        f'![{level}, {group}, final returns by rank]({name}_sorted.png)',
-        f'![{level}, {group}, curves]({name}_best.png)',
-      ]
+      for kind, what in (('best', 'curves of the best'), ('sorted', 'final returns by rank')):
+        pictures.append(f'![{level}, {group}, {what}]({name}_{kind}.png)')
   if len(rows) == 1:
     return None
   tables.write(output, {f'{experiment.name}.csv': rows})
@@ -156,8 +151,8 @@ def _agents(experiment, logdir, output):
     raise ConfigurationError(f'{" ".join(command[1:])} failed:\n{ran.stderr.strip() or ran.stdout.strip()}')
   frames = ', '.join(sorted({f'{frames:_}' for frames in _trained_frames(experiment, logdir)}))
   return (
-    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in the paper {experiment.frames:_} '
-    f'for an agent of all levels, {experiment.expert_frames:_} for an expert.'
+    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in the paper '
+    f'{experiment.frames:_} for an agent of all levels, {experiment.expert_frames:_} for an expert.'
   )
 
 
@@ -173,13 +168,13 @@ def _runs_below(folder):
 
 
 def _curves(experiment, logdir, output, over_hours):
-  """The score of the best agent of each method over frames, or over hours of training."""
+  """The score of the best agent of each method over frames, or over hours of training. A population's is that of one member."""
   curves = {}
   for method in experiment.methods:
     folder = paper_experiments.agents_folder(logdir, experiment, method)
     if method.trainer != 'experts' and os.path.isdir(folder):
       best = paper_run.best_run(folder, method)
-      points = [] if best is None else metrics.read_scalar(best, _SCORE)
+      points = [] if best is None else scalars.read(best, _SCORE)
       if points:
         curves[method.label] = [(hours if over_hours else frames, score) for frames, hours, score in points]
   if not curves:
