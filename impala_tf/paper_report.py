@@ -222,4 +222,4 @@ def _mean(values):
 
 
 def _numbers_as_text(rows):
-  return [['' if c is None else f'{c:.3g}' if isinstance(c, float) else str(c) for c in row] for row in rows]
+  return [['' if c is None else f'{c:.4g}' if isinstance(c, float) else str(c) for c in row] for row in rows]
