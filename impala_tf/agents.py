@@ -17,7 +17,12 @@ import tree
 
 from impala_tf import networks, structs
 
-_TORSOS = {'shallow': networks.ShallowTorso, 'nature': networks.NatureTorso, 'deep': networks.DeepTorso}
+_TORSOS = {
+  'shallow': networks.ShallowTorso,
+  'nature': networks.NatureTorso,
+  'deep': networks.DeepTorso,
+  'vector': networks.VectorTorso,
+}
 
 
 class PolicyAndBaseline(NamedTuple):
@@ -35,7 +40,7 @@ class Agent(snt.Module):
 
     Args:
       num_actions: size of the policy's logits.
-      torso: module from uint8 [N, H, W, C] to float32 [N, features].
+      torso: module from uint8 [N, H, W, C], or float32 [N, n], to float32 [N, features].
       instruction_encoder: module from string [N] to float32 [N, features], or None.
       core: `networks.LSTM`, or None for a feed-forward agent.
       use_last_action_and_reward: whether the last action, one-hot, and the last reward, clipped to [-1, 1] whatever the
@@ -144,7 +149,7 @@ def make_agent(num_actions, network, use_lstm, use_last_action_and_reward, use_i
 
   Args:
     num_actions: size of the policy's logits.
-    network: 'shallow', 'nature' or 'deep', the torso.
+    network: 'shallow', 'nature', 'deep' or 'vector', the torso.
     use_lstm: whether an LSTM of 256 stands before the heads.
     use_last_action_and_reward: whether the agent sees its last action and reward.
     use_instruction: whether it reads instructions.

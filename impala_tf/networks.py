@@ -82,6 +82,17 @@ class _Section(snt.Module):
     return features
 
 
+class VectorTorso(snt.Module):
+  """Two layers for observations that are no images; float32 [N, n] to float32 [N, 64]. The paper has none."""
+
+  def __init__(self, name='vector_torso'):
+    super().__init__(name=name)
+    self.layers = snt.Sequential([snt.Linear(64), tf.nn.tanh, snt.Linear(64), tf.nn.tanh])
+
+  def __call__(self, vectors):
+    return self.layers(vectors)
+
+
 class LSTMState(NamedTuple):
   """Memory of an LSTM: cell and output, float32 [B, hidden_size] each."""
 

@@ -35,7 +35,7 @@ class ArraySpec:
 class Observation(NamedTuple):
   """What the agent sees.
 
-  frame: uint8 [height, width, channels].
+  frame: uint8 [height, width, channels], or float32 [n] where observations are no images.
   instruction: string scalar where the suite has language, the empty tuple otherwise.
   """
 

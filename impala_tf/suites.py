@@ -1,13 +1,13 @@
 """The suites of levels that the commands know, found by the name of a level.
 
-This package imports no suite. It looks them up when a command asks, in packages that each have
+Nothing here imports a suite. They are looked up when a command asks, in packages that each have
 
     hparams.preset(level_name, agent)   the paper's hyper-parameters, or ConfigurationError for a level it does not have
     hparams.known_levels()              the names of its levels, for suggestions
     hparams.PRESETS                     the paper's hyper-parameters by names of their own, a dict
     suite.make()                        an `experiment.Suite`; importing it loads TensorFlow
 
-The name of a package is that of the level which stands for all levels of its suite.
+The name of a package is that of the level which stands for all levels of its suite, if there is one.
 """
 
 import dataclasses
@@ -28,8 +28,12 @@ class _Entry:
     return importlib.import_module(f'{self.package}.{module}')
 
 
-# In the order in which they are asked: any name with a slash may be a level script of DeepMind Lab.
-_ENTRIES = (_Entry('atari57', prefix='ALE/'), _Entry('dmlab30', prefix='contributed/dmlab30/'))
+# In the order in which they are asked: any other name with a slash may be a level script of DeepMind Lab.
+_ENTRIES = (
+  _Entry('impala_tf.gymnasium_levels', prefix='gymnasium:'),
+  _Entry('atari57', prefix='ALE/'),
+  _Entry('dmlab30', prefix='contributed/dmlab30/'),
+)
 
 PACKAGES = tuple(entry.package for entry in _ENTRIES)
 
@@ -81,5 +85,5 @@ def find(level_name):
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
   raise ConfigurationError(
     f'{level_name!r} is neither one of the 57 Atari games nor a level of DMLab-30. {hint} Another level script of '
-    'DeepMind Lab is named by its path, with a slash in it.'
+    'DeepMind Lab is named by its path, with a slash in it, an environment of Gymnasium as gymnasium:CartPole-v1.'
   )
