@@ -33,10 +33,12 @@ class ShallowTorso(snt.Module):
   """
 
   def __init__(self, name='shallow_torso'):
+    """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.layers = _plain_torso([(16, 8, 4), (32, 4, 2)], features=256)
 
   def __call__(self, frames):
+    """Features of frames; see the class."""
     return self.layers(_to_float(frames))
 
 
@@ -44,10 +46,12 @@ class NatureTorso(snt.Module):
   """Three convolutions (Mnih et al., 2015), for the shallow agent on Atari; uint8 [N, H, W, C] to float32 [N, 512]."""
 
   def __init__(self, name='nature_torso'):
+    """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.layers = _plain_torso([(32, 8, 4), (64, 4, 2), (64, 3, 1)], features=512)
 
   def __call__(self, frames):
+    """Features of frames; see the class."""
     return self.layers(_to_float(frames))
 
 
@@ -55,12 +59,14 @@ class DeepTorso(snt.Module):
   """The deep net's 15 convolutions (figure 3, right); uint8 [N, H, W, C] to float32 [N, 256]."""
 
   def __init__(self, name='deep_torso'):
+    """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.sections = [_Section(channels, name=f'section_{i}') for i, channels in enumerate((16, 32, 32))]
     self.flatten = snt.Flatten()
     self.linear = snt.Linear(256)
 
   def __call__(self, frames):
+    """Features of frames; see the class."""
     features = _to_float(frames)
     for section in self.sections:
       features = section(features)
@@ -86,10 +92,12 @@ class VectorTorso(snt.Module):
   """Two layers for observations that are no images; float32 [N, n] to float32 [N, 64]. The paper has none."""
 
   def __init__(self, name='vector_torso'):
+    """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.layers = snt.Sequential([snt.Linear(64), tf.nn.tanh, snt.Linear(64), tf.nn.tanh])
 
   def __call__(self, vectors):
+    """Features of vectors; see the class."""
     return self.layers(vectors)
 
 
@@ -108,6 +116,7 @@ class LSTM(snt.Module):
   """
 
   def __init__(self, hidden_size, name='lstm'):
+    """Takes the number of cells; the first call makes the variables."""
     super().__init__(name=name)
     self.hidden_size = hidden_size
 
@@ -164,11 +173,13 @@ class InstructionEncoder(snt.Module):
   NUM_BUCKETS = 1000
 
   def __init__(self, name='instruction_encoder'):
+    """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.embed = snt.Embed(self.NUM_BUCKETS, 20, initializer=snt.initializers.RandomNormal())
     self.lstm = LSTM(64)
 
   def __call__(self, instructions):
+    """Encodings of instructions; see the class."""
     # A batch holds few different instructions, each repeated for many steps: read each but once.
     instructions, positions = tf.unique(instructions)
     words = tf.strings.split(instructions, ' ')

@@ -23,6 +23,7 @@ class SharedBlock:
   _MINIMUM = 4096  # bytes; smaller arrays are quicker inside the pickle
 
   def __init__(self, descriptor: int | None = None):
+    """Maps the block of a descriptor, or a new one."""
     if descriptor is None:
       if hasattr(os, 'memfd_create'):
         descriptor = os.memfd_create('py_process')

@@ -55,6 +55,7 @@ class Trial:
 
   @property
   def name(self):
+    """Of its folder."""
     return f'trial_{self.number:03d}'
 
 

@@ -42,6 +42,7 @@ class FoundSuite:
   """A suite that has the level it was looked up for."""
 
   def __init__(self, entry):
+    """Made by `find`."""
     self._entry = entry
 
   def configure(self, level_name, **given):
