@@ -1,13 +1,12 @@
 """Gymnasium's environments as levels: what reaches the agent, and training on one."""
 
-import dataclasses
 
 import cv2
 import gymnasium
 import numpy as np
 import pytest
 
-from impala_tf import evaluation, suites, training
+from impala_tf import suites
 from impala_tf.environments import EnvironmentBatch
 from impala_tf.gymnasium_levels import hparams as gymnasium_hparams
 from impala_tf.gymnasium_levels.environment import GymnasiumEnvironment
