@@ -6,7 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from impala_tf import suites
+from impala_tf import evaluation, suites, training
 from impala_tf.environments import EnvironmentBatch
 from impala_tf.gymnasium_levels import hparams as gymnasium_hparams
 from impala_tf.gymnasium_levels.environment import GymnasiumEnvironment
@@ -159,3 +159,18 @@ def test_agents_take_the_images(agent):
   agent.build(suite.observation_spec(hparams))
   output, _ = agent.step(np.zeros(1, np.int32), batch.initial(), ())
   assert output.policy_logits.shape == (1, 3)
+
+
+def test_trains_and_plays_vectors(tmp_path, capsys):
+  given = {'num_actors': 1, 'envs_per_actor': 4, 'batch_size': 4, 'total_environment_frames': 1600}
+  suite, hparams = configure('gymnasium:CartPole-v1', **given)
+  suite.check(hparams)
+  assert training.train(suite, hparams, str(tmp_path)) == 0
+  rows = (tmp_path / 'episodes.csv').read_text().splitlines()[1:]
+  assert rows
+  for row in rows:
+    _, level, episode_return, frames = row.split(',')
+    assert level == 'gymnasium:CartPole-v1'
+    assert float(episode_return) == int(frames)  # one point a step
+  evaluation.test(suite, hparams, str(tmp_path), 3, hparams.seed)
+  assert 'ean return' in capsys.readouterr().out
