@@ -140,7 +140,9 @@ def read_columns(evaluations):
 
 
 def _kind(label, found):
-  """The row of Table 4 for an evaluation."""
+  """The row of Table 4 for an evaluation: the one that its label names, or that of its agent."""
+  if label in _TABLE_4:
+    return label
   agents = {(r.agent, r.trained_on == games.SUITE) for results in found.levels.values() for r in results}
   if len(agents) != 1:
     return label

@@ -77,7 +77,9 @@ def read_columns(evaluations):
 
 
 def _kind(label, found):
-  """The row of Table 3 for an evaluation."""
+  """The row of Table 3 for an evaluation: the one that its label names, or that of its agent."""
+  if label in _TABLE_3:
+    return label
   agents = {(result.agent, result.trained_on == levels.SUITE) for (result,) in found.levels.values()}
   if len(agents) != 1:
     return label

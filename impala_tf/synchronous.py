@@ -1,10 +1,12 @@
 """Batched A2C: the learner waits for the actors, and they for it, so that what is learned from was played by the newest policy.
 
-updates    1         2                1         2
-actor 0    ssss______ssss____         ssss______ssss____
-actor 1    sss_s_____ss_ss___         sss_______sss_____
-learner    ______llll______ll         ____llll______llll
-           step by step               unroll by unroll               (Figure 2 of Espeholt et al., 2018)
+    updates    1         2                1         2
+    actor 0    ssss______ssss____         ssss______ssss____
+    actor 1    sss_s_____ss_ss___         sss_______sss_____
+    learner    ______llll______ll         ____llll______llll
+               step by step               unroll by unroll
+
+Time goes to the right; s is a step of an environment, l the learner's work, and _ waiting (Figure 2 of Espeholt et al., 2018).
 """
 
 import concurrent.futures

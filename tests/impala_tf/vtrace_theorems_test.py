@@ -123,7 +123,7 @@ def test_the_online_algorithm_converges(rho_bar, c_bar):
   process, random = Process(1), np.random.default_rng(5)
   all_states, all_actions, probabilities = process.trajectories()
   of_state = [np.flatnonzero(all_states[0] == x) for x in range(STATES)]
-  drawn = np.stack([random.choice(n, 4000, p=probabilities[n] / probabilities[n].sum()) for n in of_state], 1)
+  drawn = np.stack([random.choice(n, 2000, p=probabilities[n] / probabilities[n].sum()) for n in of_state], 1)
   expected = process.fixed_point(rho_bar)
   assert np.abs(expected - process.value_of(process.mu)).max() > 0.3
   values = np.zeros(STATES)

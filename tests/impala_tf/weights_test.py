@@ -86,7 +86,7 @@ def test_substituted_computes_from_the_tensors_and_puts_the_variables_back(net):
   with weights.substituted(net, doubled):
     inside = net(inputs)
   w0, b0, w1, b1 = (v.numpy() for layer in net.layers for v in (layer.w, layer.b))
-  np.testing.assert_allclose(inside, 4.0 * ((np.ones([1, 4]) @ (2 * w0) + 2 * b0) @ (2 * w1) + 2 * b1), rtol=1e-6)
+  np.testing.assert_allclose(inside, 4.0 * ((np.ones([1, 4]) @ (2 * w0) + 2 * b0) @ (2 * w1) + 2 * b1), rtol=1e-5)
   np.testing.assert_array_equal(net(inputs), before)
 
 

@@ -1,0 +1,225 @@
+"""What has run of the paper's experiments, as tables with the paper's numbers beside and pictures.
+
+Writes report.md, and for each experiment of which something has run NAME.csv and its pictures; suites write their own tables to
+a folder of the experiment's name. What has not run is blank, and the scale is named.
+"""
+
+import os
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+
+from impala_tf import (
+  atomic_files,
+  paper_experiments,
+  paper_run,
+  scalars,
+  sweep_report,
+  sweeps,
+  tables,
+)
+from impala_tf import hparams as hparams_lib
+from impala_tf.hparams import ConfigurationError
+
+_SCORE = 'dmlab30/training_cap_100'
+
+
+def write(logdir, output):
+  """Writes the report's files.
+
+  Args:
+    logdir: folder of the experiments.
+    output: folder, made if missing.
+
+  Returns:
+    The report's text.
+
+  Raises:
+    ConfigurationError: if nothing has run.
+  """
+  os.makedirs(output, exist_ok=True)
+  sections = []
+  for experiment in paper_experiments.EXPERIMENTS.values():
+    kinds = {paper_experiments.Throughput: _throughput, paper_experiments.Sweeps: _sweeps}
+    section = kinds.get(type(experiment), _agents)(experiment, logdir, output)
+    if section:
+      sections.append(f'## {experiment.title}\n\n{section}')
+  if not sections:
+    raise ConfigurationError(f'Nothing of the paper has run in {logdir}. Run something first, or name another --logdir.')
+  text = '# Experiments of the paper\n\n' + '\n\n'.join(sections) + '\n'
+  tables.write(output, {'report.md': text})
+  return text
+
+
+def _throughput(experiment, logdir, output):
+  found = {}
+  for fake in (False, True):
+    for level in _levels_in(os.path.join(logdir, 'rates_fake' if fake else 'rates'), experiment):
+      label = f'{level}, zero-cost environment' if fake else level
+      for method in experiment.methods:
+        measured = atomic_files.read_json(paper_experiments.rate_file(logdir, level, method, fake))
+        if measured:
+          found.setdefault(label, {})[method.folder] = measured
+  if not found:
+    return None
+  paper_columns = ['CPUs', 'GPUs', *experiment.levels]
+  rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *(f'here: {label}' for label in found)]]
+  for method in (*experiment.methods, *paper_experiments.TABLE_1_ELSEWHERE):
+    ours = [_rate(found[label].get(method.folder)) for label in found]
+    rows.append([method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *ours])
+  tables.write(output, {f'{experiment.name}.csv': rows})
+  machines = {
+    f'{m["machine"]["cores"]} cores of {m["machine"]["processor"]}, TensorFlow {m["machine"]["tensorflow"]}'
+    for of_level in found.values()
+    for m in of_level.values()
+  }
+  return (
+    f'{tables.markdown(rows)}\n\nFrames per second, here on {"; ".join(sorted(machines))}. The paper has other machines, and '
+    'unless a column says the same level, other levels: compare the order, not the numbers.'
+  )
+
+
+def _sweeps(experiment, logdir, output):
+  levels = _levels_in(os.path.join(logdir, 'sweeps'), experiment)
+  rows = [['method', 'with', 'level', 'paper', f'best {sweep_report.BEST}', 'all', 'trials', 'frames']]
+  pictures, scales, missing = [], set(), 0
+  for level in levels:
+    groups = {}
+    for method in experiment.methods:
+      folder = paper_experiments.sweep_folder(logdir, level, method)
+      sweep = sweeps.load(folder) if os.path.isdir(folder) else None
+      paper = method.paper.get(level)
+      if sweep is None:
+        missing += 1
+        continue
+      trials = sweeps.open_study(folder, sweep)[0].trials()
+      values = [trial.value for trial in sweep_report.ranked(trials)]
+      frames = sweep['given']['total_environment_frames']
+      scales.add(frames / experiment.frames)
+      rows.append(
+        [
+          method.label,
+          method.group,
+          level,
+          paper,
+          _mean(values[: sweep_report.BEST]),
+          _mean(values),
+          f'{len(values)} of {len(trials)}',
+          f'{frames:_}',
+        ]
+      )
+      if values:
+        groups.setdefault(method.group, {})[method.label] = (folder, trials)
+    for group, of_group in groups.items():
+      name = '_'.join([experiment.name, *level.strip('/').split('/'), *group.replace(',', '').split()])
+      sweep_report.draw_sorted(of_group, os.path.join(output, f'{name}_sorted.png'))
+      sweep_report.draw_best(of_group, os.path.join(output, f'{name}_best.png'))
+      for kind, what in (('best', 'curves of the best'), ('sorted', 'final returns by rank')):
+        pictures.append(f'![{level}, {group}, {what}]({name}_{kind}.png)')
+  if len(rows) == 1:
+    return None
+  tables.write(output, {f'{experiment.name}.csv': rows})
+  scale = ', '.join(f'{scale:.3g}' for scale in sorted(scales))
+  notes = (
+    f"Scale {scale} of the paper's {experiment.frames:_} frames; the paper's numbers are means of the best "
+    f'{sweep_report.BEST} of {experiment.trials} trials.'
+  )
+  if missing:
+    notes += f' {missing} of the methods and levels have not been run.'
+  return '\n\n'.join([tables.markdown(_numbers_as_text(rows)), notes, *pictures])
+
+
+def _agents(experiment, logdir, output):
+  if experiment.name == 'figure5':
+    return _curves(experiment, logdir, output, over_hours=False)
+  if experiment.name == 'figure6':
+    return _curves(experiment, logdir, output, over_hours=True)
+  evaluated = []
+  for method in experiment.methods:
+    folder = os.path.join(paper_experiments.agents_folder(logdir, experiment, method), paper_run.EVALUATION)
+    if os.path.exists(os.path.join(folder, 'results.json')):
+      # Quoted, as labels have commas.
+      evaluated.append(f'"{method.label}={folder}"')
+  if not evaluated:
+    return None
+  folder = os.path.join(output, experiment.name)
+  command = [sys.executable, '-m', f'{experiment.suite}.report', f'--evaluations={",".join(evaluated)}', f'--output={folder}']
+  ran = subprocess.run(command, check=False, capture_output=True, text=True)
+  if ran.returncode:
+    raise ConfigurationError(f'{" ".join(command[1:])} failed:\n{ran.stderr.strip() or ran.stdout.strip()}')
+  frames = ', '.join(sorted({f'{frames:_}' for frames in _trained_frames(experiment, logdir)}))
+  return (
+    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in the paper '
+    f'{experiment.frames:_} for an agent of all levels, {experiment.expert_frames:_} for an expert.'
+  )
+
+
+def _trained_frames(experiment, logdir):
+  for method in experiment.methods:
+    for folder in _runs_below(paper_experiments.agents_folder(logdir, experiment, method)):
+      yield hparams_lib.load(folder).total_environment_frames
+
+
+def _runs_below(folder):
+  """The folders of runs at any depth."""
+  return [path for path, _, files in os.walk(folder) if hparams_lib.FILE_NAME in files]
+
+
+def _curves(experiment, logdir, output, over_hours):
+  """The score of the best agent of each method over frames, or over hours of training. A population's is that of one member."""
+  curves = {}
+  for method in experiment.methods:
+    folder = paper_experiments.agents_folder(logdir, experiment, method)
+    if method.trainer != 'experts' and os.path.isdir(folder):
+      best = paper_run.best_run(folder, method)
+      points = [] if best is None else scalars.read(best, _SCORE)
+      if points:
+        curves[method.label] = [(hours if over_hours else frames, score) for frames, hours, score in points]
+  if not curves:
+    return None
+  matplotlib.use('Agg')
+  from matplotlib import pyplot as plt
+
+  figure, axes = plt.subplots(figsize=(8, 4.5), layout='constrained')
+  for label, points in curves.items():
+    axes.plot(*zip(*points, strict=True), label=label)
+  axes.set_xlabel('hours' if over_hours else 'environment frames')
+  axes.set_ylabel('mean capped human-normalised training score, %')
+  axes.legend()
+  axes.grid(alpha=0.3)
+  figure.savefig(os.path.join(output, f'{experiment.name}.png'), dpi=120)
+  plt.close(figure)
+  rows = [['method', 'hours' if over_hours else 'frames', 'score']]
+  rows += [[label, x, score] for label, points in curves.items() for x, score in points]
+  tables.write(output, {f'{experiment.name}.csv': rows})
+  return f'![{experiment.title}]({experiment.name}.png)'
+
+
+def _levels_in(folder, experiment):
+  """Levels of which something has run, those of the paper first."""
+  found = []
+  names = {method.folder for method in experiment.methods}
+  for path, folders, files in os.walk(folder):
+    if names & {*folders, *(name.removesuffix('.json') for name in files)}:
+      found.append(os.path.relpath(path, folder))
+    folders[:] = [name for name in folders if name not in names and not name.startswith('trial_')]
+  order = {level: i for i, level in enumerate(experiment.levels)}
+  return sorted(found, key=lambda level: (order.get(level, len(order)), level))
+
+
+def _rate(measured):
+  return None if measured is None else _whole(measured['results'][0]['frames_per_second'])
+
+
+def _whole(number):
+  return None if number is None else f'{number:,.0f}'
+
+
+def _mean(values):
+  return float(np.mean(values)) if values else None
+
+
+def _numbers_as_text(rows):
+  return [['' if c is None else f'{c:.4g}' if isinstance(c, float) else str(c) for c in row] for row in rows]

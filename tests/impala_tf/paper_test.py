@@ -1,0 +1,228 @@
+"""The paper's experiments: what is defined can be run, what has run is reported, and nothing else."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import atari57.hparams
+import dmlab30.hparams
+from impala_tf import architectures, paper, paper_experiments, paper_report, paper_run, sweep_report, sweeps
+from impala_tf.hparams import ConfigurationError
+
+ROOT = pathlib.Path(__file__).parents[2]
+EXPERIMENTS = paper_experiments.EXPERIMENTS
+# Short trainings of the tests' small task; the seed stands for a search space.
+SMALL = paper_run.Settings(
+  scale=3_000 / 1e9,
+  levels=('catch',),
+  trials=2,
+  space={'seed': 'uniform(1,1000000)'},
+  given={'batch_size': 8, 'checkpoint_interval': 1e6},
+  parallel=2,
+  runner='tests.catch_experiment',
+)
+
+
+@pytest.mark.parametrize('name', list(EXPERIMENTS))
+@pytest.mark.parametrize('cores', [1, 2, 6, 64])
+def test_every_method_is_a_valid_configuration(name, cores):
+  experiment = EXPERIMENTS[name]
+  module = atari57.hparams if getattr(experiment, 'suite', '') == 'atari57' else dmlab30.hparams
+  level = 'pong' if module is atari57.hparams else 'rooms_watermaze'
+  assert experiment.methods
+  for method in experiment.methods:
+    values = method.hyper_parameters({'discounting': 0.95}, cores)
+    agent = values.get('agent', 'shallow')
+    hparams = dataclasses.replace(module.preset(level, agent), **values)
+    architectures.check(hparams)
+    assert hparams.discounting == 0.95
+    assert hparams.batch_size == (1 if hparams.architecture == 'a3c' else 32)
+
+
+def test_methods_share_a_folder_only_if_they_are_the_same():
+  for kind in (paper_experiments.Throughput, paper_experiments.Sweeps):
+    seen = {}
+    for experiment in EXPERIMENTS.values():
+      for method in experiment.methods if type(experiment) is kind else ():
+        values = method.hyper_parameters({}, 2)
+        assert seen.setdefault(method.folder, values) == values
+  assert paper_experiments.sweep_folder('runs', 'pong', EXPERIMENTS['table2'].methods[0]) == os.path.join(
+    'runs', 'sweeps', 'pong', 'impala'
+  )
+
+
+def test_what_the_user_gives_does_not_undo_a_method():
+  none = EXPERIMENTS['table2'].methods[3]
+  values = none.hyper_parameters({'correction': 'vtrace', 'batch_size': 16}, 2)
+  assert (values['correction'], values['batch_size']) == ('none', 16)
+  lagging = [m for m in EXPERIMENTS['figureE1'].methods if m.given['policy_lag'] == 10 and 'replay_fraction' in m.given]
+  assert len(lagging) == 4
+  values = lagging[0].hyper_parameters({'batch_size': 16}, 2)
+  assert values['num_actors'] * values['envs_per_actor'] == 8
+
+
+def test_the_papers_numbers_say_what_its_text_says():
+  # V-trace is best on three of the five tasks without replay and on four with it, and alone gains from it on all.
+  table = EXPERIMENTS['table2'].methods
+  by_replay = {
+    group: {m.label: [m.paper[task] for task in paper_experiments.TASKS] for m in table if m.group == group}
+    for group in ('without replay', 'with replay')
+  }
+  best = lambda numbers: sum(max(numbers, key=lambda label: numbers[label][i]) == 'V-trace' for i in range(5))
+  assert (best(by_replay['without replay']), best(by_replay['with replay'])) == (3, 4)
+  gains = {
+    label: all(b > a for a, b in zip(by_replay['without replay'][label], by_replay['with replay'][label], strict=True))
+    for label in by_replay['with replay']
+  }
+  assert [label for label, gained in gains.items() if gained] == ['V-trace']
+  rates = {m.label: m.paper for m in EXPERIMENTS['table1'].methods}
+  assert rates['IMPALA, 48 actors']['seekavoid_arena_01'] == 17_000
+  assert [m.paper.get('GPUs') for m in EXPERIMENTS['table1'].methods] == [0, 0, 0, 1, 0, 1]
+
+
+def test_other_lags_take_the_place_of_the_own_ones():
+  methods = paper_experiments.with_lags(EXPERIMENTS['figureE1'], [0, 7]).methods
+  assert {method.given['policy_lag'] for method in methods} == {0, 7}
+  assert len(methods) == 4 * 2 * 2
+
+
+@pytest.fixture(scope='module')
+def ran(tmp_path_factory):
+  """A folder in which Figures E.3 and E.4 have run on the small task, and the exit code."""
+  logdir = str(tmp_path_factory.mktemp('paper'))
+  return logdir, paper_run.run(EXPERIMENTS['figureE3'], logdir, SMALL)
+
+
+def test_sweeps_run_each_method_with_the_same_samples(ran):
+  logdir, code = ran
+  assert code == 0
+  configurations = {}
+  for method in EXPERIMENTS['figureE3'].methods:
+    folder = paper_experiments.sweep_folder(logdir, 'catch', method)
+    sweep = sweeps.load(folder)
+    assert sweep['given']['total_environment_frames'] == 3_000
+    trials = sweeps.open_study(folder, sweep)[0].trials()
+    assert [trial.state for trial in trials] == ['finished'] * 2
+    configurations[method.folder] = [trial.hyper_parameters for trial in trials]
+  assert configurations['impala'] == configurations['impala_q_baseline']
+  assert len({sample['seed'] for sample in configurations['impala']}) == 2
+
+
+def test_what_has_run_does_not_run_again(ran, capsys):
+  logdir, _ = ran
+  assert paper_run.run(EXPERIMENTS['figureE3'], logdir, SMALL) == 0
+  assert ' runs: ' not in capsys.readouterr().out
+  with pytest.raises(ConfigurationError, match='total_environment_frames'):
+    paper_run.run(EXPERIMENTS['figureE3'], logdir, dataclasses.replace(SMALL, scale=1e-5))
+
+
+def test_the_report_has_what_ran_and_blanks_for_the_rest(ran, tmp_path):
+  logdir, _ = ran
+  text = paper_report.write(logdir, str(tmp_path))
+  assert (tmp_path / 'report.md').read_text() == text
+  # Table 2 shares a method with this figure; the other tables have nothing.
+  assert '## Figures E.3 and E.4' in text
+  assert '## Table 2' in text
+  assert '## Table 1' not in text
+  assert 'Scale 3e-06 of' in text
+  assert '7 of the methods and levels have not been run' in text
+  with open(tmp_path / 'figureE3.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['method'] for row in rows] == ['r + gamma v(s+1)', 'r + gamma V(x(s+1))']
+  for row, method in zip(rows, EXPERIMENTS['figureE3'].methods, strict=True):
+    folder = paper_experiments.sweep_folder(logdir, 'catch', method)
+    values = [trial.value for trial in sweep_report.ranked(sweeps.open_study(folder, sweeps.load(folder))[0].trials())]
+    assert float(row['all']) == pytest.approx(np.mean(values))
+    assert (row['trials'], row['frames'], row['paper']) == ('2 of 2', '3_000', '')
+  for name in ('figureE3_catch_best.png', 'figureE3_catch_sorted.png'):
+    assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')
+    assert f'({name})' in text
+
+
+def test_throughput_is_measured_once_and_stands_beside_the_papers(tmp_path, capsys):
+  table1 = EXPERIMENTS['table1']
+  # One method that is quick to start; its network is the one of Atari.
+  experiment = dataclasses.replace(table1, methods=table1.methods[2:3])
+  settings = paper_run.Settings(
+    levels=('pong',), benchmark=('--seconds=0.1', '--repeats=1', '--warm_up_seconds=0'), fake_environment=True
+  )
+  assert paper_run.run(experiment, str(tmp_path), settings) == 0
+  capsys.readouterr()
+  assert paper_run.run(experiment, str(tmp_path), settings) == 0
+  assert 'was measured before' in capsys.readouterr().out
+  text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  with open(tmp_path / 'report' / 'table1.csv', newline='') as file:
+    rows = {row['architecture']: row for row in csv.DictReader(file) if row['paper: GPUs'] == '0'}
+  measured = {name: row['here: pong, zero-cost environment'] for name, row in rows.items()}
+  assert {name for name, rate in measured.items() if rate} == {'Batched A2C (sync traj.)'}
+  assert float(measured['Batched A2C (sync traj.)'].replace(',', '')) > 0
+  assert rows['Batched A2C (sync traj.)']['paper: seekavoid_arena_01'] == '16,000'
+  assert '## Table 1' in text
+
+
+def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, monkeypatch, capsys):
+  tape = []
+  monkeypatch.setattr(paper_run, '_call', lambda module, *arguments: (tape.append((module, arguments)), 0)[1])
+  monkeypatch.setattr(
+    paper_run, '_train', lambda arguments, folder, settings: (tape.append(('train', (*arguments, folder))), 0)[1]
+  )
+  settings = paper_run.Settings(scale=1e-5, levels=('pong', 'qbert'), episodes=3, trials=5)
+  assert paper_run.run(EXPERIMENTS['table4'], str(tmp_path), settings) == 0
+  kinds = [(name, arguments[-1]) for name, arguments in tape if name == 'train']
+  folders = ['a3c_shallow', 'a3c_deep', 'impala_shallow', 'impala_deep']
+  assert [folder for _, folder in kinds] == [
+    os.path.join(str(tmp_path), 'atari57', folder, level) for folder in folders for level in ('pong', 'qbert')
+  ]
+  first = tape[0][1]
+  assert {'--level_name=pong', '--total_environment_frames=2000', '--agent=shallow', '--architecture=a3c'} <= set(first)
+  evaluations = [arguments for name, arguments in tape if name == 'atari57.evaluate']
+  runs = os.path.join(str(tmp_path), 'atari57', 'impala_deep')
+  assert evaluations[-1] == (f'--logdir={runs}', f'--output={os.path.join(runs, "evaluation")}', '--episodes=3')
+  assert 'Left out' in capsys.readouterr().out
+
+  tape.clear()
+  without_sweeps = dataclasses.replace(EXPERIMENTS['table3'], methods=EXPERIMENTS['table3'].methods[4:])
+  assert paper_run.run(without_sweeps, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
+  ((name, arguments),) = tape
+  assert name == 'impala_tf.pbt'
+  assert {'--population=5', '--level_name=dmlab30', '--total_environment_frames=100000', '--agent=deep'} <= set(arguments)
+
+
+def test_a_failure_shows_in_the_exit_code_and_a_signal_ends_all(monkeypatch):
+  experiment = EXPERIMENTS['figureE3']
+  for codes, expected, started in (([0, 1], 1, 2), ([143, 0], 143, 1), ([0, 0], 0, 2)):
+    remaining, count = list(codes), []
+    monkeypatch.setattr(paper_run, '_sweep', lambda *args, r=remaining, c=count: (c.append(0), r.pop(0))[1])
+    assert paper_run.run(experiment, 'nowhere', SMALL) == expected
+    assert len(count) == started
+
+
+def test_an_empty_folder_has_no_report(tmp_path):
+  with pytest.raises(ConfigurationError, match='Nothing of the paper has run'):
+    paper_report.write(str(tmp_path / 'runs'), str(tmp_path / 'report'))
+
+
+def test_the_command_lists_and_refuses(tmp_path):
+  run = lambda *arguments: subprocess.run(
+    [sys.executable, '-m', 'impala_tf.paper', *arguments, f'--logdir={tmp_path}'], cwd=ROOT, capture_output=True, text=True
+  )
+  listed = run('list')
+  assert listed.returncode == 0
+  assert [line.split()[0] for line in listed.stdout.splitlines()] == list(EXPERIMENTS)
+  for arguments, message in (
+    (['run', 'table9'], "'table9' is none of the tables and figures: table1, table2"),
+    (['run', 'table2', '--lags=1'], '--lags goes with figureE1'),
+    (['run', 'figureE1', '--lags=1,x'], "--lags has 'x'"),
+    (['run', 'table2', '--level_name=pong'], 'use --levels'),
+  ):
+    refused = run(*arguments)
+    assert refused.returncode == 1
+    assert message in refused.stderr
+  assert list(tmp_path.iterdir()) == []
+  assert paper.listed().count('\n') == len(EXPERIMENTS) - 1
