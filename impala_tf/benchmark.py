@@ -66,7 +66,7 @@ class Result:
       f'  {group}: ' + ', '.join(f'{stage} {100 * share:.0f} %' for stage, share in shares.items())
       for group, shares in self.stages.items()
     ]
-    lines += [f'  {name}: {value:,.3g}' for name, value in self.extra.items()]
+    lines += [f'  {name}: {value:,}' if type(value) is int else f'  {name}: {value:,.3g}' for name, value in self.extra.items()]
     return '\n'.join(lines)
 
 
@@ -166,6 +166,7 @@ def _main(argv):
     given = hparams_flags.given()
     if 'level_name' not in given:
       raise ConfigurationError('--level_name is missing: name the level to measure on, such as --level_name=pong.')
+    _actor_processes()
     found = suites.find(given['level_name'])
     hparams = found.configure(given.pop('level_name'), **given)
     results = _measure_all(found, hparams, [part, *(['env', 'infer', 'learn'] if values.compare else [])])
@@ -223,7 +224,7 @@ def _actor_processes():
   texts = flags.FLAGS.actor_processes
   if not all(text.isdecimal() and int(text) for text in texts):
     raise ConfigurationError(f'--actor_processes={",".join(texts)} must be whole numbers above 0, such as 1,2,4.')
-  return map(int, texts)
+  return [int(text) for text in texts]
 
 
 if __name__ == '__main__':

@@ -301,7 +301,10 @@ class Acting:
     # Some errors of this program's own look as if the connection were to blame. They don't go away by connecting again.
     self._failures_in_a_row += 1
     if self._failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
-      raise ActorError(f'{_MAX_FAILURES_IN_A_ROW} connections in a row ended before an unroll was sent: {error}') from error
+      raise ActorError(
+        f'{_MAX_FAILURES_IN_A_ROW} connections in a row ended before an unroll was sent. The learner fetches them from '
+        f'{self._role.address}: see that it can reach that, or change --actor_address. The last error: {error}'
+      ) from error
     link.lose()
     wait(self._failures_in_a_row, stop)
 

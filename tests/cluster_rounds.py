@@ -16,7 +16,7 @@ from tests import catch
 from tests.cluster_processes import Processes
 from tests.run_files import read_episodes, read_scalars_of_all
 
-FRAMES = 48_000
+FRAMES = 32_000
 _BATCH_FRAMES = catch.HPARAMS.batch_size * catch.HPARAMS.unroll_length
 _EPISODE_FRAMES = catch.ROWS - 1
 

@@ -1,10 +1,12 @@
 """A cluster of real processes on loopback: it trains, survives the death of any part, and refuses what does not fit."""
 
 import signal
+import subprocess
+import sys
 
-from impala_tf import hparams
-from tests import cluster_rounds
-from tests.cluster_processes import Processes
+from impala_tf import hparams, roles
+from tests import blocked_queue, cluster_rounds
+from tests.cluster_processes import ROOT, Processes
 from tests.run_files import read_episodes
 
 ENDLESS = ('--level_name=catch', '--total_environment_frames=1_000_000_000', '--num_actors=1')
@@ -46,6 +48,23 @@ def test_stops_refuses_and_tells_why(tmp_path):
     processes.wait_until(lambda: 'went: 5' in processes.log('learner'), 'leave')
   assert hparams.load(str(logdir)).level_name == 'catch'
   assert read_episodes(logdir)
+
+
+def test_a_blocked_queue_starves_no_weight_pull():
+  command = [sys.executable, '-m', 'tests.blocked_queue']
+  address = f'127.0.0.1:{roles.free_port()}'
+  learner = subprocess.Popen([*command, 'learner', address], cwd=ROOT)
+  actor = subprocess.Popen([*command, 'actor', address], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+  try:
+    printed, _ = actor.communicate(timeout=300)
+  finally:
+    for process in (actor, learner):
+      process.kill()
+      process.wait()
+  *versions, waiting = map(int, printed.split())
+  assert waiting == blocked_queue.THREADS
+  assert len(versions) == blocked_queue.PULLS
+  assert versions == sorted(set(versions))
 
 
 def test_an_actor_without_a_learner_gives_up(tmp_path):

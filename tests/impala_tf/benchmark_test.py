@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -147,9 +148,27 @@ def test_parts_without_environments_do_not_need_the_engine():
   assert done.returncode == 0, done.stderr
 
 
+def test_bytes_between_processes():
+  done = run('cluster', '--level_name=pong', '--actor_processes=2', '--envs_per_actor=2', *SHORT, '--unroll_length=20')
+  assert done.returncode == 0, done.stderr
+  number = lambda name: float(re.search(rf'{re.escape(name)}: ([\d.,]+)', done.stdout)[1].replace(',', ''))
+  # Of a stack of four frames the oldest three only in row 0; reward, episode and agent's output of each row; level and version.
+  assert number('bytes of an unroll') == 24 * 84 * 84 + 21 * (4 + 1 + 4 + 4 + 1 + 4 + 6 * 4 + 4) + 2 * 4
+  assert number('bytes of a pull') == 4 * (atari57_parameters() + 1)
+  # A pull comes with two unrolls.
+  expected = number('bytes of an unroll') + number('bytes of a pull') / 2
+  assert 0.9 * expected < number('bytes sent for each unroll') < 1.5 * expected
+
+
+def atari57_parameters():
+  agent = experiment.make_agent(atari57_suite.make(), atari57_hparams.preset('pong', 'shallow'))
+  return sum(variable.shape.num_elements() for variable in agent.trainable_variables)
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
+    (['cluster', '--level_name=pong', '--actor_processes=1,x'], '--actor_processes=1,x must be whole numbers'),
     (['learn'], '--level_name is missing'),
     (['learn', '--level_name=pnog'], 'Did you mean pong'),
     (['learn', '--level_name=pong', '--compare'], '--compare goes with train'),
