@@ -62,29 +62,38 @@ def test_frames_rewards_and_ends_are_the_recorded_ones(game):
   assert record(game) == json.loads(GOLDEN.read_text())[game]
 
 
-@pytest.mark.parametrize('game', ['pong', 'breakout'])
-def test_frames_and_rewards_equal_gymnasiums(game):
+@pytest.mark.parametrize(
+  ('game', 'steps'),
+  [('pong', 250), ('breakout', 400), ('seaquest', 400), ('space_invaders', 500), ('ms_pacman', 500), ('beam_rider', 500)],
+)
+def test_frames_rewards_and_ends_equal_those_of_gymnasiums_wrappers(game, steps):
   gymnasium.register_envs(ale_py)
-  theirs = gymnasium.make(f'ALE/{game.capitalize()}-v5', frameskip=1, repeat_action_probability=0.0, full_action_space=False)
+  name = f'ALE/{"".join(word.capitalize() for word in game.split("_"))}-v5'
+  theirs = gymnasium.make(name, frameskip=1, repeat_action_probability=0.0, full_action_space=False)
   theirs = gymnasium.wrappers.AtariPreprocessing(theirs, noop_max=0, frame_skip=4, screen_size=84)
   theirs = gymnasium.wrappers.FrameStackObservation(theirs, 4, padding_type='zero')
-  ours = AtariEnvironment(game, seed=1, max_noops=0, is_test=True)
+  ours = AtariEnvironment(game, seed=1, max_noops=0)
   assert ours.num_actions == theirs.action_space.n
-  frames, _ = theirs.reset(seed=1)
+  frames, info = theirs.reset(seed=1)
   np.testing.assert_array_equal(ours.reset().frame, np.moveaxis(frames, 0, -1))
-  rewards = 0
-  for action in _actions(ours, 250):
-    frames, reward, terminated, truncated, _ = theirs.step(action)
+  rewards, lives_lost, lives = 0, 0, info['lives']
+  for action in _actions(ours, steps):
+    frames, reward, terminated, truncated, info = theirs.step(action)
     transition = ours.step(action)
     assert transition.reward == reward
     assert transition.finished == (terminated or truncated)
+    assert transition.done == (transition.finished or info['lives'] < lives)
     rewards += reward != 0
+    lives_lost += info['lives'] < lives
+    lives = info['lives']
     frame = transition.observation.frame
     if terminated:  # the frame before the reset is seen by no agent
-      frames, _ = theirs.reset()
+      frames, info = theirs.reset()
+      lives = info['lives']
       frame = ours.reset().frame
     np.testing.assert_array_equal(frame, np.moveaxis(frames, 0, -1))
   assert rewards > 0
+  assert game == 'pong' or lives_lost > 0
 
 
 def test_frame_is_the_maximum_of_the_last_two_scaled_with_the_newest_last():

@@ -166,5 +166,6 @@ def test_staging_area_hands_a_failure_to_the_learner_after_the_batches_before_it
   staging.start()
   assert int(staging.get(30)[0]) == 1
   with pytest.raises(tf.errors.DataLossError, match='a bad unroll'):
-    staging.get(30)
+    while staging.get(0.1) is None:
+      pass
   staging.close()
