@@ -65,6 +65,8 @@ def test_what_the_user_gives_does_not_undo_a_method():
   assert len(lagging) == 4
   values = lagging[0].hyper_parameters({'batch_size': 16}, 2)
   assert values['num_actors'] * values['envs_per_actor'] == 8
+  values = lagging[0].hyper_parameters({'batch_size': 16, 'num_actors': 1}, 2)
+  assert (values['num_actors'], values['envs_per_actor']) == (1, 8)
 
 
 def test_the_papers_numbers_say_what_its_text_says():
