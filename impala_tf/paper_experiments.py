@@ -67,8 +67,8 @@ class Method:
       environments = values['batch_size'] - replayed
     if environments is not None:
       # In few processes, as that is cheapest on one machine; A3C's workers say themselves how they are hosted.
-      actors = max(n for n in range(1, 2 * cores + 1) if environments % n == 0)
-      values |= {'num_actors': actors, 'envs_per_actor': environments // actors} | self.given
+      actors = given.get('num_actors') or max(n for n in range(1, 2 * cores + 1) if environments % n == 0)
+      values |= {'num_actors': actors, 'envs_per_actor': environments // actors}
     return values
 
 

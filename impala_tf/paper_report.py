@@ -65,10 +65,12 @@ def _throughput(experiment, logdir, output):
   if not found:
     return None
   paper_columns = ['CPUs', 'GPUs', *experiment.levels]
-  rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *(f'here: {label}' for label in found)]]
+  ours = {f'here: {label}': (label, _rate) for label in found}
+  ours |= {f'here: {label}, CPU-seconds per 1000 frames': (label, _cost) for label in found}
+  rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *ours]]
   for method in (*experiment.methods, *paper_experiments.TABLE_1_ELSEWHERE):
-    ours = [_rate(found[label].get(method.folder)) for label in found]
-    rows.append([method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *ours])
+    measured = [of(found[label].get(method.folder)) for label, of in ours.values()]
+    rows.append([method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *measured])
   tables.write(output, {f'{experiment.name}.csv': rows})
   machines = {
     f'{m["machine"]["cores"]} cores of {m["machine"]["processor"]}, TensorFlow {m["machine"]["tensorflow"]}'
@@ -211,6 +213,10 @@ def _levels_in(folder, experiment):
 
 def _rate(measured):
   return None if measured is None else _whole(measured['results'][0]['frames_per_second'])
+
+
+def _cost(measured):
+  return None if measured is None else f'{measured["results"][0]["cpu_seconds_per_1000_frames"]:.2f}'
 
 
 def _whole(number):

@@ -65,6 +65,8 @@ def test_what_the_user_gives_does_not_undo_a_method():
   assert len(lagging) == 4
   values = lagging[0].hyper_parameters({'batch_size': 16}, 2)
   assert values['num_actors'] * values['envs_per_actor'] == 8
+  values = lagging[0].hyper_parameters({'batch_size': 16, 'num_actors': 1}, 2)
+  assert (values['num_actors'], values['envs_per_actor']) == (1, 8)
 
 
 def test_the_papers_numbers_say_what_its_text_says():
@@ -150,7 +152,10 @@ def test_throughput_is_measured_once_and_stands_beside_the_papers(tmp_path, caps
   # One method that is quick to start; its network is the one of Atari.
   experiment = dataclasses.replace(table1, methods=table1.methods[2:3])
   settings = paper_run.Settings(
-    levels=('pong',), benchmark=('--seconds=0.1', '--repeats=1', '--warm_up_seconds=0'), fake_environment=True
+    levels=('pong',),
+    given={'batch_size': 4, 'unroll_length': 5},
+    benchmark=('--seconds=0.1', '--repeats=1', '--warm_up_seconds=0'),
+    fake_environment=True,
   )
   assert paper_run.run(experiment, str(tmp_path), settings) == 0
   capsys.readouterr()
