@@ -18,6 +18,7 @@ BATCH_SIZE = 32  # Of A2C and IMPALA, unless the paper says otherwise (Table 1).
 WORKERS = 32  # Of A3C and A2C on a single machine (Figure 4).
 # The lags of Figure E.1 are printed nowhere but in its image; these are this project's.
 LAGS = (0, 1, 10, 100)
+LAG_FOLDER = r'lag_(\d+)_'  # How the folders of methods with a lag begin.
 
 WATERMAZE, KEYS_DOORS, LASERTAG, EXPLORE, SEEKAVOID = TASKS = (
   'rooms_watermaze',

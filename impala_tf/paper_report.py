@@ -5,6 +5,7 @@ a folder of the experiment's name. What has not run is blank, and the scale is n
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -42,6 +43,8 @@ def write(logdir, output):
   os.makedirs(output, exist_ok=True)
   sections = []
   for experiment in paper_experiments.EXPERIMENTS.values():
+    if experiment.name == 'figureE1':
+      experiment = paper_experiments.with_lags(experiment, _lags_in(logdir) or None)
     kinds = {paper_experiments.Throughput: _throughput, paper_experiments.Sweeps: _sweeps}
     section = kinds.get(type(experiment), _agents)(experiment, logdir, output)
     if section:
@@ -51,6 +54,13 @@ def write(logdir, output):
   text = '# Experiments of the paper\n\n' + '\n\n'.join(sections) + '\n'
   tables.write(output, {'report.md': text})
   return text
+
+
+def _lags_in(logdir):
+  """The policy lags with which something has run, whichever they are."""
+  pattern = re.compile(paper_experiments.LAG_FOLDER)
+  names = {name for _, folders, _ in os.walk(os.path.join(logdir, 'sweeps')) for name in folders}
+  return sorted({int(found[1]) for found in map(pattern.match, names) if found})
 
 
 def _throughput(experiment, logdir, output):

@@ -94,6 +94,21 @@ def test_other_lags_take_the_place_of_the_own_ones():
   assert len(methods) == 4 * 2 * 2
 
 
+def test_the_report_shows_whatever_lags_have_run(tmp_path):
+  methods = paper_experiments.with_lags(EXPERIMENTS['figureE1'], [0, 7]).methods
+  for method in (methods[0], methods[7]):
+    folder = paper_experiments.sweep_folder(str(tmp_path), 'pong', method)
+    os.makedirs(folder)
+    sweep = {'given': {'total_environment_frames': 10**7}, 'space': {'seed': 'uniform(1,9)'}, 'num_trials': 2}
+    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1, 'storage': ''})
+  text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  with open(tmp_path / 'report' / 'figureE1.csv', newline='') as file:
+    rows = [(row['method'], row['with'], row['trials'], row['best 3']) for row in csv.DictReader(file)]
+  assert rows == [('V-trace', 'lag 0, without replay', '0 of 2', ''), ('No correction', 'lag 7, without replay', '0 of 2', '')]
+  assert 'Scale 0.01 of' in text
+  assert '14 of the methods and levels have not been run' in text
+
+
 @pytest.fixture(scope='module')
 def ran(tmp_path_factory):
   """A folder in which Figures E.3 and E.4 have run on the small task, and the exit code."""
