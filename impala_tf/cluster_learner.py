@@ -6,7 +6,7 @@ import time
 from impala_tf import arrangement, cluster, pipeline
 
 BEAT_SECONDS = 5.0  # between two notices of an actor
-LOST_SECONDS = 20.0  # without a new notice, after which an actor counts as lost
+LOST_SECONDS = 30.0  # without a new notice, after which an actor counts as lost
 _FAREWELL_SECONDS = 10.0  # for actors to learn that the training is over
 
 

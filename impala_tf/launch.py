@@ -16,7 +16,7 @@ import time
 
 from absl import app, flags
 
-from impala_tf import experiment, hparams_flags, roles
+from impala_tf import hparams_flags, roles
 from impala_tf.hparams import ConfigurationError
 
 _POLL_SECONDS = 0.2
@@ -37,6 +37,9 @@ def run(num_actor_processes, arguments, runner='run_experiment'):
   Returns:
     The learner's exit code; 1 if an actor failed; or the code that tells which signal ended it.
   """
+  # It loads TensorFlow, which takes seconds: not at the top, so that --help and refusals come at once.
+  from impala_tf import experiment
+
   address = f'127.0.0.1:{roles.free_port()}'
   arguments = [*arguments, f'--learner_address={address}']
   with experiment.Stop() as stop, contextlib.ExitStack() as ends:

@@ -36,14 +36,14 @@ def find(name):
 
 
 def _settings(values):
-  from impala_tf import paper_run
-
   given = hparams_flags.given()
   for name, flag in (('level_name', '--levels'), ('total_environment_frames', '--scale')):
     if name in given:
       raise ConfigurationError(f'--{name} follows from the experiment: use {flag}.')
   space = None if values.space is None else {name: str(d) for name, d in search_space.parse(values.space).items()}
   benchmark = [f'--{name}={values[name].value}' for name in ('seconds', 'repeats', 'warm_up_seconds')]
+  from impala_tf import paper_run  # Not earlier, as it loads TensorFlow: refusals come at once.
+
   return paper_run.Settings(
     scale=values.scale,
     levels=tuple(values.levels) if values.levels else None,
@@ -93,9 +93,10 @@ def _main(argv):
           if name != 'figureE1':
             raise ConfigurationError(f'--lags goes with figureE1, not with {name}.')
           experiment = paper_experiments.with_lags(experiment, [_lag(text) for text in values.lags])
+        settings = _settings(values)
         from impala_tf import paper_run
 
-        return paper_run.run(experiment, values.logdir, _settings(values))
+        return paper_run.run(experiment, values.logdir, settings)
       case ['report']:
         from impala_tf import paper_report
 

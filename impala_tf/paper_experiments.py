@@ -18,6 +18,7 @@ BATCH_SIZE = 32  # Of A2C and IMPALA, unless the paper says otherwise (Table 1).
 WORKERS = 32  # Of A3C and A2C on a single machine (Figure 4).
 # The lags of Figure E.1 are printed nowhere but in its image; these are this project's.
 LAGS = (0, 1, 10, 100)
+LAG_FOLDER = r'lag_(\d+)_'  # How the folders of methods with a lag begin.
 
 WATERMAZE, KEYS_DOORS, LASERTAG, EXPLORE, SEEKAVOID = TASKS = (
   'rooms_watermaze',
@@ -67,8 +68,8 @@ class Method:
       environments = values['batch_size'] - replayed
     if environments is not None:
       # In few processes, as that is cheapest on one machine; A3C's workers say themselves how they are hosted.
-      actors = max(n for n in range(1, 2 * cores + 1) if environments % n == 0)
-      values |= {'num_actors': actors, 'envs_per_actor': environments // actors} | self.given
+      actors = given.get('num_actors') or max(n for n in range(1, 2 * cores + 1) if environments % n == 0)
+      values |= {'num_actors': actors, 'envs_per_actor': environments // actors}
     return values
 
 

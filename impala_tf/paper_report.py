@@ -5,6 +5,7 @@ a folder of the experiment's name. What has not run is blank, and the scale is n
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -42,6 +43,8 @@ def write(logdir, output):
   os.makedirs(output, exist_ok=True)
   sections = []
   for experiment in paper_experiments.EXPERIMENTS.values():
+    if experiment.name == 'figureE1':
+      experiment = paper_experiments.with_lags(experiment, _lags_in(logdir) or None)
     kinds = {paper_experiments.Throughput: _throughput, paper_experiments.Sweeps: _sweeps}
     section = kinds.get(type(experiment), _agents)(experiment, logdir, output)
     if section:
@@ -51,6 +54,13 @@ def write(logdir, output):
   text = '# Experiments of the paper\n\n' + '\n\n'.join(sections) + '\n'
   tables.write(output, {'report.md': text})
   return text
+
+
+def _lags_in(logdir):
+  """The policy lags with which something has run, whichever they are."""
+  pattern = re.compile(paper_experiments.LAG_FOLDER)
+  names = {name for _, folders, _ in os.walk(os.path.join(logdir, 'sweeps')) for name in folders}
+  return sorted({int(found[1]) for found in map(pattern.match, names) if found})
 
 
 def _throughput(experiment, logdir, output):
@@ -65,10 +75,12 @@ def _throughput(experiment, logdir, output):
   if not found:
     return None
   paper_columns = ['CPUs', 'GPUs', *experiment.levels]
-  rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *(f'here: {label}' for label in found)]]
+  ours = {f'here: {label}': (label, _rate) for label in found}
+  ours |= {f'here: {label}, CPU-seconds per 1000 frames': (label, _cost) for label in found}
+  rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *ours]]
   for method in (*experiment.methods, *paper_experiments.TABLE_1_ELSEWHERE):
-    ours = [_rate(found[label].get(method.folder)) for label in found]
-    rows.append([method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *ours])
+    measured = [of(found[label].get(method.folder)) for label, of in ours.values()]
+    rows.append([method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *measured])
   tables.write(output, {f'{experiment.name}.csv': rows})
   machines = {
     f'{m["machine"]["cores"]} cores of {m["machine"]["processor"]}, TensorFlow {m["machine"]["tensorflow"]}'
@@ -211,6 +223,10 @@ def _levels_in(folder, experiment):
 
 def _rate(measured):
   return None if measured is None else _whole(measured['results'][0]['frames_per_second'])
+
+
+def _cost(measured):
+  return None if measured is None else f'{measured["results"][0]["cpu_seconds_per_1000_frames"]:.2f}'
 
 
 def _whole(number):

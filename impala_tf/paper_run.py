@@ -157,7 +157,7 @@ def _evaluate(experiment, logdir, output, settings):
 def best_run(folder, method):
   """The folder of the best agent of a sweep or a population, None while it has none."""
   if method.trainer == 'population':
-    if not pbt_member.member_folders(folder):
+    if not os.path.isdir(folder):
       return None
     histories = {name: lineage.read(path) for name, path in pbt_member.member_folders(folder).items()}
     best = pbt_report.best_member(histories)

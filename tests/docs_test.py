@@ -13,6 +13,7 @@ FILES = ('docs/cluster.md', 'docs/kubernetes.yaml', 'docs/scaling.md')
 # Flags of other programs in the same lines.
 OTHERS = {
   'nodes',
+  'replicas',
   'ntasks',
   'nodelist',
   'exclude',

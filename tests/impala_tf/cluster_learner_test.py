@@ -37,7 +37,7 @@ def test_reason_for_waiting():
   assert 'No actor has connected yet' in crowd.describe(['a'])
   crowd.update({0: ActorNotice(1, levels=[0, 2], unrolls=7), 1: ActorNotice(1, levels=[2], unrolls=5)})
   assert crowd.describe(['a', 'b', 'c']) == '2 actors are connected and have sent 12 unrolls. Levels that nobody plays: b.'
-  clock.now += 30
+  clock.now += LOST_SECONDS + 1
   crowd.update({0: ActorNotice(1, levels=[0, 2], unrolls=7), 1: ActorNotice(2, left=True, refused='agent')})
   clock.now += 12
   described = crowd.describe(['a'])

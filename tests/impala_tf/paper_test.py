@@ -65,6 +65,8 @@ def test_what_the_user_gives_does_not_undo_a_method():
   assert len(lagging) == 4
   values = lagging[0].hyper_parameters({'batch_size': 16}, 2)
   assert values['num_actors'] * values['envs_per_actor'] == 8
+  values = lagging[0].hyper_parameters({'batch_size': 16, 'num_actors': 1}, 2)
+  assert (values['num_actors'], values['envs_per_actor']) == (1, 8)
 
 
 def test_the_papers_numbers_say_what_its_text_says():
@@ -90,6 +92,21 @@ def test_other_lags_take_the_place_of_the_own_ones():
   methods = paper_experiments.with_lags(EXPERIMENTS['figureE1'], [0, 7]).methods
   assert {method.given['policy_lag'] for method in methods} == {0, 7}
   assert len(methods) == 4 * 2 * 2
+
+
+def test_the_report_shows_whatever_lags_have_run(tmp_path):
+  methods = paper_experiments.with_lags(EXPERIMENTS['figureE1'], [0, 7]).methods
+  for method in (methods[0], methods[7]):
+    folder = paper_experiments.sweep_folder(str(tmp_path), 'pong', method)
+    os.makedirs(folder)
+    sweep = {'given': {'total_environment_frames': 10**7}, 'space': {'seed': 'uniform(1,9)'}, 'num_trials': 2}
+    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1, 'storage': ''})
+  text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  with open(tmp_path / 'report' / 'figureE1.csv', newline='') as file:
+    rows = [(row['method'], row['with'], row['trials'], row['best 3']) for row in csv.DictReader(file)]
+  assert rows == [('V-trace', 'lag 0, without replay', '0 of 2', ''), ('No correction', 'lag 7, without replay', '0 of 2', '')]
+  assert 'Scale 0.01 of' in text
+  assert '14 of the methods and levels have not been run' in text
 
 
 @pytest.fixture(scope='module')
@@ -150,7 +167,10 @@ def test_throughput_is_measured_once_and_stands_beside_the_papers(tmp_path, caps
   # One method that is quick to start; its network is the one of Atari.
   experiment = dataclasses.replace(table1, methods=table1.methods[2:3])
   settings = paper_run.Settings(
-    levels=('pong',), benchmark=('--seconds=0.1', '--repeats=1', '--warm_up_seconds=0'), fake_environment=True
+    levels=('pong',),
+    given={'batch_size': 4, 'unroll_length': 5},
+    benchmark=('--seconds=0.1', '--repeats=1', '--warm_up_seconds=0'),
+    fake_environment=True,
   )
   assert paper_run.run(experiment, str(tmp_path), settings) == 0
   capsys.readouterr()

@@ -26,11 +26,13 @@ def test_frames_hours_and_values_over_several_starts(tmp_path):
   )
   # A day later it goes on from a checkpoint at frame 250.
   write(tmp_path, 10_000_000, [(1800, 300, {'score': 3.5}), (3600, 400, {'other': 8.0}), (5400, 500, {'score': 5.0})])
+  write(tmp_path, 11_000_000, [(7200, 600, {'score': 6.0})])
   assert scalars.read(str(tmp_path), 'score') == [
     (100, pytest.approx(1.0), 1.0),
     (200, pytest.approx(2.0), 2.0),
     (300, pytest.approx(3.0), 3.5),
     (500, pytest.approx(4.0), 5.0),
+    (600, pytest.approx(6.0), 6.0),
   ]
   assert scalars.read(str(tmp_path), 'missing') == []
   assert scalars.read(str(tmp_path / 'nowhere'), 'score') == []
