@@ -165,6 +165,11 @@ def test_staging_area_hands_a_failure_to_the_learner_after_the_batches_before_it
   staging = unroll_queue.StagingArea(dequeue)
   staging.start()
   assert int(staging.get(30)[0]) == 1
+
+  def next_batch():
+    while staging.get(0.1) is None:
+      pass
+
   with pytest.raises(tf.errors.DataLossError, match='a bad unroll'):
-    staging.get(5)
+    next_batch()
   staging.close()
