@@ -1,6 +1,5 @@
 """Gymnasium's environments as levels: what reaches the agent, and training on one."""
 
-
 import cv2
 import gymnasium
 import numpy as np
