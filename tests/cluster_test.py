@@ -42,6 +42,7 @@ def test_stops_refuses_and_tells_why(tmp_path):
     assert list(logdir.glob('ckpt-*.index'))
     processes.start('learner')
     processes.wait_until(lambda: processes.log('5').count('Connected') == 2, 'second connection')
+    processes.wait_until(lambda: processes.log('learner').count('came: 5') == 2, 'notice of it')  # it looks but now and then
     assert 'Going on from frame' in processes.log('learner')
     processes.send('5', signal.SIGTERM)
     assert processes.wait('5') == 128 + signal.SIGTERM
