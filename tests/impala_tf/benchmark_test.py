@@ -151,7 +151,7 @@ def test_parts_without_environments_do_not_need_the_engine():
 def test_bytes_between_processes():
   done = run('cluster', '--level_name=pong', '--actor_processes=2', '--envs_per_actor=2', *SHORT, '--unroll_length=20')
   assert done.returncode == 0, done.stderr
-  number = lambda name: float(re.search(rf'{re.escape(name)}: ([\d.,]+)', done.stdout)[1].replace(',', ''))
+  number = lambda name: float(re.search(rf'{re.escape(name)}: ([\d.,e+]+)', done.stdout)[1].replace(',', ''))
   # Of a stack of four frames the oldest three only in row 0; reward, episode and agent's output of each row; level and version.
   assert number('bytes of an unroll') == 24 * 84 * 84 + 21 * (4 + 1 + 4 + 4 + 1 + 4 + 6 * 4 + 4) + 2 * 4
   assert number('bytes of a pull') == 4 * (atari57_parameters() + 1)

@@ -45,6 +45,7 @@ VALUES = {
   'replay_capacity': 500,
   'replay_beside': True,
   'precision': 'bfloat16',
+  'num_learners': 2,
   'jit_compile': True,
   'num_actors': 3,
   'envs_per_actor': 5,
@@ -92,6 +93,7 @@ OPTIONAL = (
   'replay_capacity',
   'replay_beside',
   'precision',
+  'num_learners',
 )
 NAMES = tuple(field.name for field in dataclasses.fields(HParams))
 
