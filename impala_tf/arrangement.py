@@ -167,15 +167,7 @@ class Arrangement(Learning):
   """
 
   def __init__(self, suite, hparams, agent, seed, version=0):
-    """Describes the parts.
-
-    Args:
-      suite: an `experiment.Suite`.
-      hparams: the run's `hparams.HParams`.
-      agent: a built `agents.Agent`.
-      seed: a list of int that differs between the starts of a run.
-      version: int, the learner's updates behind the agent's weights.
-    """
+    """As `Learning`."""
     super().__init__(suite, hparams, agent, seed, version)
     self.actor_timer = metrics.StageTimer()
     names = suite.levels(hparams)

@@ -1,6 +1,6 @@
 """What a cluster goes through when its parts are killed, and what must be true afterwards.
 
-python -m tests.cluster_rounds 10 /tmp/rounds      # ten rounds with random times
+python -m tests.cluster_rounds 10 rounds      # ten rounds with random times
 """
 
 import os
