@@ -127,6 +127,18 @@ def test_no_batch_is_above_the_maximum():
   assert {row: result for row, ((result,), _) in callers.results.items()} == {row: row + 1 for row in range(5)}
 
 
+def test_who_came_first_is_served_first():
+  batcher = DynamicBatcher(size_seen, [INTEGER], maximum_batch_size=2)
+  first = Callers(batcher, [0, 1])
+  wait_for(lambda: len(batcher._waiting) == 2)
+  last = Callers(batcher, [2])
+  wait_for(lambda: len(batcher._waiting) == 3)
+  with batcher:
+    first.join()
+    last.join()
+  assert [size for _, (size,) in (first.results[0], first.results[1], last.results[2])] == [2, 2, 1]
+
+
 def test_a_batch_below_the_minimum_waits_for_the_timeout_or_for_company():
   with DynamicBatcher(size_seen, [INTEGER], minimum_batch_size=2, timeout=0.5) as batcher:
     begin = time.monotonic()
