@@ -5,6 +5,7 @@ where it lands. One reward at the end, +1 or -1. This module imports no TensorFl
 """
 
 import functools
+import time
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from impala_tf.environments import Transition
 from impala_tf.hparams import HParams
 
 ROWS, COLUMNS = 8, 5
+SLOW_STEP_SECONDS = 0.003  # Of `slow_catch`.
 
 HPARAMS = HParams(
   level_name='catch',
@@ -47,9 +49,10 @@ class Catch:
   observation_spec = structs.Observation(structs.ArraySpec((ROWS, COLUMNS, 1), np.uint8))
   num_actions = 3
 
-  def __init__(self, seed):
-    """Makes a board; `seed` decides where balls start."""
+  def __init__(self, seed, step_seconds=0.0):
+    """Makes a board; `seed` decides where balls start. A step lasts for `step_seconds` at least."""
     self._random = np.random.default_rng(seed)
+    self._step_seconds = step_seconds
 
   def reset(self):
     """Starts an episode."""
@@ -60,6 +63,7 @@ class Catch:
 
   def step(self, action):
     """Moves the paddle by `action - 1` and lets the ball fall by a row."""
+    time.sleep(self._step_seconds)
     self._paddle = int(np.clip(self._paddle + action - 1, 0, COLUMNS - 1))
     self._row += 1
     over = self._row == ROWS - 1
@@ -97,9 +101,9 @@ class CatchSuite:
     return Catch.observation_spec
 
   def make_environment(self, level, seed, is_test, hparams):
-    """A picklable constructor."""
-    del level, is_test, hparams
-    return functools.partial(Catch, seed)
+    """A picklable constructor; environments of `slow_catch` bound how fast any machine gets through a number of frames."""
+    del is_test, hparams
+    return functools.partial(Catch, seed, SLOW_STEP_SECONDS if level == 'slow_catch' else 0.0)
 
   def make_agent(self, hparams):
     """A hidden layer, and an LSTM behind it if the name of the level asks for one."""

@@ -30,7 +30,8 @@ def run(folder, seed):
   draw = random.Random(seed)
   shared_memory = _shared_memory()
   logdir = folder / 'run'
-  flags = ('--level_name=catch', f'--logdir={logdir}', f'--total_environment_frames={FRAMES}')
+  # Slow, so that every machine is still at it when the last part is killed.
+  flags = ('--level_name=slow_catch', f'--logdir={logdir}', f'--total_environment_frames={FRAMES}')
   flags += ('--checkpoint_interval=0.5', '--summary_interval=0.2', '--num_actors=2')
   with Processes(folder, *flags) as processes:
     processes.start('learner')
