@@ -1,5 +1,6 @@
 """The scalars that a run wrote for TensorBoard, read back."""
 
+import contextlib
 import os
 
 import tensorflow as tf
@@ -18,7 +19,7 @@ def read(logdir, name):
   points, hours_before = [], 0.0
   for path in sorted(tf.io.gfile.glob(os.path.join(logdir, 'events.out.tfevents.*')), key=_start):
     start = last = None
-    for event in tf.compat.v1.train.summary_iterator(path):
+    for event in _events(path):
       start = event.wall_time if start is None else start
       last = event.wall_time
       for value in event.summary.value:
@@ -30,6 +31,12 @@ def read(logdir, name):
           points.append((event.step, hours, float(tf.make_ndarray(value.tensor))))
     hours_before += (last - start) / 3600 if start is not None else 0.0
   return points
+
+
+def _events(path):
+  """The events of a file, but for a last one that is cut off: a writer that lives, or was killed, may leave a part of it."""
+  with contextlib.suppress(tf.errors.DataLossError):
+    yield from tf.compat.v1.train.summary_iterator(path)
 
 
 def _start(path):

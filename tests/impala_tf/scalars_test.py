@@ -36,3 +36,10 @@ def test_frames_hours_and_values_over_several_starts(tmp_path):
   ]
   assert scalars.read(str(tmp_path), 'missing') == []
   assert scalars.read(str(tmp_path / 'nowhere'), 'score') == []
+
+
+def test_an_event_that_is_cut_off_is_left_out(tmp_path):
+  write(tmp_path, 9_000_000, [(3600, 100, {'score': 1.0}), (7200, 200, {'score': 2.0})])
+  (path,) = tmp_path.iterdir()
+  path.write_bytes(path.read_bytes()[:-5])
+  assert scalars.read(str(tmp_path), 'score') == [(100, pytest.approx(1.0), 1.0)]
