@@ -11,6 +11,7 @@ import shutil
 import tempfile
 
 import numpy as np
+import psutil
 
 from dmlab30 import level_cache, levels
 from impala_tf import environments, structs
@@ -175,11 +176,8 @@ def make(level: str, seed: int, *, level_cache_dir: str, level_cache_max_gigabyt
 
 def _remove_folders_of_the_dead(temp_folder):
   for name in os.listdir(temp_folder):
-    if name.startswith(_FOLDER_PREFIX):
-      try:
-        os.kill(int(name.removeprefix(_FOLDER_PREFIX).split('_')[0]), 0)
-      except ProcessLookupError:
-        shutil.rmtree(os.path.join(temp_folder, name), ignore_errors=True)  # another one may be at it, too
+    if name.startswith(_FOLDER_PREFIX) and not psutil.pid_exists(int(name.removeprefix(_FOLDER_PREFIX).split('_')[0])):
+      shutil.rmtree(os.path.join(temp_folder, name), ignore_errors=True)  # another one may be at it, too
 
 
 def _import_deepmind_lab():

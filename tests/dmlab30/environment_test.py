@@ -1,6 +1,7 @@
 """Tests of the DeepMind Lab environment, on a stand-in for the engine that plays recordings of the real one."""
 
 import functools
+import os
 import pathlib
 import sys
 
@@ -175,6 +176,18 @@ def test_files_of_a_killed_process_go_with_the_next_environment(install, tmp_pat
   for lab in (alive, third):
     lab.close()
   assert not list(folder.iterdir())
+
+
+def test_files_are_left_to_another_users_process(install, tmp_path, monkeypatch):
+  install()
+  (tmp_path / f'environment_{os.getppid()}_x').mkdir()
+
+  def refuse(pid, number):
+    raise PermissionError(pid, number)
+
+  monkeypatch.setattr(os, 'kill', refuse)
+  DMLabEnvironment('rooms_watermaze', 1, temp_folder=str(tmp_path)).close()
+  assert len(list(tmp_path.glob('environment_*'))) == 1
 
 
 def test_the_level_cache_is_used(install, tmp_path):
