@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 
 from dmlab30 import environment, levels
+from dmlab30.hparams import SINGLE_LEVEL
 from impala_tf.hparams import ConfigurationError
 
 _DATASET = (
@@ -14,6 +15,7 @@ _DATASET = (
   'converted as data/brady_konkle_oliva2008/README.md of DeepMind Lab says'
 )
 _FIRST_IMAGE = '0001.png'
+_WITHOUT_MEANING = ('frame_stack', 'max_noops', 'full_action_space', 'repeat_action_probability')
 
 
 def make():
@@ -35,8 +37,12 @@ class DMLabSuite:
     """Looks for what the levels need.
 
     Raises:
-      ConfigurationError: if DeepMind Lab is not installed, or if the images that some levels need are missing; names these.
+      ConfigurationError: if DeepMind Lab is not installed, if the images that some levels need are missing, or if a field has a
+        value of which nothing would come here; names these.
     """
+    for field in _WITHOUT_MEANING:
+      if getattr(hparams, field) != getattr(SINGLE_LEVEL, field):
+        raise ConfigurationError(f'{field}={getattr(hparams, field)} has no meaning in DeepMind Lab. Leave --{field} out.')
     check_levels(self.levels(hparams), hparams.dataset_path)
 
   def levels(self, hparams):

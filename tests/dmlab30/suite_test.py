@@ -170,6 +170,16 @@ def test_check_says_what_is_missing(install, tmp_path):
     dmlab.check(settings(dataset_path='/no/where'))
 
 
+@pytest.mark.parametrize(
+  'changes', [{'frame_stack': 4}, {'max_noops': 30}, {'full_action_space': True}, {'repeat_action_probability': 0.25}]
+)
+def test_fields_of_atari_are_refused(install, changes):
+  install()
+  ((name, value),) = changes.items()
+  with pytest.raises(ConfigurationError, match=f'{name}={value} has no meaning in DeepMind Lab. Leave --{name} out.'):
+    suite.DMLabSuite().check(settings(**changes))
+
+
 def test_scores_are_the_suites_only():
   dmlab = suite.DMLabSuite()
   returns = {level.name: [level.human_paper, 3 * level.human_paper] for level in levels.all_levels()}
