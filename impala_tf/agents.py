@@ -62,7 +62,7 @@ class Agent(snt.Module):
     Args:
       observation_spec: `structs.Observation` of `structs.ArraySpec` of one environment at one step.
     """
-    zeros = lambda shape, dtype: tf.zeros([1, 1, *shape], tf.string if dtype == np.bytes_ else tf.as_dtype(dtype))
+    zeros = lambda shape, dtype: tf.zeros([1, 1, *shape], tf.as_dtype(dtype))
     step_outputs = structs.StepOutput(
       reward=zeros((), np.float32),
       done=zeros((), np.bool_),

@@ -236,8 +236,7 @@ def update_flops(agent, observation_spec, hparams):
   time, are left out: they are below one per cent.
   """
   rows = hparams.unroll_length + 1
-  suite_batch = lambda spec: tf.TensorSpec([rows, hparams.batch_size, *spec.shape], _tensor_dtype(spec))
-  step_outputs = tree.map_structure(suite_batch, structs.step_output_spec(observation_spec))
+  step_outputs = unroll_queue.tensor_specs(structs.step_output_spec(observation_spec), [rows, hparams.batch_size])
 
   @tf.function(autograph=False)
   def gradients(step_outputs):
@@ -270,10 +269,6 @@ def _flops(operation):
     'Conv2DBackpropFilter': (shapes[2:] and shapes[2], operation.outputs and operation.outputs[0].shape),
   }.get(operation.type, (None, None))
   return 0 if kernel is None else 2 * positions[:3].num_elements() * kernel.num_elements()
-
-
-def _tensor_dtype(spec):
-  return tf.string if spec.dtype is np.bytes_ else tf.as_dtype(spec.dtype)
 
 
 def matmul_flops_per_cpu_second(size=2048, seconds=2.0):

@@ -10,7 +10,6 @@ state, `state_0` and so on, and gives the next one by the same names. At the sta
 state are zeros.
 """
 
-import numpy as np
 import tensorflow as tf
 
 from impala_tf import checkpoints, experiment, structs
@@ -51,7 +50,7 @@ class Policy(tf.Module):
     self._agent = agent
     batched = lambda name, shape, dtype: tf.TensorSpec([None, *shape], dtype, name=name)
     inputs = {
-      name: batched(name, spec.shape, tf.string if spec.dtype is np.bytes_ else tf.as_dtype(spec.dtype))
+      name: batched(name, spec.shape, tf.as_dtype(spec.dtype))
       for name, spec in observation_spec._asdict().items()
       if isinstance(spec, structs.ArraySpec)
     }

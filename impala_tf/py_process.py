@@ -277,7 +277,7 @@ class ProcessGroup:
       return _checked(method, flat_specs, [] if specs is None else tree.flatten(result))
 
     args_structure = tree.map_structure(lambda _: 0, args)
-    dtypes = [tf.string if spec.dtype is np.bytes_ else tf.as_dtype(spec.dtype) for spec in flat_specs]
+    dtypes = [tf.as_dtype(spec.dtype) for spec in flat_specs]
     outputs = tf.numpy_function(run, [index, *tensors], dtypes, name=f'{method}_in_process')
     if specs is None:
       return None
