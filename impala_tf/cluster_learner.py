@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from impala_tf import arrangement, cluster, pipeline
+from impala_tf import arrangement, cluster, environments, pipeline
 
 BEAT_SECONDS = 5.0  # between two notices of an actor
 LOST_SECONDS = 30.0  # without a new notice, after which an actor counts as lost
@@ -52,14 +52,14 @@ class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
 
   def statistics(self):
     """See `arrangement.Learning`; of those that are connected."""
-    return _added(notice.statistics for notice in self._crowd.present.values())
+    return environments.added(notice.statistics for notice in self._crowd.present.values())
 
   def actor_shares(self):
     """See `arrangement.Learning`; the mean of those that are connected, over the time before their last notice."""
 
     def shares():
       known = [notice.shares for notice in self._crowd.present.values() if notice.shares]
-      return {stage: seconds / len(known) for stage, seconds in _added(known).items()}
+      return {stage: seconds / len(known) for stage, seconds in environments.added(known).items()}
 
     return shares
 
@@ -133,11 +133,3 @@ class Crowd:
     unrolls = sum(notice.unrolls for notice in self.present.values())
     text = f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.'
     return text + f' Levels that nobody plays: {", ".join(idle)}.' * bool(idle)
-
-
-def _added(dicts):
-  totals = {}
-  for numbers in dicts:
-    for name, number in numbers.items():
-      totals[name] = totals.get(name, 0) + number
-  return totals

@@ -6,7 +6,7 @@ arrays with a leading batch. This module imports no TensorFlow.
 
 import collections
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -157,10 +157,7 @@ class EnvironmentBatch:
 
   def statistics(self) -> dict[str, float]:
     """The counters that the environments keep, added up by name; empty if they keep none."""
-    totals = collections.Counter()
-    for environment in self._environments:
-      totals.update(getattr(environment, 'statistics', dict)())
-    return dict(totals)
+    return added(getattr(environment, 'statistics', dict)() for environment in self._environments)
 
   def close(self):
     """Closes all environments, also those after one whose `close` raises."""
@@ -190,6 +187,14 @@ class EnvironmentBatch:
       if np.shape(value) != array.shape[1:]:  # assignment would broadcast it
         raise ValueError(f'Environment {index} gave an observation of shape {np.shape(value)}, not {array.shape[1:]}.')
       array[index] = value
+
+
+def added(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
+  """Counters of several, added up by name."""
+  totals = collections.Counter()  # Whose own sum would leave out what is 0.
+  for counter in counters:
+    totals.update(counter)
+  return dict(totals)
 
 
 def _array_dtype(spec: structs.ArraySpec) -> Any:

@@ -1,6 +1,5 @@
 """What training and evaluation are made from: a suite's agent and environments, threads, and how to be stopped."""
 
-import collections
 import os
 import pickle
 import signal
@@ -187,7 +186,7 @@ class EnvironmentProcesses(py_process.ProcessGroup):
 
     It does not wait for busy processes: the counters are those of a few steps ago.
     """
-    return _added(*(process.statistics for process in self))
+    return environments.added(process.statistics for process in self)
 
   def close(self, grace_seconds=hosting.GRACE_SECONDS):
     """Closes all, also one that is just being started anew; see `py_process.close_all`."""
@@ -256,7 +255,7 @@ class _EnvironmentProcess(py_process.PyProcess):
       super()._launch()
 
   def _look_at_statistics(self, latest):
-    self.statistics = _added(self._earlier_statistics, latest)
+    self.statistics = environments.added([self._earlier_statistics, latest])
 
   def _take_note(self, error):
     """Counts a failure; raises the error if the process is to be given up."""
@@ -275,10 +274,3 @@ class _EnvironmentProcess(py_process.PyProcess):
     logging.warning(
       'A process of %s failed and is started anew with other seeds; its unfinished episodes are lost. %s', self._level, error
     )
-
-
-def _added(*counters):
-  totals = collections.Counter()  # Whose own sum would leave out what is 0.
-  for counter in counters:
-    totals.update(counter)
-  return dict(totals)
