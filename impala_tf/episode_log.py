@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from impala_tf import atomic_files
 from impala_tf.hparams import ConfigurationError
 
 FILE_NAME = 'episodes.csv'
@@ -117,9 +118,7 @@ class EpisodeLog:
       logging.info('Dropped %d episodes beyond frame %d from %s.', len(lines) - len(kept), frames, self._path)
     repaired = _HEADER + ''.join(kept)
     if repaired != text:
-      with tf.io.gfile.GFile(self._path + '.tmp', 'w') as file:
-        file.write(repaired)
-      tf.io.gfile.rename(self._path + '.tmp', self._path, overwrite=True)
+      atomic_files.write(self._path, repaired)
 
   def _frames(self, line, number):
     try:

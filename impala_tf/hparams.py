@@ -271,11 +271,9 @@ def save(logdir, hparams):
     logdir: an existing folder, anything that tf.io.gfile takes.
     hparams: the run's HParams.
   """
-  gfile = _gfile()
-  path = os.path.join(logdir, FILE_NAME)
-  with gfile.GFile(path + '.tmp', 'w') as file:
-    file.write(hparams.to_json())
-  gfile.rename(path + '.tmp', path, overwrite=True)
+  from impala_tf import atomic_files  # Not at the top: it loads TensorFlow.
+
+  atomic_files.write(os.path.join(logdir, FILE_NAME), hparams.to_json())
 
 
 def load(logdir):
@@ -284,12 +282,13 @@ def load(logdir):
   Raises:
     ConfigurationError: if the file can't be read or understood; names it.
   """
-  gfile = _gfile()
+  import tensorflow as tf  # Not at the top: environment processes load this module.
+
   path = os.path.join(logdir, FILE_NAME)
-  if not gfile.exists(path):
+  if not tf.io.gfile.exists(path):
     return None
   try:
-    with gfile.GFile(path) as file:
+    with tf.io.gfile.GFile(path) as file:
       return HParams.from_json(file.read())
   except (ConfigurationError, UnicodeDecodeError) as error:
     raise ConfigurationError(f'{path}: {error} Repair or remove the file, or use another --logdir.') from error
@@ -341,13 +340,6 @@ def _check_same(logdir, old, new):
       f'The run in {logdir} has another configuration:\n{rows}\n'
       'To go on with that run, give these their old values; for a new run, use another --logdir.'
     )
-
-
-def _gfile():
-  # Not at the top: environment processes load this module and must not load TensorFlow.
-  import tensorflow as tf
-
-  return tf.io.gfile
 
 
 def _typed(field, value):
