@@ -11,7 +11,7 @@ import os
 import matplotlib
 import tensorflow as tf
 
-from impala_tf import atomic_files, lineage, pbt_member
+from impala_tf import atomic_files, lineage, pbt_member, tables
 from impala_tf.hparams import ConfigurationError
 
 
@@ -75,11 +75,10 @@ def _summary(name, events):
 
 def _markdown(best, fitness, segments, members):
   line = ', then by '.join(f'{s.member} (its frames {s.start:_} to {s.end:_})' for s in segments)
-  table = [list(members[0]), ['---'] * len(members[0]), *([_cell(v) for v in row.values()] for row in members)]
-  rows = '\n'.join('| ' + ' | '.join(row) + ' |' for row in table)
+  table = tables.markdown([list(members[0]), *([_cell(v) for v in row.values()] for row in members)])
   return (
     f'# Population\n\nThe best agent is that of {best}, of fitness {fitness:.4g} at its last evaluation. Its weights were '
-    f'trained by {line}.\n\n{rows}\n'
+    f'trained by {line}.\n\n{table}\n'
   )
 
 

@@ -6,7 +6,6 @@ Sweeps over the same samples (same space, seed and number of trials) can be comp
 report.md, trials.csv, sorted_returns.png and best.png. The final return is that of `final_return`.
 """
 
-import csv
 import os
 import sys
 
@@ -14,7 +13,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
-from impala_tf import curves, episode_log, sweep_worker
+from impala_tf import curves, episode_log, sweep_worker, tables
 from impala_tf.hparams import ConfigurationError
 
 BEST = 3  # The paper's tables and curves are means of so many.
@@ -41,7 +40,7 @@ def markdown(sweeps):
     rows = [['rank', 'trial', 'final return', *names]]
     rows += [[str(i), t.name, f'{t.value:.4g}', *_cells(t, names)] for i, t in enumerate(best, start=1)]
     rows += [['', t.name, t.state, *_cells(t, names)] for t in trials if t not in best]
-    parts.append('\n'.join(['| ' + ' | '.join(row) + ' |' for row in (rows[0], ['---'] * len(rows[0]), *rows[1:])]))
+    parts.append(tables.markdown(rows))
   return '\n\n'.join(parts) + '\n'
 
 
@@ -82,19 +81,15 @@ def write(sweeps, output):
   Returns:
     The report's text.
   """
-  os.makedirs(output, exist_ok=True)
   text = markdown(sweeps)
-  with open(os.path.join(output, 'report.md'), 'w', encoding='utf-8') as file:
-    file.write(text)
   names = list(dict.fromkeys(name for _, trials in sweeps.values() for trial in trials for name in trial.hyper_parameters))
-  with open(os.path.join(output, 'trials.csv'), 'w', encoding='utf-8', newline='') as file:
-    writer = csv.writer(file, lineterminator='\n')
-    writer.writerow(['sweep', 'trial', 'state', 'frames', 'final_return', *names])
-    for label, (logdir, trials) in sweeps.items():
-      for trial in trials:
-        frames = sweep_worker.frames_of(os.path.join(logdir, trial.name))
-        values = [trial.hyper_parameters.get(name) for name in names]
-        writer.writerow([label, trial.name, trial.state, frames, trial.value, *values])
+  rows = [['sweep', 'trial', 'state', 'frames', 'final_return', *names]]
+  for label, (logdir, trials) in sweeps.items():
+    for trial in trials:
+      frames = sweep_worker.frames_of(os.path.join(logdir, trial.name))
+      values = [trial.hyper_parameters.get(name) for name in names]
+      rows.append([label, trial.name, trial.state, frames, trial.value, *values])
+  tables.write(output, {'report.md': text, 'trials.csv': rows})
   draw_sorted(sweeps, os.path.join(output, 'sorted_returns.png'))
   draw_best(sweeps, os.path.join(output, 'best.png'))
   return text
