@@ -61,9 +61,10 @@ def run_together(path, definition, members, stop, runner):
         kills[number] += 1
         print(f'Member {number} was killed (exit code {code}) and is started again.', flush=True)
         processes[number] = start(number)
-  for number, process in processes.items():
-    if stop:
+  if stop:
+    for process in processes.values():
       process.stop()
+  for number, process in processes.items():
     code = process.wait(_STOP_SECONDS)
     if code and not stop:
       failed = True

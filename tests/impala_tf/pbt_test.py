@@ -141,6 +141,15 @@ def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsy
   assert not pbt.run_together('folder', DEFINITION, [1], False, 'runner')
 
 
+def test_all_members_save_at_the_same_time_when_they_are_to_stop(starts, monkeypatch):
+  tape = []
+  monkeypatch.setattr(Process, 'stop', lambda self: tape.append('stop'))
+  monkeypatch.setattr(Process, 'wait', lambda self, timeout: tape.append('wait'))
+  starts({0: 50, 1: 50})
+  assert pbt.run_together('folder', DEFINITION, [0, 1], True, 'runner')
+  assert tape == ['stop', 'stop', 'wait', 'wait']
+
+
 def test_a_population_of_real_runs_and_its_report(tmp_path, monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # Where the runner is found.
   path = str(tmp_path / 'population')
