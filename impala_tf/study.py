@@ -155,8 +155,7 @@ class Study:
 
   def fail(self, trial, message):
     """Ends a claimed trial that can't go on."""
-    self._storage.set_trial_user_attr(self._id(trial), _MESSAGE, message or 'unknown')
-    self._end(trial, TrialState.FAIL)
+    self._end(trial, TrialState.FAIL, attributes={_MESSAGE: message or 'unknown'})
 
   def prune(self, trial, value):
     """Ends a claimed trial early, with the return it has come to."""
@@ -164,9 +163,7 @@ class Study:
 
   def release(self, trial, was_killed=False):
     """Lets a claimed trial wait to be taken up again; `was_killed` tells whether its process was killed."""
-    if was_killed:
-      self._storage.set_trial_user_attr(self._id(trial), _KILLS, trial.kills + 1)
-    self._end(trial, TrialState.FAIL)
+    self._end(trial, TrialState.FAIL, attributes={_KILLS: trial.kills + was_killed})
     with self._alone():
       self._add_again(lambda trial: not trial.message)
 
@@ -196,12 +193,12 @@ class Study:
   def _id(self, trial):
     return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.attempt)
 
-  def _end(self, trial, state, value=None):
-    # False if the trial was taken from the caller.
-    try:
-      return self._storage.set_trial_state_values(self._id(trial), state, None if value is None else [value])
-    except optuna.exceptions.UpdateFinishedTrialError:
-      return False
+  def _end(self, trial, state, value=None, attributes=None):
+    # Nothing happens to a trial that was taken from the caller.
+    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+      for name, attribute in (attributes or {}).items():
+        self._storage.set_trial_user_attr(self._id(trial), name, attribute)
+      self._storage.set_trial_state_values(self._id(trial), state, None if value is None else [value])
 
   @contextlib.contextmanager
   def _alone(self):

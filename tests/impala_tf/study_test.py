@@ -75,6 +75,8 @@ def test_a_trial_of_a_silent_worker_is_taken_up_again(tmp_path):
   # Not dead after all: it is told, and can't change the result of the one who has the trial now.
   assert silent.beat([lost]) == [lost]
   silent.finish(lost, 100.0)
+  silent.fail(lost, 'too late')
+  silent.release(lost, was_killed=True)
   lively.finish(again, 5.0)
   assert [trial.value for trial in lively.trials()] == [5.0, None, None, None]
   assert states(lively) == ['finished', 'running', 'waiting', 'waiting']
