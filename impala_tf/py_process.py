@@ -163,19 +163,18 @@ class PyProcess:
     return f'ended with exit code {code}'
 
 
-def start_all(processes: Sequence[PyProcess], preload: Sequence[str] = ()):
+def start_all(processes: Sequence[PyProcess]):
   """Starts processes side by side and waits for all their constructors.
 
   Args:
     processes: not yet running.
-    preload: names of modules without TensorFlow that the server imports once, so that the children share their memory.
-      Only the first start of a program looks at it.
 
   Raises:
     ProcessError: of the first process whose constructor raised or that died in it. All are closed then.
   """
   close_all(processes)
-  _context.set_forkserver_preload(['impala_tf.hosting', 'impala_tf.environments', *preload])
+  # Modules without TensorFlow that the server imports once, so that the children share their memory.
+  _context.set_forkserver_preload(['impala_tf.hosting', 'impala_tf.environments'])
   try:
     for process in processes:
       process._launch()
@@ -216,9 +215,9 @@ class ProcessGroup:
   def __getitem__(self, index: int) -> PyProcess:
     return self._processes[index]
 
-  def start(self, preload: Sequence[str] = ()):
+  def start(self):
     """Starts all; see `start_all`."""
-    start_all(self._processes, preload)
+    start_all(self._processes)
 
   def close(self, grace_seconds: float = hosting.GRACE_SECONDS):
     """Closes all; see `close_all`."""

@@ -44,22 +44,24 @@ def wait_until(condition, log, seconds=600):
     time.sleep(0.2)
 
 
-def interrupt(logdir, log, sweep, finished, how=signal.SIGKILL):
-  """Starts a sweep, and ends it when so many trials are finished and another one has trained for a while."""
+def interrupt(logdir, log, sweep, finished):
+  """Starts a sweep, and kills it when so many trials are finished and another one has trained for a while."""
 
   def half_way():
-    if not (logdir / sweeps.FILE_NAME).exists():
-      return False
-    trials = trials_of(logdir, sweep)
+    # Opened once: opening takes the lock of the study, and time.
+    if not studies and (logdir / sweeps.FILE_NAME).exists():
+      studies.append(sweeps.open_study(str(logdir), sweep)[0])
+    trials = studies[0].trials() if studies else []
     trained = [t for t in trials if t.state == 'running' and list((logdir / t.name).glob('ckpt-*.index'))]
     return trained and sum(t.state == 'finished' for t in trials) >= finished
 
+  studies = []
   with open(log, 'ab') as file:
     process = start(logdir, file, sweep)
     try:
       wait_until(lambda: half_way() or process.poll() is not None, log)
       assert process.poll() is None, log.read_text()
-      process.send_signal(how)
+      process.kill()
       return process.wait(60)
     finally:
       process.kill()

@@ -175,7 +175,14 @@ def test_logits_and_actions_of_wrong_rank_are_refused():
 
 
 @pytest.mark.parametrize(
-  'arguments', [{'clip_rho_threshold': 0.0}, {'clip_pg_rho_threshold': -1.0}, {'lambda_': 1.1}, {'lambda_': -0.1}]
+  'arguments',
+  [
+    {'clip_rho_threshold': 0.0},
+    {'clip_c_threshold': 0.0},
+    {'clip_pg_rho_threshold': -1.0},
+    {'lambda_': 1.1},
+    {'lambda_': -0.1},
+  ],
 )
 def test_senseless_parameters_are_refused(arguments):
   (name,) = arguments
