@@ -10,11 +10,13 @@ import sys
 import time
 
 import pytest
+from absl import flags, logging
+from absl.testing import flagsaver
 
 import run_experiment
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
-from impala_tf import suites
+from impala_tf import experiment, suites
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ('--level_name=Pong', '--batch_size=2', '--unroll_length=5', '--num_actors=2', '--envs_per_actor=2')
@@ -107,9 +109,8 @@ def test_random_policy_scores_what_is_known_of_it():
 
 
 @pytest.mark.parametrize(
-  ('flags', 'message'),
+  ('given', 'message'),
   [
-    ((), '--level_name is missing'),
     (('--preset=atari_expert_deep',), '--level_name is missing'),
     (('--preset=atari_expert_deep', '--level_name=rooms_watermaze'), 'atari_expert_deep is not for rooms_watermaze'),
     (('--level_name=atari57', '--nofull_action_space'), 'needs actions that mean the same in all games'),
@@ -123,21 +124,39 @@ def test_random_policy_scores_what_is_known_of_it():
     (('--level_name=ALE/Pnog-v5',), "'ALE/Pnog-v5' is not one of the 57 Atari games. Did you mean pong?"),
     # Where DeepMind Lab is not installed that is the error, elsewhere that the folder is missing.
     (('--level_name=psychlab_continuous_recognition', '--dataset_path={empty}/none'), 'DeepMind Lab'),
-    (('--level_name=pong', '--renderer=hardwear'), 'renderer'),
     (('--level_name=pong', '--level_cache_max_gigabytes=0'), 'level_cache_max_gigabytes=0.0'),
     (('--level_name=pong', '--batch_size=0'), 'batch_size=0 (unrolls in each update, of each learner) must be at least 1'),
     (('--level_name=pong', '--unroll_length=-3'), 'unroll_length=-3'),
     (('--level_name=pong', '--num_actors=0'), 'num_actors=0'),
     (('--level_name=pong', '--clip_global_norm=often'), '--clip_global_norm=often is neither a number nor none'),
-    (('--level_name=pong', '--logdir={file}/below'), "Can't write in the log directory"),
     (('--level_name=pong', '--logdir={empty}', '--mode=test'), 'Train first'),
     (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), 'Train first'),
   ],
 )
-def test_bad_input_is_refused_in_a_sentence(tmp_path, flags, message):
+def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, monkeypatch, given, message):
+  # In this process, as most of these take a new one longer to load than to refuse.
+  monkeypatch.setattr(experiment, 'configure_tensorflow', lambda *arguments: None)
+  verbosity = logging.get_verbosity()
+  try:
+    with flagsaver.flagsaver():
+      flags.FLAGS(['run_experiment.py', *(flag.format(empty=tmp_path / 'empty') for flag in given)])
+      assert run_experiment.main(['run_experiment.py']) == 1
+  finally:
+    logging.set_verbosity(verbosity)
+  assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ((), '--level_name is missing'),
+    (('--level_name=pong', '--renderer=hardwear'), 'renderer'),
+    (('--level_name=pong', '--logdir={file}/below'), "Can't write in the log directory"),
+  ],
+)
+def test_the_command_ends_with_what_was_wrong_and_no_traceback(tmp_path, given, message):
   (tmp_path / 'file').write_text('in the way')
-  places = {'file': tmp_path / 'file', 'empty': tmp_path / 'empty'}
-  refused = run(*(flag.format(**places) for flag in flags))
+  refused = run(*(flag.format(file=tmp_path / 'file') for flag in given))
   assert refused.returncode == 1
   assert message in refused.stderr
   assert 'Traceback' not in refused.stderr
