@@ -62,7 +62,8 @@ def test_each_trial_goes_to_one_worker_and_ends_once(tmp_path):
 
 
 def test_a_trial_of_a_silent_worker_is_taken_up_again(tmp_path):
-  silent, lively = open_study(tmp_path), open_study(tmp_path)
+  # The silent one is slow to take others for dead, so that this test may be slow, too.
+  silent, lively = open_study(tmp_path, heartbeat=60), open_study(tmp_path)
   lost, kept = silent.claim(), lively.claim()
   deadline = time.monotonic() + 30
   while states(lively)[0] != 'waiting':
