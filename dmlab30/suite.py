@@ -19,7 +19,7 @@ _WITHOUT_MEANING = ('frame_stack', 'max_noops', 'full_action_space', 'repeat_act
 
 
 def make():
-  """An `DMLabSuite`."""
+  """A `DMLabSuite`."""
   return DMLabSuite()
 
 

@@ -10,7 +10,7 @@ _CHUNK = 2**20
 
 
 def write(path, text):
-  """Replaces a file, anything that tf.io.gfile takes, by `text`."""
+  """Replaces a file, anything that tf.io.gfile takes, by `text`; tf.errors.OpError if it can't be written."""
   # Named apart, as two processes may write the same file; the last to rename wins.
   temporary = f'{path}.{uuid.uuid4().hex[:8]}.tmp'
   with tf.io.gfile.GFile(temporary, 'w') as file:
@@ -19,7 +19,7 @@ def write(path, text):
 
 
 def write_json(path, value):
-  """Replaces a file by a JSON value."""
+  """As `write`, with a value as JSON."""
   write(path, json.dumps(value, indent=2) + '\n')
 
 

@@ -46,7 +46,7 @@ class Suite(Protocol):
     """
 
   def make_agent(self, hparams):
-    """An `agents.Agent`."""
+    """An `agents.Agent` whose variables are yet to be made."""
 
   def scores(self, level_returns):
     """How well an agent does on all the levels together.

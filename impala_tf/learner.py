@@ -36,7 +36,7 @@ class Loss(NamedTuple):
 class Metrics(NamedTuple):
   """Of one update, all scalars.
 
-  total_loss, pg_loss, baseline_loss, entropy_loss: float32, as in `Loss`.
+  total_loss, pg_loss, baseline_loss, entropy_loss: float32, as in `Loss`, sums over time and batch.
   learning_rate: float32, the one this update used.
   gradient_norm: float32, before clipping.
   lag_min, lag_mean, lag_max: int64, float32, int64; how many updates ago the policies that acted were the newest.

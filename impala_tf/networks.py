@@ -121,7 +121,7 @@ class LSTM(snt.Module):
     self.hidden_size = hidden_size
 
   def initial_state(self, batch_size):
-    """An LSTMState of zeros."""
+    """The LSTMState before the first row of `batch_size` sequences: zeros."""
     zeros = tf.zeros([batch_size, self.hidden_size])
     return LSTMState(zeros, zeros)
 

@@ -1,4 +1,4 @@
-"""Reward transforms of the loss. Returns of episodes are always reported untransformed."""
+"""Reward transforms of the loss, float32 of any shape to the same. Returns of episodes are always reported untransformed."""
 
 import tensorflow as tf
 

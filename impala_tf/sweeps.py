@@ -59,7 +59,11 @@ def check_or_save(logdir, sweep):
 
 
 def load(logdir):
-  """What `check_or_save` wrote, None if there is no sweep."""
+  """What `check_or_save` wrote, a dict; None if there is no sweep.
+
+  Raises:
+    ConfigurationError: if the file can't be understood; names it.
+  """
   try:
     return atomic_files.read_json(os.path.join(logdir, FILE_NAME))
   except ValueError as error:

@@ -48,7 +48,18 @@ class VTraceFromLogitsReturns(NamedTuple):
 
 
 def log_probs_from_logits_and_actions(policy_logits, actions):
-  """The log-probabilities [T, B] of actions (int32 [T, B]) under softmax policies (float32 [T, B, num_actions])."""
+  """The log-probabilities of actions under softmax policies.
+
+  Args:
+    policy_logits: float32 [T, B, num_actions].
+    actions: int32 [T, B].
+
+  Returns:
+    float32 [T, B].
+
+  Raises:
+    ValueError: for inputs of a wrong rank.
+  """
   policy_logits = tf.convert_to_tensor(policy_logits, tf.float32)
   actions = tf.convert_to_tensor(actions, tf.int32)
   _check_rank('policy_logits', policy_logits, 3)
