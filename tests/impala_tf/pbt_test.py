@@ -17,7 +17,7 @@ RULES = {'burn_in_frames': 2000, 'episodes': 300, 'threshold': 5.0, 'probability
 DEFINITION = {
   'population': 2,
   'seed': 3,
-  'given': {'level_name': 'catch', 'num_actors': 2, 'total_environment_frames': 60_000, 'checkpoint_interval': 2.0},
+  'given': {'level_name': 'catch', 'num_actors': 2, 'total_environment_frames': 30_000, 'checkpoint_interval': 2.0},
   'space': {'learning_rate': 'categorical(0.003,0.000001)', 'entropy_cost': 'log_uniform(0.001,0.01)'},
   'rules': RULES,
 }
