@@ -109,6 +109,7 @@ class _Run(NamedTuple):
   logdir: str
   hparams: HParams
   agent: Any = None
+  published: Any = None
   checkpoint: str = ''
   frames: int = 0
   checksum: str = ''
@@ -205,7 +206,9 @@ def _load_run(suite, logdir, hparams):
   checksum = 0
   for variable in agent.trainable_variables:
     checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
-  return _Run(logdir, hparams, agent, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
+  # Once for all of its levels, as TensorFlow keeps each vector for as long as this process lives.
+  published = weights.PublishedWeights(agent)
+  return _Run(logdir, hparams, agent, published, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
 
 
 def _protocol(evaluated, runs, actions, settings):
@@ -332,7 +335,7 @@ class _Player:
           return evaluation.play_randomly(group[0], num_actions, n, part.num_episodes, seed, self._count)
         agent = agents.Greedy(part.run.agent) if self._settings.greedy else _Seeded(part.run.agent, seed)
         with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
-          policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
+          policy = inference.OwnInference(agent, part.run.published)
           unroller = actors.Unroller(policy, group, [0], n, hparams.unroll_length)
         return evaluation.play_episodes(unroller, 0, n, part.num_episodes, self._count)
     finally:

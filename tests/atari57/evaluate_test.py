@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from atari57 import evaluate, games, hparams, suite
-from impala_tf import checkpoints, level_evaluation, level_results
+from impala_tf import checkpoints, level_evaluation, level_results, weights
 from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import ConfigurationError
 from tests import run_files
@@ -39,10 +39,13 @@ def play_randomly(output, **settings):
   return level_evaluation.evaluate_random(evaluate.AtariEvaluated(), str(output), settings)
 
 
-def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_path):
+def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_path, monkeypatch):
   run = make_run(tmp_path / 'run', 'atari57', frames=800)
+  original, published = weights.PublishedWeights, []
+  monkeypatch.setattr(weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent))
   found, exit_code = play([run], tmp_path / 'out', only=['RoadRunner', 'ALE/Berzerk-v5'], processes=2, seed=5)
   assert exit_code == 0
+  assert len(published) == 1  # One for all games: TensorFlow keeps each to the end of the process.
   assert found.levels.keys() == {'road_runner', 'berzerk'}
   for result in found.levels.values():
     assert (result.run, result.trained_on, result.agent, result.frames) == (run, 'atari57', 'shallow', 800)
