@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from impala_tf import storage
+
 
 class Episode(NamedTuple):
   """A finished episode, on Atari a whole game.
@@ -86,7 +88,7 @@ class LevelScores:
 
 
 class Summaries:
-  """TensorBoard scalars over emulator frames."""
+  """TensorBoard scalars over emulator frames. All methods raise `storage.StorageError` if they can't be written."""
 
   def __init__(self, logdir, levels, num_action_repeats):
     """Opens a new event file in `logdir`.
@@ -96,13 +98,15 @@ class Summaries:
       levels: names of the run's levels; `Episode.level` is an index into them.
       num_action_repeats: emulator frames of an agent step.
     """
-    self._writer = tf.summary.create_file_writer(logdir)
+    self._logdir = logdir
+    with storage.writing(logdir):
+      self._writer = tf.summary.create_file_writer(logdir)
     self._levels = levels
     self._num_action_repeats = num_action_repeats
 
   def write(self, frames, scalars):
     """Writes numbers by name, a dict, at the given frames; those that are None are left out."""
-    with self._writer.as_default(step=int(frames)):
+    with storage.writing(self._logdir), self._writer.as_default(step=int(frames)):
       for name, value in scalars.items():
         if value is not None:
           tf.summary.scalar(name, value)
@@ -121,11 +125,13 @@ class Summaries:
 
   def flush(self):
     """Sends what was written to the file."""
-    self._writer.flush()
+    with storage.writing(self._logdir):
+      self._writer.flush()
 
   def close(self):
     """Flushes and closes the file."""
-    self._writer.close()
+    with storage.writing(self._logdir):
+      self._writer.close()
 
 
 class StageTimer:
