@@ -88,7 +88,7 @@ class LevelScores:
 
 
 class Summaries:
-  """TensorBoard scalars over emulator frames. All methods raise `storage.StorageError` if they can't be written."""
+  """TensorBoard scalars over emulator frames."""
 
   def __init__(self, logdir, levels, num_action_repeats):
     """Opens a new event file in `logdir`.
@@ -97,6 +97,9 @@ class Summaries:
       logdir: folder, anything that tf.io.gfile takes.
       levels: names of the run's levels; `Episode.level` is an index into them.
       num_action_repeats: emulator frames of an agent step.
+
+    Raises:
+      StorageError: if it can't be written.
     """
     self._logdir = logdir
     with storage.writing(logdir):
@@ -105,7 +108,11 @@ class Summaries:
     self._num_action_repeats = num_action_repeats
 
   def write(self, frames, scalars):
-    """Writes numbers by name, a dict, at the given frames; those that are None are left out."""
+    """Writes numbers by name, a dict, at the given frames; those that are None are left out.
+
+    Raises:
+      StorageError: if they can't be written.
+    """
     with storage.writing(self._logdir), self._writer.as_default(step=int(frames)):
       for name, value in scalars.items():
         if value is not None:
@@ -125,13 +132,11 @@ class Summaries:
 
   def flush(self):
     """Sends what was written to the file."""
-    with storage.writing(self._logdir):
-      self._writer.flush()
+    self._writer.flush()
 
   def close(self):
     """Flushes and closes the file."""
-    with storage.writing(self._logdir):
-      self._writer.close()
+    self._writer.close()
 
 
 class StageTimer:

@@ -187,7 +187,7 @@ EVERYWHERE = (
   corrupt_checkpoint,
   fill_disk,
   start_a_second_learner,
-  give_bad_flags,
+  *[give_bad_flags] * 3,
 )
 IN_A_CLUSTER = (kill_actor, stop_actor, start_a_foreign_actor)
 
