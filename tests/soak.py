@@ -29,21 +29,22 @@ _ACTORS = {'alone': (), 'cluster': ('0', '1')}
 _COLUMNS = ('where', 'fault', 'injected', SURVIVED, FAILED, SKIPPED, 'frames lost, most', 'since checkpoint', 'left')
 
 
-def soak(folder, minutes, seed):
+def soak(folder, minutes, seed, events):
   """Runs trainings until the time is over, and the fault then under way.
 
-  Returns:
-    A list of events, dicts with `where`, `fault`, `seconds`, `outcome`, and what the fault reports.
+  Args:
+    folder: `pathlib.Path`, empty.
+    minutes: how long.
+    seed: int, of the order of faults.
+    events: a list to which comes a dict for each fault: `where`, `fault`, `seconds`, `outcome`, and what the fault reports.
   """
   draw = random.Random(seed)
   deadline = time.monotonic() + 60 * minutes
-  events = []
   while time.monotonic() < deadline:
     for where, actors in _ACTORS.items():
       if time.monotonic() < deadline:
         place = folder / f'{len(list(folder.iterdir()))}_{where}'
         _train(place, where, actors, draw, deadline, events)
-  return events
 
 
 def _train(place, where, actors, draw, deadline, events):
@@ -140,11 +141,14 @@ def main():
     parser.error(f"--folder={arguments.folder} can't be made: {error}. Name a new folder.")
   # Nothing is left running, or mounted, when this is stopped.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  events = soak(arguments.folder, arguments.minutes, arguments.seed)
-  report = {'seed': arguments.seed, 'minutes': arguments.minutes, 'good': is_good(events), 'events': events}
-  (arguments.folder / 'soak.json').write_text(json.dumps(report, indent=2) + '\n')
-  for row in table(events):
-    print('| ' + ' | '.join(row) + ' |')
+  events = []
+  try:
+    soak(arguments.folder, arguments.minutes, arguments.seed, events)
+  finally:  # Also of what there was before it was stopped.
+    report = {'seed': arguments.seed, 'minutes': arguments.minutes, 'good': is_good(events), 'events': events}
+    (arguments.folder / 'soak.json').write_text(json.dumps(report, indent=2) + '\n')
+    for row in table(events):
+      print('| ' + ' | '.join(row) + ' |')
   return 0 if report['good'] else 1
 
 
