@@ -125,6 +125,7 @@ def _run(make_suite, hparams, given, logdir, role):
     learner,
     pbt_member,
     py_process,
+    storage,
     training,
   )
 
@@ -155,6 +156,7 @@ def _run(make_suite, hparams, given, logdir, role):
     cluster_actor.LearnerLostError,
     learner.NonFiniteLossError,
     py_process.ProcessError,
+    storage.StorageError,
   ) as error:
     return _refuse(error)
 

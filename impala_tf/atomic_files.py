@@ -1,21 +1,34 @@
 """Small files that others may read at any time: they see the old contents or the new, never a part."""
 
+import contextlib
 import json
 import os
 import uuid
 
 import tensorflow as tf
 
+from impala_tf import storage
+
 _CHUNK = 2**20
 
 
 def write(path, text):
-  """Replaces a file, anything that tf.io.gfile takes, by `text`; tf.errors.OpError if it can't be written."""
+  """Replaces a file, anything that tf.io.gfile takes, by `text`.
+
+  Raises:
+    StorageError: if it can't be written; the old contents are still there.
+  """
   # Named apart, as two processes may write the same file; the last to rename wins.
   temporary = f'{path}.{uuid.uuid4().hex[:8]}.tmp'
-  with tf.io.gfile.GFile(temporary, 'w') as file:
-    file.write(text)
-  tf.io.gfile.rename(temporary, path, overwrite=True)
+  with storage.writing(path):
+    try:
+      with tf.io.gfile.GFile(temporary, 'w') as file:
+        file.write(text)
+      tf.io.gfile.rename(temporary, path, overwrite=True)
+    except BaseException:
+      with contextlib.suppress(tf.errors.OpError):
+        tf.io.gfile.remove(temporary)
+      raise
 
 
 def write_json(path, value):

@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
+from impala_tf import storage
 from impala_tf.hparams import ConfigurationError
 
 _PREFIX = 'ckpt'
@@ -90,8 +91,8 @@ class Checkpointer:
       return self._manager.save(checkpoint_number=number)
     except (tf.errors.OpError, OSError) as error:
       raise CheckpointError(
-        f"Can't write checkpoint {os.path.join(self._directory, _PREFIX)}-{number}: {error} "
-        'Make room or make the folder writable; the earlier checkpoints are still there.'
+        f"Can't write checkpoint {os.path.join(self._directory, _PREFIX)}-{number}: {storage.reason(error)}. Make room, or "
+        'make the folder writable; the earlier checkpoints are still there.'
       ) from error
 
   def restore_latest(self):
@@ -178,7 +179,8 @@ def prepare_logdir(path):
     tf.io.gfile.remove(probe)
   except (tf.errors.OpError, OSError) as error:
     raise ConfigurationError(
-      f"Can't write in the log directory {path!r}: {error} Give --logdir a folder that you may write."
+      f"Can't write in the log directory {path!r}: {storage.reason(error)}. Give --logdir a folder that you may write, and "
+      'that has room.'
     ) from error
 
 

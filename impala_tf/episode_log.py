@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import atomic_files
+from impala_tf import atomic_files, storage
 from impala_tf.hparams import ConfigurationError
 
 FILE_NAME = 'episodes.csv'
@@ -71,6 +71,7 @@ class EpisodeLog:
 
     Raises:
       ConfigurationError: if the file there is not such a log. It is unchanged then.
+      StorageError: if it can't be written.
     """
     self._path = os.path.join(logdir, FILE_NAME)
     self._levels = levels
@@ -92,13 +93,18 @@ class EpisodeLog:
       )
 
   def flush(self):
-    """Writes what was noted since the last call."""
+    """Writes what was noted since the last call.
+
+    Raises:
+      StorageError: if it can't be written. Then there must not be a checkpoint of these episodes' frames: some may be missing.
+    """
     rows = self._buffer.getvalue()
     if rows:
-      with tf.io.gfile.GFile(self._path, 'a') as file:
-        file.write(rows)
+      # Not to be tried again: a part may be in the file, and would be there twice.
       self._buffer.seek(0)
       self._buffer.truncate()
+      with storage.writing(self._path), tf.io.gfile.GFile(self._path, 'a') as file:
+        file.write(rows)
 
   def _repair(self, frames):
     text = ''

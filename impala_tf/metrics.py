@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from impala_tf import storage
+
 
 class Episode(NamedTuple):
   """A finished episode, on Atari a whole game.
@@ -95,14 +97,23 @@ class Summaries:
       logdir: folder, anything that tf.io.gfile takes.
       levels: names of the run's levels; `Episode.level` is an index into them.
       num_action_repeats: emulator frames of an agent step.
+
+    Raises:
+      StorageError: if it can't be written.
     """
-    self._writer = tf.summary.create_file_writer(logdir)
+    self._logdir = logdir
+    with storage.writing(logdir):
+      self._writer = tf.summary.create_file_writer(logdir)
     self._levels = levels
     self._num_action_repeats = num_action_repeats
 
   def write(self, frames, scalars):
-    """Writes numbers by name, a dict, at the given frames; those that are None are left out."""
-    with self._writer.as_default(step=int(frames)):
+    """Writes numbers by name, a dict, at the given frames; those that are None are left out.
+
+    Raises:
+      StorageError: if they can't be written.
+    """
+    with storage.writing(self._logdir), self._writer.as_default(step=int(frames)):
       for name, value in scalars.items():
         if value is not None:
           tf.summary.scalar(name, value)

@@ -22,6 +22,7 @@ from impala_tf import (
   optimizers,
   progress,
   replay,
+  storage,
 )
 from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
@@ -63,7 +64,8 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
   Raises:
     ConfigurationError: if there are fewer actors than levels, hyper-parameters don't go together, or `logdir` can't be written,
       holds a run of another configuration, or is another process's.
-    CheckpointError: if its checkpoints can't be read or are another agent's.
+    CheckpointError: if its checkpoints can't be read or are another agent's, or one can't be written.
+    StorageError: if another file of the run can't be written; the last checkpoint is kept as it was.
     NonFiniteLossError: if loss or gradient became NaN or infinite; the last checkpoint is kept as it was.
     ProcessError: if an environment can't be made.
     ActorError: if an actor failed or its process keeps dying.
@@ -189,6 +191,8 @@ def _run(hparams, learner, checkpointer, arrangement, report, stop, controller):
   except learner_lib.NonFiniteLossError:
     report.flush()
     raise
+  except storage.StorageError:
+    raise  # Without a checkpoint, which would stand behind episodes that are missing in their file.
   except BaseException:
     save()
     raise

@@ -1,4 +1,4 @@
-"""Learner and actors of the tests' small task as processes of their own."""
+"""Learner and actors of the tests' small task as processes of their own, or one process that does everything."""
 
 import os
 import pathlib
@@ -24,10 +24,10 @@ class Processes:
     """`folder` is where their output goes, `flags` are for all of them, `runner` is the module they run."""
     self.address = f'127.0.0.1:{roles.free_port()}'
     self._folder = pathlib.Path(folder)
-    self._flags = (f'--learner_address={self.address}', *flags)
+    self._flags = flags
     self._runner = runner
     self._running = {}
-    self._sessions = []
+    self._sessions = {}  # by name, the ids of all that were started
 
   def __enter__(self):
     return self
@@ -40,8 +40,10 @@ class Processes:
       os.kill(pid, signal.SIGKILL)
 
   def start(self, name, *flags):
-    """Starts 'learner', or an actor by its number as text; what it prints is added to the file of its name."""
-    role = ['--job_name=learner'] if name == 'learner' else ['--job_name=actor', f'--task={name}']
+    """Starts 'learner', an actor by its number as text, or 'alone'; what it prints is added to the file of its name."""
+    role = [] if name == 'alone' else [f'--learner_address={self.address}']
+    if role:
+      role += ['--job_name=learner'] if name == 'learner' else ['--job_name=actor', f'--task={name}']
     with open(self._folder / f'{name}.log', 'ab') as log:
       self._running[name] = subprocess.Popen(
         [sys.executable, '-m', self._runner, *self._flags, *role, *flags],
@@ -51,7 +53,7 @@ class Processes:
         start_new_session=True,
         env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'},
       )
-    self._sessions.append(self._running[name].pid)
+    self._sessions.setdefault(name, []).append(self._running[name].pid)
 
   def log(self, name):
     """All that processes of that name have printed."""
@@ -70,6 +72,14 @@ class Processes:
     """Sends a signal."""
     self._running[name].send_signal(number)
 
+  def process(self, name):
+    """The process of that name that was started last, as `psutil.Process`."""
+    return psutil.Process(self._running[name].pid)
+
+  def is_running(self, name):
+    """Whether that process has not ended."""
+    return self._running[name].poll() is None
+
   def wait(self, name, seconds=180):
     """The exit code."""
     try:
@@ -79,7 +89,7 @@ class Processes:
 
   def environments_of(self, name):
     """Ids of the processes of environments of an actor: its forkserver's children."""
-    children = psutil.Process(self._running[name].pid).children()
+    children = self.process(name).children()
     return [grandchild.pid for child in children for grandchild in child.children()]
 
   def wait_until(self, condition, what, seconds=180):
@@ -89,12 +99,13 @@ class Processes:
       assert time.monotonic() < deadline, f'still no {what}:\n{self.logs()}'
       time.sleep(0.1)
 
-  def left_over(self):
-    """Ids of all processes that live and are in the session of one that was started here."""
+  def left_over(self, *names):
+    """Ids of all processes that live and are in the session of one that was started here, or under one of `names`."""
+    sessions = {session for name in names or self._sessions for session in self._sessions[name]}
     found = []
     for process in psutil.process_iter():
       try:
-        if os.getsid(process.pid) in self._sessions and process.status() != psutil.STATUS_ZOMBIE:
+        if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
           found.append(process.pid)
       except (OSError, psutil.Error):
         continue

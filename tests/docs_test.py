@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = ('docs/cluster.md', 'docs/kubernetes.yaml', 'docs/scaling.md')
+FILES = ('README.md', 'docs/kubernetes.yaml', *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))))
 # Flags of other programs in the same lines.
 OTHERS = {
   'nodes',
@@ -36,6 +36,10 @@ def known_flags():
   ):
     shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     known |= set(re.findall(r'--(?:\[no\])?(\w+)', shown.stdout))
+  # Those of the other commands as they are written down, since to load them all takes long.
+  for folder in ('impala_tf', 'atari57', 'dmlab30'):
+    for path in (ROOT / folder).glob('*.py'):
+      known |= set(re.findall(r"(?:DEFINE_\w+|add_argument)\(\s*'(?:--)?(\w+)'", path.read_text()))
   return known
 
 
@@ -45,6 +49,26 @@ def test_flags_exist(known_flags, name):
   used = set(re.findall(r'--([a-z][\w-]*)', text)) - OTHERS
   assert used
   assert used <= known_flags, used - known_flags
+
+
+@pytest.mark.parametrize('name', [name for name in FILES if name.endswith('.md')])
+def test_links_and_modules_exist(name):
+  text = (ROOT / name).read_text()
+  for target in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', text):
+    assert ((ROOT / name).parent / target).exists(), target
+  for module in re.findall(r'python -m ([\w.]+)', text):
+    found = ROOT / module.replace('.', '/')
+    assert found.with_suffix('.py').exists() or module == 'pytest', module
+
+
+def test_readme_has_the_two_commands_and_the_references_of_its_anchors():
+  text = (ROOT / 'README.md').read_text()
+  first = re.findall(r'^    (.*)$', text, re.MULTILINE)[:2]
+  assert 'run_experiment.py --level_name=pong' in first[0]
+  assert '-m pytest' in first[1]
+  for path, anchor in re.findall(r'\]\(([^)#:]*)#([^)]+)\)', text):
+    headings = re.findall(r'^#+ (.*)$', (ROOT / (path or 'README.md')).read_text(), re.MULTILINE)
+    assert anchor in {re.sub(r'[^\w\- ]', '', heading).lower().replace(' ', '-') for heading in headings}
 
 
 def test_manifest_fences_both_ports_and_numbers_the_actors():

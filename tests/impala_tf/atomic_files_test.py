@@ -1,8 +1,10 @@
 import threading
+from unittest import mock
 
 import pytest
+import tensorflow as tf
 
-from impala_tf import atomic_files
+from impala_tf import atomic_files, storage
 
 
 def test_writes_and_reads(tmp_path):
@@ -31,3 +33,15 @@ def test_a_torn_file_is_named(tmp_path, data):
   path.write_bytes(data)
   with pytest.raises(ValueError, match=r'file\.json'):
     atomic_files.read_json(str(path))
+
+
+def test_a_file_that_cannot_be_written_is_named_and_stays_as_it_was(tmp_path, monkeypatch):
+  path = tmp_path / 'file.json'
+  atomic_files.write(str(path), 'old')
+  # What TensorFlow raises when the disk is full, once the new file is there.
+  full = tf.errors.ResourceExhaustedError(None, None, f'{path}.tmp; No space left on device')
+  monkeypatch.setattr(tf.io.gfile, 'rename', mock.Mock(side_effect=full))
+  with pytest.raises(storage.StorageError, match=rf"Can't write {path}: .*No space left on device\. Make room"):
+    atomic_files.write(str(path), 'new')
+  assert path.read_text() == 'old'
+  assert [p.name for p in tmp_path.iterdir()] == ['file.json']

@@ -2,6 +2,7 @@ import logging as standard_logging
 
 import pytest
 
+from impala_tf import storage
 from impala_tf.episode_log import EpisodeLog
 from impala_tf.hparams import ConfigurationError
 from impala_tf.metrics import Episode
@@ -111,3 +112,18 @@ def test_a_broken_line_is_refused_with_its_number(tmp_path, row):
   with pytest.raises(ConfigurationError, match=r'episodes\.csv, line 3, is no episode'):
     make(tmp_path, 1000)
   assert path.read_text() == text
+
+
+def test_what_a_full_disk_refused_is_not_written_later(tmp_path):
+  log = make(tmp_path)
+  log.add(100, [Episode(0, 1.0, 1)])
+  path = tmp_path / 'episodes.csv'
+  path.unlink()
+  path.symlink_to('/dev/full')
+  with pytest.raises(storage.StorageError, match=rf"Can't write {path}: .*No space left on device\. Make room"):
+    log.flush()
+  path.unlink()
+  path.write_text(HEADER + '100,pong,1')  # What may have got there.
+  log.add(200, [Episode(0, 2.0, 2)])
+  log.flush()
+  assert '100,pong,1.0' not in content(tmp_path)

@@ -1,10 +1,11 @@
+import resource
 import threading
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import metrics, structs
+from impala_tf import metrics, storage, structs
 from impala_tf.metrics import Episode
 
 ROWS, BATCH = 4, 3
@@ -207,3 +208,17 @@ class TestStageTimer:
     for thread in threads:
       thread.join()
     assert timer.seconds() == {'unroll': 6.0}
+
+
+def test_summaries_tell_of_a_disk_that_takes_no_more(tmp_path):
+  make = lambda: metrics.Summaries(str(tmp_path), ('pong',), 4)
+  summaries = make()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  # No file may grow: what a full disk does, to this process alone.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+  try:
+    for deed in (lambda: summaries.write(0, {'x': 1.0}), make):
+      with pytest.raises(storage.StorageError, match=rf"^Can't write {tmp_path}: .*File too large\. Make room, .*$"):
+        deed()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)

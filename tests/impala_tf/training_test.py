@@ -22,6 +22,7 @@ from impala_tf import (
   learner,
   metrics,
   py_process,
+  storage,
   training,
   weights,
 )
@@ -184,6 +185,32 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
   frames, updates, values = restored(tmp_path / 'run', settings)
   assert frames == 160 * updates > 0
   assert all(np.isfinite(value).all() for value in values)
+
+
+def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+  settings = dataclasses.replace(SHORT, summary_interval=0.001, checkpoint_interval=0.001)
+  path, add = tmp_path / 'episodes.csv', training.Report.add
+  text = []
+
+  def add_and_fill(self, frames, *args):
+    if frames == 160 * 8:
+      # As a disk that is full, for this file alone, until the run has ended.
+      text.append(path.read_text())
+      path.unlink()
+      path.symlink_to('/dev/full')
+    add(self, frames, *args)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(training.Report, 'add', add_and_fill)
+    with pytest.raises(storage.StorageError, match=r'episodes\.csv: .*No space left on device'):
+      training.train(catch.CatchSuite(), settings, str(tmp_path))
+  assert restored(tmp_path, settings)[0] == 160 * 7
+  path.unlink()
+  path.write_text(text[0] + '12')  # cut off
+  assert training.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
+  frames = [int(row['frames']) for row in read_episodes(tmp_path)]
+  assert frames == sorted(frames)
+  assert 0.8 * SHORT.total_environment_frames / 7 < len(frames) <= SHORT.total_environment_frames / 7
 
 
 def test_nothing_is_left_running(tmp_path):
