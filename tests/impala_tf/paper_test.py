@@ -190,7 +190,7 @@ def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, m
   tape = []
   monkeypatch.setattr(paper_run, '_call', lambda module, *arguments: (tape.append((module, arguments)), 0)[1])
   monkeypatch.setattr(
-    paper_run, '_train', lambda arguments, folder, settings: (tape.append(('train', (*arguments, folder))), 0)[1]
+    paper_run, '_train', lambda arguments, folder, runner: (tape.append(('train', (*arguments, folder))), 0)[1]
   )
   settings = paper_run.Settings(scale=1e-5, levels=('pong', 'qbert'), episodes=3, trials=5)
   assert paper_run.run(EXPERIMENTS['table4'], str(tmp_path), settings) == 0
@@ -223,6 +223,55 @@ def test_a_failure_shows_in_the_exit_code_and_a_signal_ends_all(monkeypatch):
     assert len(count) == started
 
 
+@pytest.mark.parametrize(
+  ('name', 'given', 'message'),
+  [
+    ('table1', {'cluster': 2}, '--cluster=2: table1 measures what one machine does'),
+    ('figureE1', {'cluster': 2}, 'all methods of figureE1 keep actors and learner in step'),
+    ('table2', {'cluster': 'node7:x'}, "--cluster='node7:x' is no address"),
+    ('table2', {'cluster': 'node7:1', 'parallel': 2}, 'there is room for one learner at a time'),
+  ],
+)
+def test_clusters_that_make_no_sense_are_refused(tmp_path, name, given, message):
+  with pytest.raises(ConfigurationError) as refused:
+    paper_run.run(EXPERIMENTS[name], str(tmp_path), paper_run.Settings(**given))
+  assert message in str(refused.value)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_be_a_cluster_is_one(tmp_path, monkeypatch, capsys):
+  runners = {}
+  note = lambda folder, runner: (runners.setdefault(os.path.relpath(folder, tmp_path), runner), 0)[1]
+  monkeypatch.setattr(paper_run, '_call', lambda module, *arguments: (runners.setdefault(module, arguments), 0)[1])
+  monkeypatch.setattr(paper_run, '_train', lambda arguments, folder, runner: note(folder, runner))
+  monkeypatch.setattr(sweeps, 'run', lambda folder, sweep, parallel, runner: note(folder, runner))
+  settings = paper_run.Settings(levels=('pong',), cluster=3, runner='my.own runner')
+  launched = "impala_tf.launch --num_actor_processes=3 --runner='my.own runner'"
+  assert paper_run.run(EXPERIMENTS['table4'], str(tmp_path), settings) == 0
+  assert {folder: runner for folder, runner in runners.items() if folder.endswith('pong')} == {
+    'atari57/a3c_shallow/pong': 'my.own runner',
+    'atari57/a3c_deep/pong': 'my.own runner',
+    'atari57/impala_shallow/pong': launched,
+    'atari57/impala_deep/pong': launched,
+  }
+  assert 'On this machine alone, as they have no form for a cluster: A3C, shallow, experts; A3C' in capsys.readouterr().out
+  multi_task = dataclasses.replace(EXPERIMENTS['table4'], methods=EXPERIMENTS['table4'].methods[4:])
+  assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
+  assert f'--runner={launched}' in runners['impala_tf.pbt']
+
+  runners.clear()
+  settings = dataclasses.replace(settings, cluster='node7:8470', runner='run_experiment')
+  assert paper_run.run(EXPERIMENTS['figure4'], str(tmp_path), settings) == 0
+  assert runners == {
+    'sweeps/pong/impala': 'run_experiment --job_name=learner --learner_address=node7:8470',
+    'sweeps/pong/a2c': 'run_experiment',
+    'sweeps/pong/a3c': 'run_experiment',
+  }
+  assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
+  assert 'at --cluster=node7:8470 is room for one learner' in capsys.readouterr().out
+  assert 'impala_tf.pbt' not in runners
+
+
 def test_an_empty_folder_has_no_report(tmp_path):
   with pytest.raises(ConfigurationError, match='Nothing of the paper has run'):
     paper_report.write(str(tmp_path / 'runs'), str(tmp_path / 'report'))
@@ -240,6 +289,8 @@ def test_the_command_lists_and_refuses(tmp_path):
     (['run', 'table2', '--lags=1'], '--lags goes with figureE1'),
     (['run', 'figureE1', '--lags=1,x'], "--lags has 'x'"),
     (['run', 'table2', '--level_name=pong'], 'use --levels'),
+    (['run', 'table2', '--cluster=node7'], '--cluster=node7 is neither a number of actor processes'),
+    (['run', 'table2', '--cluster=0'], '--cluster=0 is neither'),
   ):
     refused = run(*arguments)
     assert refused.returncode == 1
