@@ -17,6 +17,7 @@ from impala_tf import (
   paper_experiments,
   pbt_member,
   pbt_report,
+  pbt_rules,
   roles,
   run_process,
   search_space,
@@ -192,12 +193,21 @@ def _run_agents(experiment, logdir, settings):
       if method.trainer == 'sweep':
         code = _sweep(folder, method, given, settings)
       else:
-        population = [f'--population={settings.trials}', f'--runner={settings.runner_of(method)}', f'--logdir={folder}']
-        code = _call('impala_tf.pbt', *hparams_flags.arguments(given), *population)
+        code = _call('impala_tf.pbt', *hparams_flags.arguments(given), *_population(method, settings), f'--logdir={folder}')
       yield code
       best = best_run(folder, method)
-    if best is not None:
+    if best is None:
+      print(f'{method.label} is not evaluated: no run in {folder} has come far enough.', flush=True)
+    else:
       yield _evaluate(experiment, best, os.path.join(folder, EVALUATION), settings)
+
+
+def _population(method, settings):
+  """The flags of a population; a shorter training has as many evaluations as one of the paper's length."""
+  rules = pbt_rules.Rules()
+  values = {'population': settings.trials, 'runner': settings.runner_of(method)}
+  values |= {name: paper_experiments.scaled(getattr(rules, name), settings.scale) for name in ('burn_in_frames', 'episodes')}
+  return [f'--{name}={value}' for name, value in values.items()]
 
 
 def _evaluate(experiment, logdir, output, settings):
