@@ -19,8 +19,15 @@ from impala_tf import learner
 from impala_tf.hparams import ConfigurationError
 
 
-def make_strategy(num_learners):
+def make_strategy(num_learners, in_cluster=False):
   """A `tf.distribute.MirroredStrategy` over the first graphics cards, or, where there are none, logical processors.
+
+  Args:
+    num_learners: int.
+    in_cluster: whether this process is connected to a cluster, see `cluster.connect`.
+
+  Returns:
+    The strategy.
 
   Raises:
     ConfigurationError: if there are fewer devices than learners.
@@ -32,7 +39,10 @@ def make_strategy(num_learners):
     raise ConfigurationError(
       f'num_learners={num_learners} needs a device for each, and there are {len(here)} of kind {kind}. Change --num_learners.'
     )
-  return tf.distribute.MirroredStrategy([device.name for device in here[:num_learners]])
+  # TensorFlow's collective operations, the default, know the devices by the names they have outside of a cluster: within one
+  # the first sum fails, and never returns.
+  reduction = tf.distribute.ReductionToOneDevice() if in_cluster else None
+  return tf.distribute.MirroredStrategy([device.name for device in here[:num_learners]], reduction)
 
 
 class MirroredLearner(learner.Learner):

@@ -79,7 +79,7 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
 def _train(suite, hparams, logdir, controller, in_cluster):
   hparams_lib.check_or_save(logdir, hparams)
   tf.random.set_seed(hparams.seed)
-  strategy = learners.make_strategy(hparams.num_learners) if hparams.num_learners > 1 else None
+  strategy = learners.make_strategy(hparams.num_learners, in_cluster) if hparams.num_learners > 1 else None
   with _scope(strategy):
     agent = experiment.make_agent(suite, hparams)
   learner = make_learner(agent, hparams, strategy)

@@ -2,6 +2,8 @@
 
 python -m tests.several_learners small 4 out.npz       # four updates of the smallest agent, four learners of two unrolls
 python -m tests.several_learners golden 3 out.npz      # two updates of the authors' agent, three learners of one unroll
+
+A further word, cluster, has the process be the learner of a cluster.
 """
 
 import sys
@@ -10,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import learner, learners, networks, optimizers, structs
+from impala_tf import cluster, learner, learners, networks, optimizers, roles, structs
 from tests.impala_tf import golden, learner_test
 
 CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
@@ -51,11 +53,14 @@ def _golden(strategy):
   return subject, [golden_batch()] * 2, variables, [slots[v.ref()] for v in variables]
 
 
-def main(kind, count, path):
+def main(kind, count, path, *place):
   """Writes 'metrics', 'variables' and 'slots' after each update, of each device."""
   here = tf.config.list_physical_devices('CPU')[0]
   tf.config.set_logical_device_configuration(here, [tf.config.LogicalDeviceConfiguration()] * count)
-  strategy = learners.make_strategy(count)
+  if place:
+    address = f'127.0.0.1:{roles.free_port()}'
+    cluster.connect(roles.Role('learner', 0, address, address))
+  strategy = learners.make_strategy(count, in_cluster=bool(place))
   subject, batches, variables, slots = {'small': _small, 'golden': _golden}[kind](strategy)
   written = {}
   for number, batch in enumerate(batches):
@@ -78,4 +83,4 @@ def main(kind, count, path):
 
 
 if __name__ == '__main__':
-  main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+  main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -15,17 +15,18 @@ from tests.impala_tf import golden, learner_test
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
-def run(kind, count, folder):
+def run(kind, count, folder, *place):
   path = folder / 'out.npz'
-  command = [sys.executable, '-m', 'tests.several_learners', kind, str(count), str(path)]
+  command = [sys.executable, '-m', 'tests.several_learners', kind, str(count), str(path), *place]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
   assert done.returncode == 0, done.stderr
   with np.load(path) as arrays:
     return dict(arrays)
 
 
-def test_four_learners_do_what_one_with_all_their_batches_does(tmp_path):
-  several = run('small', 4, tmp_path)
+@pytest.mark.parametrize('place', [(), ('cluster',)])
+def test_four_learners_do_what_one_with_all_their_batches_does(tmp_path, place):
+  several = run('small', 4, tmp_path, *place)
   one = learner_test.make_small(clip_global_norm=several_learners.CLIP)
   for number, batch in enumerate(several_learners.small_batches()):
     metrics = [float(value) for value in one.update(batch)]
@@ -36,9 +37,10 @@ def test_four_learners_do_what_one_with_all_their_batches_does(tmp_path):
         np.testing.assert_allclose(several[f'{name}_{number}_{i}'], variable, rtol=1e-4, atol=1e-6)
 
 
-def test_three_learners_do_what_the_authors_did_with_one(tmp_path):
+@pytest.mark.parametrize('place', [(), ('cluster',)])
+def test_three_learners_do_what_the_authors_did_with_one(tmp_path, place):
   # Frames, an LSTM, and instructions, whose embeddings have sparse gradients.
-  several = run('golden', 3, tmp_path)
+  several = run('golden', 3, tmp_path, *place)
   expected = golden.load('learner_synthetic_T20_abs_one')
   np.testing.assert_allclose(several['metrics_0'][:4], expected['losses'][0], rtol=1e-5)
   count = len(expected['vars_after_1'])

@@ -38,7 +38,10 @@ SPECS = [
 ]
 
 
-@pytest.mark.parametrize('spec', SPECS)
+TEXTS = {'first': tf.TensorSpec([2], tf.string), 'flag': tf.TensorSpec([], tf.bool), 'second': tf.TensorSpec([3], tf.string)}
+
+
+@pytest.mark.parametrize('spec', [*SPECS, TEXTS])
 def test_arrives_as_it_was(spec):
   packing = wire.Packing(spec)
   unrolls = make_unrolls(spec, 4)
