@@ -11,7 +11,7 @@
     python run_experiment.py --level_name=pong --job_name=actor --task=0 --learner_address=10.0.0.1:8470
 
 Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite, or that of the
-preset.
+preset. An actor without a level acts for whichever training is on at its learner's address.
 """
 
 import dataclasses
@@ -61,10 +61,13 @@ def main(argv):
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
   try:
-    found, hparams, given = _resolve(_PRESET.value, hparams_flags.given())
+    given = hparams_flags.given()
     role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
     if role and _MODE.value != 'train':
       raise ConfigurationError(f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.')
+    if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
+      return _act_for_any(role, given)
+    found, hparams, given = _resolve(_PRESET.value, given)
     return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name), role)
   except ConfigurationError as error:
     return _refuse(error)
@@ -102,6 +105,32 @@ def _resolve(preset_name, given):
   return found, found.configure(level_name, **given), given
 
 
+def _act_for_any(role, given):
+  """Acts for the training that is on, as its learner's settings and those given say; returns the exit code."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  # TensorFlow has to know how many threads there will be before it can ask the learner which level it is.
+  given = {'num_actors': 2 * (os.cpu_count() or 1)} | given
+  from impala_tf import arrangement, cluster, cluster_actor, experiment, py_process
+
+  def configure(terms):
+    fields = cluster.settings(terms) | given
+    found = suites.find(fields['level_name'])
+    hparams = found.configure(**fields)
+    cluster_actor.check(hparams)
+    suite = found.make()
+    suite.check(hparams)
+    experiment.set_precision(hparams.precision)
+    print(f'Acting for:\n{hparams}', flush=True)
+    return suite, hparams
+
+  logging.set_verbosity(logging.WARNING)
+  experiment.configure_tensorflow(given['num_actors'])
+  try:
+    return cluster_actor.act(configure, role, _GIVE_UP_AFTER.value)
+  except (arrangement.ActorError, cluster_actor.LearnerLostError, py_process.ProcessError) as error:
+    return _refuse(error)
+
+
 def _run(make_suite, hparams, given, logdir, role):
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -133,7 +162,8 @@ def _run(make_suite, hparams, given, logdir, role):
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
   try:
     if role and role.job == 'actor':
-      return cluster_actor.act(suite, hparams, role, _GIVE_UP_AFTER.value)
+      cluster_actor.check(hparams)
+      return cluster_actor.act(lambda terms: (suite, hparams), role, _GIVE_UP_AFTER.value)
     if role:
       cluster.connect(role)
       cluster.warn_if_exposed(role)

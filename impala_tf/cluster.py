@@ -21,6 +21,7 @@ import tree
 from absl import logging
 
 import impala_tf
+from impala_tf import hparams as hparams_lib
 from impala_tf import roles, sockets
 from impala_tf.hparams import ConfigurationError
 
@@ -199,15 +200,27 @@ def terms(suite, hparams, agent, unroll_spec):
     agent: a built `agents.Agent`.
     unroll_spec: as `unroll_queue.unroll_spec`.
   """
-  lasting = [field.name for field in dataclasses.fields(hparams) if not field.metadata['resumable']]
   return {
-    **{name: str(getattr(hparams, name)) for name in lasting},
+    **{name: str(getattr(hparams, name)) for name in _lasting_fields()},
     'levels': ' '.join(suite.levels(hparams)),
     'weights': ' '.join(f'{v.name.removesuffix(":0")}{v.shape}' for v in agent.trainable_variables),
     'unroll': ' '.join(f'{spec.dtype.name}{spec.shape}' for spec in tree.flatten(unroll_spec)),
     'tensorflow': tf.__version__,
     'impala_tf': impala_tf.__version__,
   }
+
+
+def settings(terms):
+  """The hyper-parameters that are among a learner's terms, a dict from fields to values.
+
+  Raises:
+    ConfigurationError: if a text means no value of its field, as of another version.
+  """
+  return {name: hparams_lib.parse(name, terms[name]) for name in _lasting_fields() if name in terms}
+
+
+def _lasting_fields():
+  return [field.name for field in dataclasses.fields(hparams_lib.HParams) if not field.metadata['resumable']]
 
 
 def differing_terms(theirs, ours):

@@ -42,12 +42,21 @@ class LearnerLostError(RuntimeError):
   """The learner was not heard of for too long."""
 
 
-def act(suite, hparams, role, give_up_after):
+def check(hparams):
+  """Raises `hparams.ConfigurationError` if an actor of a cluster can't act with these hyper-parameters."""
+  if hparams.inference == 'shared':
+    raise ConfigurationError(
+      'inference=shared (all actors of a process wait for one batch) looks for new weights at each step, which is too often '
+      'with a learner on another machine. Leave --inference out.'
+    )
+
+
+def act(configure, role, give_up_after):
   """Acts for the learner until that has finished, or a signal comes.
 
   Args:
-    suite: an `experiment.Suite`.
-    hparams: `hparams.HParams`, the learner's but for fields that don't change what is learned.
+    configure: a function from the learner's terms, see `cluster.terms`, to the `experiment.Suite` and the `hparams.HParams`
+      to act with: the learner's but for fields that don't change what is learned.
     role: `roles.Role` of this process. Nothing of TensorFlow may have run yet.
     give_up_after: seconds to wait for a learner.
 
@@ -60,11 +69,6 @@ def act(suite, hparams, role, give_up_after):
     ProcessError: if an environment can't be made.
     ActorError: if an actor failed or its process keeps dying.
   """
-  if hparams.inference == 'shared':
-    raise ConfigurationError(
-      'inference=shared (all actors of a process wait for one batch) looks for new weights at each step, which is too often '
-      'with a learner on another machine. Leave --inference out.'
-    )
   with experiment.Stop() as stop, contextlib.ExitStack() as resources:
     link = Link(role, give_up_after)
     acting = None
@@ -73,7 +77,7 @@ def act(suite, hparams, role, give_up_after):
       if learner is None or learner.state == 'finished':
         break
       if acting is None:
-        acting = resources.enter_context(Acting(suite, hparams, role, learner))
+        acting = resources.enter_context(Acting(*configure(learner.terms), role, learner))
       acting.check(learner, link)
       acting.run(link, stop)
     link.leave()
@@ -180,7 +184,9 @@ class Acting:
     """Describes the parts; the connection must be there.
 
     Args:
-      suite, hparams, role: as in `act`.
+      suite: an `experiment.Suite`.
+      hparams: `hparams.HParams`.
+      role: as in `act`.
       learner: `cluster.LearnerNotice`.
     """
     # Whatever is random must differ between actors, between their starts, and between starts of the run.

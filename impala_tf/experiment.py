@@ -127,6 +127,11 @@ def configure_tensorflow(num_actors, precision='float32', num_learners=1):
   if num_learners > 1 and not tf.config.list_physical_devices('GPU'):
     processor = tf.config.list_physical_devices('CPU')[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * num_learners)
+  set_precision(precision)
+
+
+def set_precision(precision):
+  """The part of `configure_tensorflow` that may come later, before the first function is traced."""
   if precision == 'bfloat16':
     tf.config.optimizer.set_experimental_options({'auto_mixed_precision_onednn_bfloat16': True})
 

@@ -16,7 +16,7 @@ import time
 
 from absl import app, flags
 
-from impala_tf import hparams_flags, roles
+from impala_tf import hparams_flags, roles, run_process
 from impala_tf.hparams import ConfigurationError
 
 _POLL_SECONDS = 0.2
@@ -32,7 +32,7 @@ def run(num_actor_processes, arguments, runner='run_experiment'):
   Args:
     num_actor_processes: int.
     arguments: list of str, flags for learner and actors.
-    runner: the module that trains and acts, as after `python -m`.
+    runner: the module that trains and acts, as for `run_process.command`.
 
   Returns:
     The learner's exit code; 1 if an actor failed; or the code that tells which signal ended it.
@@ -75,7 +75,7 @@ class _Process:
     self.name = name
     self.code = None
     # `run_process` ends it with this process, even if that is killed.
-    self._command = [sys.executable, '-m', 'impala_tf.run_process', runner, *arguments]
+    self._command = run_process.command(runner, arguments)
     self._process = self._reader = None
     self._ended = None
 
@@ -90,6 +90,8 @@ class _Process:
       text=True,
       errors='replace',
       start_new_session=True,
+      # Whoever started this as a run holds a lock on its folder by a file: until the whole cluster has ended.
+      close_fds=False,
       # Several processes may share a graphics card: none may take all of its memory.
       env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ},
     )
@@ -151,6 +153,10 @@ def _define_flags():
   flags.DEFINE_integer('num_actor_processes', 2, 'actor processes, each of --num_actors actors', lower_bound=1)
   flags.DEFINE_string('logdir', None, 'folder of the run (default: runs/<level_name>)')
   flags.DEFINE_string('preset', None, "the paper's hyper-parameters by name, see run_experiment.py")
+  flags.DEFINE_boolean('population_member', False, 'as of run_experiment.py; impala_tf.pbt sets this')
+  flags.DEFINE_string(
+    'runner', 'run_experiment', 'module that trains and acts, as after python -m; one of your own for other levels'
+  )
 
 
 def _main(argv):
@@ -165,7 +171,8 @@ def _main(argv):
   # What one process would have is shared out.
   given.setdefault('num_actors', max(1, 2 * (os.cpu_count() or 1) // values.num_actor_processes))
   passed_on = {name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None}
-  return run(values.num_actor_processes, hparams_flags.arguments(given | passed_on))
+  arguments = hparams_flags.arguments(given | passed_on) + ['--population_member'] * values.population_member
+  return run(values.num_actor_processes, arguments, values.runner)
 
 
 if __name__ == '__main__':

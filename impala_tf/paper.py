@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags
 
-from impala_tf import hparams_flags, paper_experiments, search_space
+from impala_tf import hparams_flags, paper_experiments, roles, search_space
 from impala_tf.hparams import ConfigurationError
 
 _USAGE = "Say what to do: 'list', 'run' with the name of a table or figure, or 'report'."
@@ -41,6 +41,7 @@ def _settings(values):
     if name in given:
       raise ConfigurationError(f'--{name} follows from the experiment: use {flag}.')
   space = None if values.space is None else {name: str(d) for name, d in search_space.parse(values.space).items()}
+  cluster = _cluster(values.cluster)
   benchmark = [f'--{name}={values[name].value}' for name in ('seconds', 'repeats', 'warm_up_seconds')]
   from impala_tf import paper_run  # Not earlier, as it loads TensorFlow: refusals come at once.
 
@@ -56,6 +57,7 @@ def _settings(values):
     benchmark=tuple(benchmark),
     fake_environment=values.fake_environment,
     runner=values.runner,
+    cluster=cluster,
   )
 
 
@@ -77,6 +79,9 @@ def _define_flags():
   flags.DEFINE_integer('repeats', 3, 'with table1: measurements, of which the median counts', lower_bound=1)
   flags.DEFINE_float('warm_up_seconds', 10.0, 'with table1: seconds before the first measurement', lower_bound=0.0)
   flags.DEFINE_boolean('fake_environment', False, 'with table1: environments that cost nothing, to measure the framework')
+  flags.DEFINE_string(
+    'cluster', None, 'actor processes for each training, or host:port where its learner waits for those of other machines'
+  )
   flags.DEFINE_string('runner', 'run_experiment', 'module that trains, as after python -m; one of your own for other levels')
 
 
@@ -107,6 +112,18 @@ def _main(argv):
   except ConfigurationError as error:
     print(f'Error: {error}', file=sys.stderr)
     return 1
+
+
+def _cluster(text):
+  """A number of actor processes or the address of learners, from text; None stays."""
+  if text is None or ':' in text:
+    return text
+  if not text.strip().isdecimal() or int(text) < 1:
+    raise ConfigurationError(
+      f'--cluster={text} is neither a number of actor processes of this machine, such as 4, nor an address for learners, such '
+      f'as 10.0.0.1:{roles.DEFAULT_PORT}.'
+    )
+  return int(text)
 
 
 def _lag(text):

@@ -5,8 +5,9 @@ All of them go on where they were ended: what is finished is not done again.
 
 import dataclasses
 import os
+import shlex
 import subprocess
-import sys
+import time
 from typing import Any
 
 from impala_tf import experiment as experiment_lib
@@ -16,6 +17,8 @@ from impala_tf import (
   paper_experiments,
   pbt_member,
   pbt_report,
+  pbt_rules,
+  roles,
   run_process,
   search_space,
   suites,
@@ -43,6 +46,8 @@ class Settings:
   benchmark: further arguments of the benchmark.
   fake_environment: whether throughput is that of environments that cost nothing.
   runner: the module that trains, as after `python -m`.
+  cluster: how many actor processes of this machine each training has, or the 'host:port' at which its learner waits for
+    actors; None for a training in one process.
   """
 
   scale: float = 1.0
@@ -56,10 +61,51 @@ class Settings:
   benchmark: tuple[str, ...] = ()
   fake_environment: bool = False
   runner: str = 'run_experiment'
+  cluster: int | str | None = None
 
   def hyper_parameters(self, method):
     """What is given to the runs of a method, a dict."""
     return method.hyper_parameters(self.given, os.cpu_count() or 1)
+
+  def runner_of(self, method):
+    """What trains a method, as for `run_process.command`."""
+    if self.cluster is None or not self._has_cluster_form(method):
+      return self.runner
+    if isinstance(self.cluster, int):
+      return f'impala_tf.launch --num_actor_processes={self.cluster} --runner={shlex.quote(self.runner)}'
+    return f'{self.runner} --job_name=learner --learner_address={self.cluster}'
+
+  def _has_cluster_form(self, method):
+    return self.hyper_parameters(method).get('architecture', 'impala') == 'impala'
+
+  def has_one_address(self):
+    """Whether no two trainings can run at a time, as their learners would listen at the same address."""
+    return isinstance(self.cluster, str)
+
+  def check(self, experiment):
+    """Refuses a cluster where there is no use for one."""
+    if self.cluster is None:
+      return
+    if isinstance(experiment, paper_experiments.Throughput):
+      raise ConfigurationError(
+        f'--cluster={self.cluster}: {experiment.name} measures what one machine does. Leave --cluster out; '
+        '`python -m impala_tf.benchmark cluster` measures the way between processes.'
+      )
+    alone = [method.label for method in experiment.methods if not self._has_cluster_form(method)]
+    if len(alone) == len(experiment.methods):
+      raise ConfigurationError(
+        f'--cluster={self.cluster}: all methods of {experiment.name} keep actors and learner in step in one process. '
+        'Leave --cluster out.'
+      )
+    if self.has_one_address():
+      roles.host_and_port(self.cluster, flag='--cluster')
+      if self.parallel > 1:
+        raise ConfigurationError(
+          f'--parallel={self.parallel}: at --cluster={self.cluster} there is room for one learner at a time. Leave --parallel '
+          'out, or say by --cluster=N how many actor processes of this machine each training has.'
+        )
+    if alone:
+      print(f'On this machine alone, as they have no form for a cluster: {"; ".join(alone)}.', flush=True)
 
 
 def run(experiment, logdir, settings):
@@ -76,6 +122,7 @@ def run(experiment, logdir, settings):
   Raises:
     ConfigurationError: if what is in the folder has other settings, or these are refused.
   """
+  settings.check(experiment)
   kinds = {paper_experiments.Throughput: _run_throughput, paper_experiments.Sweeps: _run_sweeps}
   worst = 0
   for code in kinds.get(type(experiment), _run_agents)(experiment, logdir, settings):
@@ -104,10 +151,10 @@ def _run_sweeps(experiment, logdir, settings):
       frames = paper_experiments.scaled(experiment.frames, settings.scale)
       given = settings.hyper_parameters(method) | {'level_name': level, 'total_environment_frames': frames}
       print(f'{experiment.name}: {method.label} ({method.group or "all"}) on {level}', flush=True)
-      yield _sweep(paper_experiments.sweep_folder(logdir, level, method), given, settings)
+      yield _sweep(paper_experiments.sweep_folder(logdir, level, method), method, given, settings)
 
 
-def _sweep(folder, given, settings):
+def _sweep(folder, method, given, settings):
   space = settings.space or {name: str(distribution) for name, distribution in search_space.TABLE_D1.items()}
   sweep = {
     'given': given,
@@ -116,7 +163,7 @@ def _sweep(folder, given, settings):
     'sweep_seed': settings.sweep_seed,
     'storage': '',
   }
-  return sweeps.run(folder, sweep, parallel=settings.parallel, runner=settings.runner)
+  return sweeps.run(folder, sweep, parallel=settings.parallel, runner=settings.runner_of(method))
 
 
 def _run_agents(experiment, logdir, settings):
@@ -128,25 +175,39 @@ def _run_agents(experiment, logdir, settings):
       frames = paper_experiments.scaled(experiment.expert_frames, settings.scale)
       for level in settings.levels or _levels_of(experiment.suite):
         arguments = given | {'level_name': level, 'total_environment_frames': frames}
-        code = _train(hparams_flags.arguments(arguments), os.path.join(folder, level), settings)
+        code = _train(hparams_flags.arguments(arguments), os.path.join(folder, level), settings.runner_of(method))
         if code:
           yield code
       best = folder
     elif settings.levels:
       print(f'Left out, as it is one agent for all levels, and --levels={",".join(settings.levels)} was given.', flush=True)
       continue
+    elif method.trainer == 'population' and settings.has_one_address():
+      print(
+        f'Left out, as members train side by side, and at --cluster={settings.cluster} is room for one learner.', flush=True
+      )
+      continue
     else:
       frames = paper_experiments.scaled(experiment.frames, settings.scale)
       given |= {'level_name': experiment.suite, 'total_environment_frames': frames}
       if method.trainer == 'sweep':
-        code = _sweep(folder, given, settings)
+        code = _sweep(folder, method, given, settings)
       else:
-        population = [f'--population={settings.trials}', f'--logdir={folder}']
-        code = _call('impala_tf.pbt', *hparams_flags.arguments(given), *population)
+        code = _call('impala_tf.pbt', *hparams_flags.arguments(given), *_population(method, settings), f'--logdir={folder}')
       yield code
       best = best_run(folder, method)
-    if best is not None:
+    if best is None:
+      print(f'{method.label} is not evaluated: no run in {folder} has come far enough.', flush=True)
+    else:
       yield _evaluate(experiment, best, os.path.join(folder, EVALUATION), settings)
+
+
+def _population(method, settings):
+  """The flags of a population; a shorter training has as many evaluations as one of the paper's length."""
+  rules = pbt_rules.Rules()
+  values = {'population': settings.trials, 'runner': settings.runner_of(method)}
+  values |= {name: paper_experiments.scaled(getattr(rules, name), settings.scale) for name in ('burn_in_frames', 'episodes')}
+  return [f'--{name}={value}' for name, value in values.items()]
 
 
 def _evaluate(experiment, logdir, output, settings):
@@ -172,10 +233,10 @@ def _levels_of(suite):
   return found.make().levels(found.configure(suite))
 
 
-def _train(arguments, folder, settings):
+def _train(arguments, folder, runner):
   """Trains, with the output in the run's log.txt. Returns the exit code."""
   with experiment_lib.Stop() as stop:
-    process = run_process.RunProcess(settings.runner, arguments, folder)
+    process = run_process.RunProcess(runner, arguments, folder)
     code = None
     while code is None:
       try:
@@ -189,10 +250,15 @@ def _train(arguments, folder, settings):
 
 
 def _call(module, *arguments):
-  """Runs a command in a process of its own, after printing it. Returns its exit code."""
-  command = ['-m', module, *arguments]
-  print('python ' + ' '.join(command), flush=True)
+  """Runs a command in a process of its own, after printing it, and stops it with this one. Returns its exit code."""
+  print(shlex.join(['python', '-m', module, *arguments]), flush=True)
   with experiment_lib.Stop() as stop:
-    # The terminal sends Ctrl-C to both.
-    code = subprocess.run([sys.executable, *command], check=False).returncode
+    # A session of its own: the terminal would send Ctrl-C to both, but other programs send signals to this one alone.
+    process = subprocess.Popen(run_process.command(module, arguments), stdin=subprocess.PIPE, start_new_session=True)
+    was_told = False
+    while (code := process.poll()) is None:
+      if stop and not was_told:
+        process.terminate()
+        was_told = True
+      time.sleep(_POLL_SECONDS)
   return stop.exit_code or (128 - code if code < 0 else code)

@@ -44,7 +44,7 @@ def run_together(path, definition, members, stop, runner):
     definition: as for `pbt_member.define`.
     members: list of int.
     stop: `experiment.Stop`; when it is true the members save and end.
-    runner: the module that trains, as after `python -m`.
+    runner: what trains, as for `run_process.command`.
 
   Returns:
     Whether all of them ended well.
@@ -118,7 +118,7 @@ def run(path, definition, *, members=None, time_slice=None, runner='run_experime
     definition: as for `pbt_member.define`.
     members: list of int, None for all.
     time_slice: seconds for which they run in turn, None to run them side by side.
-    runner: the module that trains, as after `python -m`.
+    runner: what trains, as for `run_process.command`.
 
   Returns:
     0; 1 if a member failed; or the exit code that tells which signal ended them early.
@@ -172,6 +172,7 @@ def _define_flags():
   flags.DEFINE_float('threshold', rules.threshold, 'by how much another must be better to be copied, in percent')
   flags.DEFINE_float('probability', rules.probability, 'with which each hyper-parameter then changes')
   flags.DEFINE_float('factor', rules.factor, 'by which it is multiplied or divided')
+  flags.DEFINE_string('runner', 'run_experiment', 'module that trains, as after python -m; flags of its own may follow')
   flags.DEFINE_boolean('report', False, "write the best agent's ancestry and schedule to <logdir>/report, and train nothing")
 
 
@@ -195,7 +196,7 @@ def _main(argv):
       'rules': {name: values[name].value for name in ('burn_in_frames', 'episodes', 'threshold', 'probability', 'factor')},
     }
     members = None if values.member is None else [values.member]
-    return run(values.logdir, definition, members=members, time_slice=values.time_slice)
+    return run(values.logdir, definition, members=members, time_slice=values.time_slice, runner=values.runner)
   except ConfigurationError as error:
     print(f'Error: {error}', file=sys.stderr)
     return 1

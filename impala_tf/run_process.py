@@ -10,6 +10,7 @@ checkpoint. While it does so it holds a lock on its folder, so that nobody goes 
 import fcntl
 import os
 import runpy
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,19 @@ import threading
 
 LOG_NAME = 'log.txt'
 _LOCK_NAME = '.running'
+
+
+def command(runner, arguments):
+  """The command that runs a module which ends with the process that started it; its standard input must be a pipe from that.
+
+  Args:
+    runner: str, name of the module, as after `python -m`; flags of its own may follow, quoted as in a shell.
+    arguments: list of str for it.
+
+  Returns:
+    A list of str.
+  """
+  return [sys.executable, '-m', 'impala_tf.run_process', *shlex.split(runner), *arguments]
 
 
 class FolderBusyError(RuntimeError):
@@ -34,8 +48,7 @@ class RunProcess:
     """Starts the run.
 
     Args:
-      runner: name of the module to run, as after `python -m`.
-      arguments: list of str for it; the folder is added.
+      runner, arguments: as for `command`; the folder is added.
       logdir: folder of the run, made if missing; its output is appended to log.txt there. If it is not of this machine but
         another path that TensorFlow knows, the output goes where this process's goes, and there is no lock.
 
@@ -46,9 +59,9 @@ class RunProcess:
     self.was_stopped = False
     # Several runs may share a graphics card: none may take all of its memory at once.
     environment = {'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ}
-    command = [sys.executable, '-m', 'impala_tf.run_process', runner, *arguments, f'--logdir={logdir}']
+    line = command(runner, [*arguments, f'--logdir={logdir}'])
     # A session of its own: Ctrl-C in the terminal is for the process that starts runs, which stops them in good order.
-    start = lambda **more: subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True, **more)
+    start = lambda **more: subprocess.Popen(line, stdin=subprocess.PIPE, env=environment, start_new_session=True, **more)
     if '://' in logdir:
       self._process = start()
       return

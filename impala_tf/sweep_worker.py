@@ -28,7 +28,7 @@ class Worker:
       parallel: int, how many trials at a time.
       heartbeat_seconds: int, as of the study.
       prune: whether to end trials that are worse than the others.
-      runner: the module that trains, as after `python -m`.
+      runner: what trains, as for `run_process.command`.
     """
     self._study = study
     self._logdir = logdir

@@ -33,6 +33,7 @@ def known_flags():
     ['run_experiment.py', '--helpfull'],
     ['-m', 'impala_tf.launch', '--help'],
     ['-m', 'impala_tf.benchmark', '--help'],
+    ['-m', 'impala_tf.paper', '--help'],
   ):
     shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     known |= set(re.findall(r'--(?:\[no\])?(\w+)', shown.stdout))

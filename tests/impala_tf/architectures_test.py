@@ -1,6 +1,7 @@
 """The baselines beside IMPALA: each learns, and each waits as it should."""
 
 import dataclasses
+import functools
 import threading
 
 import numpy as np
@@ -94,18 +95,45 @@ def test_synchronous_batches_are_the_next_unroll_of_each_environment(baseline):
   assert len({batch.step_outputs.observation.frame[:, b].tobytes() for batch in batches[:1] for b in range(8)}) > 4
 
 
+class Dim(catch.Catch):
+  """Catch in grey."""
+
+  def _observation(self):
+    observation = super()._observation()
+    return observation._replace(frame=observation.frame // 2)
+
+
 class TwoLevels(catch.CatchSuite):
-  """Catch under two names."""
+  """Catch under two names, one of which looks different."""
 
   def levels(self, hparams):
     return ('left', 'right')
 
+  def make_environment(self, level, seed, is_test, hparams):
+    return functools.partial({'left': catch.Catch, 'right': Dim}[level], seed)
+
 
 @pytest.mark.parametrize('baseline', ['a2c_sync_step', 'a2c_sync_trajectories'])
 def test_synchronous_unrolls_name_their_levels(baseline):
-  levels = []
-  updates_of(TwoLevels(), settings_of(baseline), 2, lambda batch: levels.append(batch.level.numpy().tolist()))
+  levels, brightness = [], []
+
+  def look(batch):
+    levels.append(batch.level.numpy().tolist())
+    brightness.append(batch.step_outputs.observation.frame.numpy().max((0, 2, 3, 4)).tolist())
+
+  updates_of(TwoLevels(), settings_of(baseline), 2, look)
   assert levels == [[0] * 4 + [1] * 4] * 2
+  assert brightness == [[255] * 4 + [127] * 4] * 2
+
+
+def test_synchronous_batches_may_have_replayed_unrolls_whose_episodes_count_but_once():
+  sizes = []
+  settings = settings_of('a2c_sync_trajectories', batch_size=16, replay_fraction=0.5)
+  results = updates_of(catch.CatchSuite(), settings, 10, lambda batch: sizes.append(int(batch.level.shape[0])))
+  assert set(sizes) == {16}
+  frames = 8 * 20
+  assert [result[0] for result in results] == [frames * k for k in range(1, 11)]
+  assert frames * 10 // 7 - 8 <= sum(len(played) for _, played, _ in results) <= frames * 10 // 7
 
 
 class Slow:
@@ -152,6 +180,11 @@ def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch
   # Between two gradients of one actor are those of the others, which it may or may not have known of.
   assert max(high for _, high in lags) >= 1
   assert max(high for _, high in lags) < 20
+
+
+def test_an_a3c_actor_waits_for_its_own_gradient():
+  results = updates_of(catch.CatchSuite(), settings_of('a3c', num_actors=1), 10)
+  assert {int(update.lag_max) for _, _, update in results} == {0}
 
 
 @by_baseline

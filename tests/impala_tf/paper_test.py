@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ import pytest
 
 import atari57.hparams
 import dmlab30.hparams
-from impala_tf import architectures, paper, paper_experiments, paper_report, paper_run, sweep_report, sweeps
+from impala_tf import architectures, paper, paper_experiments, paper_report, paper_run, search_space, sweep_report, sweeps
 from impala_tf.hparams import ConfigurationError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -86,6 +87,15 @@ def test_the_papers_numbers_say_what_its_text_says():
   rates = {m.label: m.paper for m in EXPERIMENTS['table1'].methods}
   assert rates['IMPALA, 48 actors']['seekavoid_arena_01'] == 17_000
   assert [m.paper.get('GPUs') for m in EXPERIMENTS['table1'].methods] == [0, 0, 0, 1, 0, 1]
+
+
+def test_environments_come_in_as_few_processes_as_keep_all_cores_busy():
+  forty_eight = EXPERIMENTS['table1'].methods[4]
+  shared_out = lambda cores: [forty_eight.hyper_parameters({}, cores)[name] for name in ('num_actors', 'envs_per_actor')]
+  assert [shared_out(cores) for cores in (1, 2, 5, 64)] == [[2, 24], [4, 12], [8, 6], [48, 1]]
+  beside = {'replay_fraction': 0.5, 'replay_beside': True}
+  values = EXPERIMENTS['figure4'].methods[1].hyper_parameters(beside, 2)
+  assert values['num_actors'] * values['envs_per_actor'] == 32
 
 
 def test_other_lags_take_the_place_of_the_own_ones():
@@ -173,7 +183,7 @@ def test_throughput_is_measured_once_and_stands_beside_the_papers(tmp_path, caps
     fake_environment=True,
   )
   assert paper_run.run(experiment, str(tmp_path), settings) == 0
-  capsys.readouterr()
+  assert '--level_name=pong --fake_environment --seconds=0.1' in capsys.readouterr().out
   assert paper_run.run(experiment, str(tmp_path), settings) == 0
   assert 'was measured before' in capsys.readouterr().out
   text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
@@ -182,6 +192,8 @@ def test_throughput_is_measured_once_and_stands_beside_the_papers(tmp_path, caps
   measured = {name: row['here: pong, zero-cost environment'] for name, row in rows.items()}
   assert {name for name, rate in measured.items() if rate} == {'Batched A2C (sync traj.)'}
   assert float(measured['Batched A2C (sync traj.)'].replace(',', '')) > 0
+  cost = rows['Batched A2C (sync traj.)']['here: pong, zero-cost environment, CPU-seconds per 1000 frames']
+  assert re.fullmatch(r'\d+\.\d\d', cost)
   assert rows['Batched A2C (sync traj.)']['paper: seekavoid_arena_01'] == '16,000'
   assert '## Table 1' in text
 
@@ -190,7 +202,7 @@ def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, m
   tape = []
   monkeypatch.setattr(paper_run, '_call', lambda module, *arguments: (tape.append((module, arguments)), 0)[1])
   monkeypatch.setattr(
-    paper_run, '_train', lambda arguments, folder, settings: (tape.append(('train', (*arguments, folder))), 0)[1]
+    paper_run, '_train', lambda arguments, folder, runner: (tape.append(('train', (*arguments, folder))), 0)[1]
   )
   settings = paper_run.Settings(scale=1e-5, levels=('pong', 'qbert'), episodes=3, trials=5)
   assert paper_run.run(EXPERIMENTS['table4'], str(tmp_path), settings) == 0
@@ -212,15 +224,79 @@ def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, m
   ((name, arguments),) = tape
   assert name == 'impala_tf.pbt'
   assert {'--population=5', '--level_name=dmlab30', '--total_environment_frames=100000', '--agent=deep'} <= set(arguments)
+  # At this scale the paper's burn-in would be longer than the training.
+  assert {'--burn_in_frames=200', '--episodes=1'} <= set(arguments)
+  assert 'IMPALA, deep, PBT is not evaluated' in capsys.readouterr().out
 
 
 def test_a_failure_shows_in_the_exit_code_and_a_signal_ends_all(monkeypatch):
   experiment = EXPERIMENTS['figureE3']
-  for codes, expected, started in (([0, 1], 1, 2), ([143, 0], 143, 1), ([0, 0], 0, 2)):
+  for codes, expected, started in (([0, 1], 1, 2), ([1, 0], 1, 2), ([143, 0], 143, 1), ([0, 0], 0, 2)):
     remaining, count = list(codes), []
     monkeypatch.setattr(paper_run, '_sweep', lambda *args, r=remaining, c=count: (c.append(0), r.pop(0))[1])
     assert paper_run.run(experiment, 'nowhere', SMALL) == expected
     assert len(count) == started
+
+
+@pytest.mark.parametrize(
+  ('name', 'given', 'message'),
+  [
+    ('table1', {'cluster': 2}, '--cluster=2: table1 measures what one machine does'),
+    ('figureE1', {'cluster': 2}, 'all methods of figureE1 keep actors and learner in step'),
+    ('table2', {'cluster': 'node7:x'}, "--cluster='node7:x' is no address"),
+    ('table2', {'cluster': 'node7:1', 'parallel': 2}, 'there is room for one learner at a time'),
+  ],
+)
+def test_clusters_that_make_no_sense_are_refused(tmp_path, name, given, message):
+  with pytest.raises(ConfigurationError) as refused:
+    paper_run.run(EXPERIMENTS[name], str(tmp_path), paper_run.Settings(**given))
+  assert message in str(refused.value)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_what_can_be_a_cluster_is_one(tmp_path, monkeypatch, capsys):
+  runners = {}
+  note = lambda folder, runner: (runners.setdefault(os.path.relpath(folder, tmp_path), runner), 0)[1]
+  monkeypatch.setattr(paper_run, '_call', lambda module, *arguments: (runners.setdefault(module, arguments), 0)[1])
+  monkeypatch.setattr(paper_run, '_train', lambda arguments, folder, runner: note(folder, runner))
+  monkeypatch.setattr(sweeps, 'run', lambda folder, sweep, parallel, runner: note(folder, runner))
+  settings = paper_run.Settings(levels=('pong',), cluster=3, runner='my.own runner')
+  launched = "impala_tf.launch --num_actor_processes=3 --runner='my.own runner'"
+  assert paper_run.run(EXPERIMENTS['table4'], str(tmp_path), settings) == 0
+  assert {folder: runner for folder, runner in runners.items() if folder.endswith('pong')} == {
+    'atari57/a3c_shallow/pong': 'my.own runner',
+    'atari57/a3c_deep/pong': 'my.own runner',
+    'atari57/impala_shallow/pong': launched,
+    'atari57/impala_deep/pong': launched,
+  }
+  assert 'On this machine alone, as they have no form for a cluster: A3C, shallow, experts; A3C' in capsys.readouterr().out
+  multi_task = dataclasses.replace(EXPERIMENTS['table4'], methods=EXPERIMENTS['table4'].methods[4:])
+  assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
+  assert f'--runner={launched}' in runners['impala_tf.pbt']
+
+  runners.clear()
+  settings = dataclasses.replace(settings, cluster='node7:8470', runner='run_experiment')
+  assert paper_run.run(EXPERIMENTS['figure4'], str(tmp_path), settings) == 0
+  assert runners == {
+    'sweeps/pong/impala': 'run_experiment --job_name=learner --learner_address=node7:8470',
+    'sweeps/pong/a2c': 'run_experiment',
+    'sweeps/pong/a3c': 'run_experiment',
+  }
+  assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
+  assert 'at --cluster=node7:8470 is room for one learner' in capsys.readouterr().out
+  assert 'impala_tf.pbt' not in runners
+
+
+def test_sweeps_are_given_what_was_asked_for(tmp_path, monkeypatch):
+  asked = []
+  monkeypatch.setattr(sweeps, 'run', lambda folder, sweep, **how: (asked.append(sweep | how), 0)[1])
+  settings = paper_run.Settings(levels=('pong',), trials=5, sweep_seed=7, parallel=3, given={'seed': 2})
+  assert paper_run.run(EXPERIMENTS['figureE3'], str(tmp_path), settings) == 0
+  assert [(sweep['num_trials'], sweep['sweep_seed'], sweep['parallel']) for sweep in asked] == [(5, 7, 3)] * 2
+  assert asked[0]['space'].keys() == search_space.TABLE_D1.keys()
+  assert asked[1]['given']['q_estimate'] == 'baseline'
+  assert asked[1]['given']['seed'] == 2
+  assert asked[1]['given']['total_environment_frames'] == 10**9
 
 
 def test_an_empty_folder_has_no_report(tmp_path):
@@ -240,6 +316,8 @@ def test_the_command_lists_and_refuses(tmp_path):
     (['run', 'table2', '--lags=1'], '--lags goes with figureE1'),
     (['run', 'figureE1', '--lags=1,x'], "--lags has 'x'"),
     (['run', 'table2', '--level_name=pong'], 'use --levels'),
+    (['run', 'table2', '--cluster=node7'], '--cluster=node7 is neither a number of actor processes'),
+    (['run', 'table2', '--cluster=0'], '--cluster=0 is neither'),
   ):
     refused = run(*arguments)
     assert refused.returncode == 1

@@ -1,0 +1,164 @@
+"""The paper's agents of whole suites: which of the runs is taken, how runs end, and what the report makes of evaluations."""
+
+import csv
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+
+import atari57.hparams
+import dmlab30.hparams
+from impala_tf import episode_log, hparams, level_results, lineage, paper_experiments, paper_report, paper_run, sweeps
+from impala_tf.hparams import ConfigurationError
+
+TABLE_3, TABLE_4 = paper_experiments.EXPERIMENTS['table3'], paper_experiments.EXPERIMENTS['table4']
+SHALLOW, EXPERTS, POPULATION = TABLE_3.methods[1], TABLE_4.methods[3], TABLE_3.methods[4]
+RUNNER = """
+import pathlib, signal, sys, time
+folder = pathlib.Path(sys.argv[-1].removeprefix('--logdir='))
+folder.mkdir(exist_ok=True)
+def end(number, frame):
+  (folder / 'ended').write_text(str(number))
+  sys.exit(128 + number)
+signal.signal(signal.SIGTERM, end)
+if sys.argv[1] != '--seed=0':
+  print('no such seed', flush=True)
+  sys.exit(int(sys.argv[1].removeprefix('--seed=')))
+(folder / 'began').touch()
+time.sleep(60)
+"""
+
+
+def sweep_of(folder, values):
+  """A sweep whose trials ended with these final returns; returns the folders of the trials."""
+  os.makedirs(folder)
+  sweep = {'given': {'total_environment_frames': 10**6}, 'space': {'seed': 'uniform(1,99)'}, 'num_trials': len(values)}
+  sweep |= {'sweep_seed': 1, 'storage': ''}
+  sweeps.check_or_save(folder, sweep)
+  study = sweeps.open_study(folder, sweep)[0]
+  folders = []
+  for value in values:
+    trial = study.claim()
+    study.finish(trial, value)
+    folders.append(pathlib.Path(folder, trial.name))
+    folders[-1].mkdir()
+    lines = [','.join(episode_log.COLUMNS), *(f'{100 * (i + 1)},pong,{value},7' for i in range(9))]
+    (folders[-1] / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  return folders
+
+
+def test_the_best_trial_is_the_agent(tmp_path):
+  folder = paper_experiments.agents_folder(str(tmp_path), TABLE_3, SHALLOW)
+  assert paper_run.best_run(folder, SHALLOW) is None
+  folders = sweep_of(folder, [1.0, 3.0, 2.0])
+  assert paper_run.best_run(folder, SHALLOW) == str(folders[1])
+
+
+def test_the_best_member_is_the_agent(tmp_path):
+  folder = paper_experiments.agents_folder(str(tmp_path), TABLE_3, POPULATION)
+  assert paper_run.best_run(folder, POPULATION) is None
+  for number, fitness in enumerate([None, 7.0, 5.0]):
+    member = os.path.join(folder, f'member_{number:03d}')
+    os.makedirs(member)
+    lineage.append(member, lineage.Event(evaluation=number, frames=9, hyper_parameters={}, fitness=fitness))
+  assert paper_run.best_run(folder, POPULATION) == os.path.join(folder, 'member_001')
+
+
+def test_the_mean_of_the_best_leaves_out_the_worst(tmp_path):
+  figure = paper_experiments.EXPERIMENTS['figureE3']
+  sweep_of(paper_experiments.sweep_folder(str(tmp_path), 'pong', figure.methods[1]), [1.0, 9.0, 2.0, 6.0, 4.0])
+  paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  with open(tmp_path / 'report' / 'figureE3.csv', newline='') as file:
+    (row,) = csv.DictReader(file)
+  assert float(row['best 3']) == pytest.approx((9 + 6 + 4) / 3)
+  assert float(row['all']) == pytest.approx(22 / 5)
+  assert (row['level'], row['trials'], row['frames']) == ('pong', '5 of 5', '1_000_000')
+
+
+def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
+  deep = TABLE_3.methods[3]
+  for method, score in ((SHALLOW, 10.0), (deep, 20.0)):
+    folders = sweep_of(paper_experiments.agents_folder(str(tmp_path), TABLE_3, method), [1.0, 2.0])
+    for folder, value in zip(folders, (0.0, score), strict=True):
+      writer = tf.summary.create_file_writer(str(folder))
+      with writer.as_default():
+        for step in (1000, 2000):
+          tf.summary.scalar(paper_report._SCORE, value + step / 1000, step)
+      writer.close()
+  paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  rows = {}
+  for name in ('figure5', 'figure6'):
+    with open(tmp_path / 'report' / f'{name}.csv', newline='') as file:
+      rows[name] = list(csv.DictReader(file))
+    assert (tmp_path / 'report' / f'{name}.png').read_bytes().startswith(b'\x89PNG')
+  points = lambda row: (row['method'], float(row['frames']), float(row['score']))
+  assert [points(row) for row in rows['figure5']] == [
+    ('IMPALA, shallow', 1000, 11),
+    ('IMPALA, shallow', 2000, 12),
+    ('IMPALA, deep', 1000, 21),
+    ('IMPALA, deep', 2000, 22),
+  ]
+  # Figure 6 has deep networks only.
+  assert [(row['method'], float(row['score'])) for row in rows['figure6']] == [('IMPALA, deep', 21), ('IMPALA, deep', 22)]
+  assert 0 <= float(rows['figure6'][0]['hours']) <= float(rows['figure6'][1]['hours']) < 1
+
+
+def evaluated(folder, level, settings, returns):
+  """Files of a run of one level and of its evaluation."""
+  run = os.path.join(folder, level)
+  os.makedirs(run)
+  hparams.save(run, settings)
+  result = level_results.LevelResult(run, 'ckpt-1', level, settings.agent, 9, 'aa', 1, 1, returns, [100] * len(returns))
+  level_results.Evaluation({'seed': 1}, {level: result}).save(os.path.join(folder, paper_run.EVALUATION), {})
+
+
+def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
+  folder = paper_experiments.agents_folder(str(tmp_path), TABLE_4, EXPERTS)
+  evaluated(folder, 'pong', atari57.hparams.preset('pong', 'deep'), [20.0, 21.0])
+  folder = paper_experiments.agents_folder(str(tmp_path), TABLE_3, TABLE_3.methods[2])
+  evaluated(folder, 'rooms_watermaze', dmlab30.hparams.preset('rooms_watermaze', 'deep'), [30.0, 31.0])
+  text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  assert 'Frames of a training here: 200_000_000; in the paper 11_400_000_000 for an agent of all levels' in text
+  with open(tmp_path / 'report' / 'table4' / 'table_c1.csv', newline='') as file:
+    returns = {row['game']: row['IMPALA, deep, experts'] for row in csv.DictReader(file)}
+  assert float(returns.pop('pong')) == 20.5
+  assert set(returns.values()) == {''}
+  with open(tmp_path / 'report' / 'table3' / 'table_b1.csv', newline='') as file:
+    ours = [row['IMPALA-Experts, deep'] for row in csv.DictReader(file)]
+  assert [float(cell) for cell in ours if cell][:1] == [30.5]
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+  (tmp_path / 'waiting.py').write_text(RUNNER)
+  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{pathlib.Path(__file__).parents[2]}')
+  return 'waiting'
+
+
+@pytest.mark.parametrize('kind', ['train', 'call'])
+def test_a_signal_to_this_process_alone_ends_what_it_runs(tmp_path, runner, kind):
+  folder = tmp_path / 'run'
+
+  def signal_once_it_runs():
+    deadline = time.monotonic() + 60
+    while not (folder / 'began').exists() and time.monotonic() < deadline:
+      time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+  threading.Thread(target=signal_once_it_runs, daemon=True).start()
+  if kind == 'train':
+    code = paper_run._train(['--seed=0'], str(folder), runner)
+  else:
+    code = paper_run._call(runner, '--seed=0', f'--logdir={folder}')
+  assert code == 128 + signal.SIGINT
+  assert (folder / 'ended').read_text() == str(int(signal.SIGTERM))
+
+
+def test_a_run_that_fails_says_why(tmp_path, runner):
+  with pytest.raises(ConfigurationError, match=r'ended with exit code 3:\nno such seed'):
+    paper_run._train(['--seed=3'], str(tmp_path / 'run'), runner)
+  assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 3
