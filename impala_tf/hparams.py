@@ -270,6 +270,9 @@ def save(logdir, hparams):
   Args:
     logdir: an existing folder, anything that tf.io.gfile takes.
     hparams: the run's HParams.
+
+  Raises:
+    storage.StorageError: if it can't be written.
   """
   from impala_tf import atomic_files  # Not at the top: it loads TensorFlow.
 

@@ -344,12 +344,14 @@ class TestCheckOrSave:
   def test_a_save_that_fails_leaves_the_file(self, tmp_path, monkeypatch):
     import tensorflow as tf
 
+    from impala_tf import storage
+
     hparams_lib.check_or_save(str(tmp_path), make())
 
     def fail(*_, **__):
       raise OSError('disk full')
 
     monkeypatch.setattr(tf.io.gfile, 'rename', fail)
-    with pytest.raises(OSError, match='disk full'):
+    with pytest.raises(storage.StorageError, match='disk full'):
       hparams_lib.save(str(tmp_path), make(seed=5))
     assert hparams_lib.load(str(tmp_path)) == make()
