@@ -1,6 +1,6 @@
 """An hour, or so, of everything that goes wrong: what is killed, filled, damaged and mistyped, and what is left of it.
 
-    python -m tests.soak --minutes=60 --seed=1 --folder=/tmp/soak
+    python -m tests.soak --minutes=60 --seed=1 --folder=soak
 
 Trainings of the tests' small task, in turns one that is alone and a cluster of a learner and two actors, suffer one fault
 after the other, in an order drawn from the seed; `soak_faults` has the faults, and what must hold after each. In the end
