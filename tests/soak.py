@@ -1,6 +1,6 @@
 """An hour, or so, of everything that goes wrong: what is killed, filled, damaged and mistyped, and what is left of it.
 
-    python -m tests.soak --minutes=60 --seed=1 --folder=soak
+    python -m tests.soak --minutes=60 --seed=1 --folder=runs/soak
 
 Trainings of the tests' small task, in turns one that is alone and a cluster of a learner and two actors, suffer one fault
 after the other, in an order drawn from the seed; `soak_faults` has the faults, and what must hold after each. In the end
@@ -136,6 +136,7 @@ def main():
   parser.add_argument('--folder', type=pathlib.Path, required=True, help='a new folder for runs, their output and soak.json')
   arguments = parser.parse_args()
   try:
+    arguments.folder = arguments.folder.absolute()  # What it starts runs elsewhere.
     arguments.folder.mkdir(parents=True)
   except OSError as error:
     parser.error(f"--folder={arguments.folder} can't be made: {error}. Name a new folder.")
