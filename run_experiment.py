@@ -16,11 +16,10 @@ preset. An actor without a level acts for whichever training is on at its learne
 
 import dataclasses
 import os
-import sys
 
 from absl import app, flags, logging
 
-from impala_tf import hparams_flags, roles, suites
+from impala_tf import commands, hparams_flags, roles, suites
 from impala_tf.hparams import ConfigurationError, load_with
 
 _MODE = flags.DEFINE_enum(
@@ -56,21 +55,18 @@ _GIVE_UP_AFTER = flags.DEFINE_float(
 hparams_flags.define()
 
 
+@commands.refusing()
 def main(argv):
   """Runs what the flags say; returns the exit code."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  try:
-    given = hparams_flags.given()
-    role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
-    if role and _MODE.value != 'train':
-      raise ConfigurationError(f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.')
-    if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
-      return _act_for_any(role, given)
-    found, hparams, given = _resolve(_PRESET.value, given)
-    return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name), role)
-  except ConfigurationError as error:
-    return _refuse(error)
+  commands.check_flags_only(argv)
+  given = hparams_flags.given()
+  role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
+  if role and _MODE.value != 'train':
+    raise ConfigurationError(f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.')
+  if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
+    return _act_for_any(role, given)
+  found, hparams, given = _resolve(_PRESET.value, given)
+  return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name), role)
 
 
 def _default_logdir(level_name):
@@ -110,7 +106,7 @@ def _act_for_any(role, given):
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # TensorFlow has to know how many threads there will be before it can ask the learner which level it is.
   given = {'num_actors': 2 * (os.cpu_count() or 1)} | given
-  from impala_tf import arrangement, cluster, cluster_actor, experiment, py_process
+  from impala_tf import cluster, cluster_actor, experiment
 
   def configure(terms):
     fields = cluster.settings(terms) | given
@@ -125,10 +121,7 @@ def _act_for_any(role, given):
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(given['num_actors'])
-  try:
-    return cluster_actor.act(configure, role, _GIVE_UP_AFTER.value)
-  except (arrangement.ActorError, cluster_actor.LearnerLostError, py_process.ProcessError) as error:
-    return _refuse(error)
+  return cluster_actor.act(configure, role, _GIVE_UP_AFTER.value)
 
 
 def _run(make_suite, hparams, given, logdir, role):
@@ -143,57 +136,29 @@ def _run(make_suite, hparams, given, logdir, role):
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check(hparams)
-  from impala_tf import (
-    arrangement,
-    checkpoints,
-    cluster,
-    cluster_actor,
-    evaluation,
-    experiment,
-    export,
-    learner,
-    pbt_member,
-    py_process,
-    storage,
-    training,
-  )
+  from impala_tf import cluster, cluster_actor, evaluation, experiment, export, pbt_member, training
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
-  try:
-    if role and role.job == 'actor':
-      cluster_actor.check(hparams)
-      return cluster_actor.act(lambda terms: (suite, hparams), role, _GIVE_UP_AFTER.value)
-    if role:
-      cluster.connect(role)
-      cluster.warn_if_exposed(role)
-    if _MODE.value == 'train':
-      controller = pbt_member.Member(suite, hparams, logdir) if _POPULATION_MEMBER.value else None
-      print(f'Training in {logdir}:\n{hparams}', flush=True)
-      return training.train(suite, hparams, logdir, controller, in_cluster=role is not None)
-    if _MODE.value == 'export':
-      folder = os.path.join(logdir, 'saved_model')
-      loaded = export.export(suite, hparams, logdir, folder)
-      print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
-    elif _RANDOM_POLICY.value:
-      evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, seed)
-    else:
-      evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
-    return 0
-  except (
-    arrangement.ActorError,
-    checkpoints.CheckpointError,
-    cluster_actor.LearnerLostError,
-    learner.NonFiniteLossError,
-    py_process.ProcessError,
-    storage.StorageError,
-  ) as error:
-    return _refuse(error)
-
-
-def _refuse(error):
-  print(f'Error: {error}', file=sys.stderr)
-  return 1
+  if role and role.job == 'actor':
+    cluster_actor.check(hparams)
+    return cluster_actor.act(lambda terms: (suite, hparams), role, _GIVE_UP_AFTER.value)
+  if role:
+    cluster.connect(role)
+    cluster.warn_if_exposed(role)
+  if _MODE.value == 'train':
+    controller = pbt_member.Member(suite, hparams, logdir) if _POPULATION_MEMBER.value else None
+    print(f'Training in {logdir}:\n{hparams}', flush=True)
+    return training.train(suite, hparams, logdir, controller, in_cluster=role is not None)
+  if _MODE.value == 'export':
+    folder = os.path.join(logdir, 'saved_model')
+    loaded = export.export(suite, hparams, logdir, folder)
+    print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
+  elif _RANDOM_POLICY.value:
+    evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, seed)
+  else:
+    evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
+  return 0
 
 
 def run():

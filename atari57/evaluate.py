@@ -21,7 +21,7 @@ import numpy as np
 from absl import app, flags
 
 from atari57 import environment, games, hparams, suite
-from impala_tf import evaluation_command
+from impala_tf import commands, evaluation_command
 
 _STICKY = 0.25  # Machado et al. (2018).
 
@@ -92,7 +92,7 @@ def summary(found):
 
 def main(argv):
   """Evaluates as the flags say; returns the exit code."""
-  evaluation_command.check_arguments(argv)
+  commands.check_flags_only(argv)
   return evaluation_command.main(
     AtariEvaluated(),
     summary,

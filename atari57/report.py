@@ -14,14 +14,13 @@ random policy was evaluated.
 
 import dataclasses
 import os
-import sys
 
 import numpy as np
 import scipy.stats
 from absl import app, flags
 
 from atari57 import games
-from impala_tf import bars, curves, level_results, tables
+from impala_tf import bars, commands, curves, level_results, tables
 from impala_tf.hparams import ConfigurationError
 
 _RANDOM_KIND = 'random policy'
@@ -324,15 +323,11 @@ def _define_flags():
   flags.DEFINE_string('output', None, 'folder to write to', required=True)
 
 
+@commands.refusing(OSError)
 def main(argv):
   """Reports as the flags say; returns the exit code."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  try:
-    print(write(flags.FLAGS.evaluations, flags.FLAGS.output, flags.FLAGS.runs), end='')
-  except (ConfigurationError, OSError) as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  commands.check_flags_only(argv)
+  print(write(flags.FLAGS.evaluations, flags.FLAGS.output, flags.FLAGS.runs), end='')
   return 0
 
 

@@ -14,7 +14,7 @@ import os
 from absl import app, flags
 
 from dmlab30 import environment, hparams, levels, suite
-from impala_tf import evaluation_command
+from impala_tf import commands, evaluation_command
 from impala_tf.hparams import HParams
 
 _CHANGES = ('dataset_path', 'level_cache_dir', 'renderer')
@@ -90,7 +90,7 @@ def summary(found):
 
 def main(argv):
   """Evaluates as the flags say; returns the exit code."""
-  evaluation_command.check_arguments(argv)
+  commands.check_flags_only(argv)
   given = {name: flags.FLAGS[name].value for name in _CHANGES}
   changes = {name: value for name, value in given.items() if value is not None}
   return evaluation_command.main(DMLabEvaluated(), summary, changes=changes)

@@ -9,12 +9,11 @@ report.md, table_3.csv, table_b1.csv and scores.png.
 
 import dataclasses
 import os
-import sys
 
 from absl import app, flags
 
 from dmlab30 import levels
-from impala_tf import bars, level_results, tables
+from impala_tf import bars, commands, level_results, tables
 from impala_tf.hparams import ConfigurationError
 
 # Table 3, percent. The agents of `impala_tf` are among the rows; those that are not keep their own.
@@ -186,15 +185,11 @@ def _define_flags():
   flags.DEFINE_string('output', None, 'folder to write to', required=True)
 
 
+@commands.refusing(OSError)
 def main(argv):
   """Reports as the flags say; returns the exit code."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  try:
-    print(write(flags.FLAGS.evaluations, flags.FLAGS.output), end='')
-  except (ConfigurationError, OSError) as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  commands.check_flags_only(argv)
+  print(write(flags.FLAGS.evaluations, flags.FLAGS.output), end='')
   return 0
 
 

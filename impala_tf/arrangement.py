@@ -18,13 +18,13 @@ import tensorflow as tf
 import tree
 from absl import logging
 
-from impala_tf import actors, experiment, inference, metrics, policy_lag, replay, structs, unroll_queue, weights
+from impala_tf import actors, errors, experiment, inference, metrics, policy_lag, replay, structs, unroll_queue, weights
 from impala_tf.hparams import ConfigurationError
 
 STARVED_SECONDS = 60.0  # between two warnings that nothing comes
 
 
-class ActorError(RuntimeError):
+class ActorError(errors.UserError, RuntimeError):
   """An actor failed or its process keeps dying; the run was saved."""
 
 

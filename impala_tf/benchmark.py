@@ -16,16 +16,14 @@ Rates of one machine drift: compare what was measured in turns.
 import dataclasses
 import functools
 import importlib.metadata
-import json
 import os
 import platform
 import statistics
-import sys
 import time
 
 from absl import app, flags, logging
 
-from impala_tf import hparams_flags, suites
+from impala_tf import atomic_files, commands, hparams_flags, suites
 from impala_tf.hparams import ConfigurationError
 
 # Functions of `benchmark_parts` (the last of `benchmark_cluster`), which loads TensorFlow: not before the flags are found good.
@@ -155,24 +153,21 @@ def _define_flags():
   flags.DEFINE_boolean('compare', False, 'with train: measure the parts too, and the rate that they would allow')
 
 
+@commands.refusing(OSError)
 def _main(argv):
   if len(argv) != 2 or argv[1] not in _PARTS:
     raise app.UsageError(f'Name what to measure, one of {", ".join(_PARTS)}: got {" ".join(argv[1:]) or "nothing"}.')
   part = argv[1]
   values = flags.FLAGS
-  try:
-    if values.compare and part != 'train':
-      raise ConfigurationError(f'--compare goes with train, not with {part}.')
-    given = hparams_flags.given()
-    if 'level_name' not in given:
-      raise ConfigurationError('--level_name is missing: name the level to measure on, such as --level_name=pong.')
-    _actor_processes()
-    found = suites.find(given['level_name'])
-    hparams = found.configure(given.pop('level_name'), **given)
-    results = _measure_all(found, hparams, [part, *(['env', 'infer', 'learn'] if values.compare else [])])
-  except ConfigurationError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  if values.compare and part != 'train':
+    raise ConfigurationError(f'--compare goes with train, not with {part}.')
+  given = hparams_flags.given()
+  if 'level_name' not in given:
+    raise ConfigurationError('--level_name is missing: name the level to measure on, such as --level_name=pong.')
+  _actor_processes()
+  found = suites.find(given['level_name'])
+  hparams = found.configure(given.pop('level_name'), **given)
+  results = _measure_all(found, hparams, [part, *(['env', 'infer', 'learn'] if values.compare else [])])
   report = {'machine': _describe_machine(), 'hparams': dataclasses.asdict(hparams), 'fake_environment': values.fake_environment}
   report['results'] = [dataclasses.asdict(result) for result in results]
   if values.compare:
@@ -185,9 +180,7 @@ def _main(argv):
       f'{report["machine"]["cores"]} cores. The pipeline is at {100 * report["share_of_bound"]:.0f} % of that per CPU-second.'
     )
   if values.output:
-    with open(values.output, 'w') as file:
-      json.dump(report, file, indent=2)
-      file.write('\n')
+    atomic_files.write_json(values.output, report)
   return 0
 
 

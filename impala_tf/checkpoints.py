@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import logging
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from impala_tf import storage
+from impala_tf import errors, storage
 from impala_tf.hparams import ConfigurationError
 
 _PREFIX = 'ckpt'
@@ -27,7 +27,7 @@ _VARIABLE = 'VARIABLE_VALUE'
 _MAX_LISTED = 8
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(errors.UserError, RuntimeError):
   """A checkpoint can't be written, or read, or is another agent's. No variable has changed."""
 
 

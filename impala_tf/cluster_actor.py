@@ -19,6 +19,7 @@ from impala_tf import (
   actors,
   arrangement,
   cluster,
+  errors,
   experiment,
   frame_stacks,
   inference,
@@ -38,7 +39,7 @@ _MAX_FAILURES_IN_A_ROW = 5  # connections without a single unroll
 _JOIN_SECONDS = 60.0
 
 
-class LearnerLostError(RuntimeError):
+class LearnerLostError(errors.UserError, RuntimeError):
   """The learner was not heard of for too long."""
 
 

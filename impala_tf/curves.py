@@ -5,14 +5,13 @@ python -m impala_tf.curves --logdirs=runs/pong --output=pong.png --random_score=
 
 import math
 import os
-import sys
 
 import matplotlib
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from impala_tf import episode_log
+from impala_tf import commands, episode_log
 from impala_tf.hparams import ConfigurationError
 
 
@@ -116,17 +115,13 @@ def _define_flags():
   flags.DEFINE_integer('window', 100, 'episodes in the moving average', lower_bound=1)
 
 
+@commands.refusing(OSError)
 def main(argv):
   """Draws what the flags say; returns the exit code."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  commands.check_flags_only(argv)
   values = flags.FLAGS
   references = {} if values.random_score is None else {'random policy': values.random_score}
-  try:
-    draw(read_runs(values.logdirs), values.output, lambda level: references, values.window)
-  except (ConfigurationError, OSError) as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  draw(read_runs(values.logdirs), values.output, lambda level: references, values.window)
   return 0
 
 

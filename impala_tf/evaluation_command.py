@@ -6,11 +6,10 @@ if __name__ == '__main__':
 """
 
 import os
-import sys
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from impala_tf import checkpoints, experiment, level_evaluation, py_process
+from impala_tf import commands, experiment, level_evaluation
 from impala_tf.hparams import ConfigurationError
 
 
@@ -30,6 +29,7 @@ def define_flags(num_episodes, envs_per_process):
   flags.DEFINE_integer('envs_per_process', envs_per_process, 'environments in each process', lower_bound=1)
 
 
+@commands.refusing(OSError)
 def main(evaluated, summary, *, record_video=0, changes=None, test_changes=None):
   """Evaluates as the flags say; returns the exit code.
 
@@ -41,37 +41,27 @@ def main(evaluated, summary, *, record_video=0, changes=None, test_changes=None)
   values = flags.FLAGS
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(values.processes)
-  try:
-    settings = level_evaluation.Settings(
-      num_episodes=values.episodes,
-      seed=values.seed,
-      only=values.levels,
-      processes=values.processes,
-      processes_per_level=values.processes_per_level,
-      envs_per_process=values.envs_per_process,
-      greedy=values.greedy,
-      record_video=record_video,
-      changes=changes or {},
-      test_changes=test_changes or {},
-    )
-    output = values.output or _default_output(values.logdir)
-    if bool(values.logdir) == bool(values.baseline):
-      raise ConfigurationError('Give either --logdir, with folders of trained runs, or --baseline=random.')
-    if values.baseline:
-      found, exit_code = level_evaluation.evaluate_random(evaluated, output, settings)
-    else:
-      found, exit_code = level_evaluation.evaluate(evaluated, values.logdir, output, settings)
-  except (ConfigurationError, checkpoints.CheckpointError, py_process.ProcessError, OSError) as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  settings = level_evaluation.Settings(
+    num_episodes=values.episodes,
+    seed=values.seed,
+    only=values.levels,
+    processes=values.processes,
+    processes_per_level=values.processes_per_level,
+    envs_per_process=values.envs_per_process,
+    greedy=values.greedy,
+    record_video=record_video,
+    changes=changes or {},
+    test_changes=test_changes or {},
+  )
+  output = values.output or _default_output(values.logdir)
+  if bool(values.logdir) == bool(values.baseline):
+    raise ConfigurationError('Give either --logdir, with folders of trained runs, or --baseline=random.')
+  if values.baseline:
+    found, exit_code = level_evaluation.evaluate_random(evaluated, output, settings)
+  else:
+    found, exit_code = level_evaluation.evaluate(evaluated, values.logdir, output, settings)
   print(summary(found), flush=True)
   return exit_code
-
-
-def check_arguments(argv):
-  """Refuses what is not a flag."""
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
 
 
 def _default_output(logdirs):

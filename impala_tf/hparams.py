@@ -15,10 +15,12 @@ import math
 import os
 import typing
 
+from impala_tf import errors
+
 FILE_NAME = 'config.json'
 
 
-class ConfigurationError(ValueError):
+class ConfigurationError(errors.UserError, ValueError):
   """A setting that a run can't go with; the message says which, why, and what to do."""
 
 

@@ -10,14 +10,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 
 from absl import app, flags
 
-from impala_tf import hparams_flags, roles, run_process
-from impala_tf.hparams import ConfigurationError
+from impala_tf import commands, hparams_flags, roles, run_process
 
 _POLL_SECONDS = 0.2
 _RESTART_SECONDS = 1.0  # before a process that was killed is started anew
@@ -159,15 +157,11 @@ def _define_flags():
   )
 
 
+@commands.refusing()
 def _main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  commands.check_flags_only(argv)
   values = flags.FLAGS
-  try:
-    given = hparams_flags.given()
-  except ConfigurationError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  given = hparams_flags.given()
   # What one process would have is shared out.
   given.setdefault('num_actors', max(1, 2 * (os.cpu_count() or 1) // values.num_actor_processes))
   passed_on = {name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None}

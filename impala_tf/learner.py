@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from impala_tf import corrections, losses, optimizers, rewards, vtrace, weights
+from impala_tf import corrections, errors, losses, optimizers, rewards, vtrace, weights
 
 _NOT_FINITE = 'The total loss or the norm of its gradient'
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(errors.UserError, RuntimeError):
   """The loss or its gradient is NaN or infinite. The update it was found in changed nothing."""
 
 

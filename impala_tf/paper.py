@@ -9,11 +9,9 @@ The same command goes on with what was ended. Flags of run_experiment.py set fur
 --batch_size; a scale below 1 has each training last for that share of the paper's frames, and the report says so.
 """
 
-import sys
-
 from absl import app, flags
 
-from impala_tf import hparams_flags, paper_experiments, roles, search_space
+from impala_tf import commands, hparams_flags, paper_experiments, roles, search_space
 from impala_tf.hparams import ConfigurationError
 
 _USAGE = "Say what to do: 'list', 'run' with the name of a table or figure, or 'report'."
@@ -85,33 +83,30 @@ def _define_flags():
   flags.DEFINE_string('runner', 'run_experiment', 'module that trains, as after python -m; one of your own for other levels')
 
 
+@commands.refusing(OSError)
 def _main(argv):
   values = flags.FLAGS
-  try:
-    match argv[1:]:
-      case ['list']:
-        print(listed())
-        return 0
-      case ['run', name]:
-        experiment = find(name)
-        if values.lags is not None:
-          if name != 'figureE1':
-            raise ConfigurationError(f'--lags goes with figureE1, not with {name}.')
-          experiment = paper_experiments.with_lags(experiment, [_lag(text) for text in values.lags])
-        settings = _settings(values)
-        from impala_tf import paper_run
+  match argv[1:]:
+    case ['list']:
+      print(listed())
+      return 0
+    case ['run', name]:
+      experiment = find(name)
+      if values.lags is not None:
+        if name != 'figureE1':
+          raise ConfigurationError(f'--lags goes with figureE1, not with {name}.')
+        experiment = paper_experiments.with_lags(experiment, [_lag(text) for text in values.lags])
+      settings = _settings(values)
+      from impala_tf import paper_run
 
-        return paper_run.run(experiment, values.logdir, settings)
-      case ['report']:
-        from impala_tf import paper_report
+      return paper_run.run(experiment, values.logdir, settings)
+    case ['report']:
+      from impala_tf import paper_report
 
-        print(paper_report.write(values.logdir, values.output or f'{values.logdir}/report'), end='')
-        return 0
-      case _:
-        raise app.UsageError(_USAGE)
-  except ConfigurationError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+      print(paper_report.write(values.logdir, values.output or f'{values.logdir}/report'), end='')
+      return 0
+    case _:
+      raise app.UsageError(_USAGE)
 
 
 def _cluster(text):

@@ -18,7 +18,7 @@ import time
 
 from absl import app, flags
 
-from impala_tf import experiment, hparams_flags, pbt_member, pbt_report, pbt_rules, run_process, search_space
+from impala_tf import commands, experiment, hparams_flags, pbt_member, pbt_report, pbt_rules, run_process, search_space
 from impala_tf.hparams import ConfigurationError
 
 _ADAPTED = ('learning_rate', 'entropy_cost', 'epsilon', 'clip_global_norm')
@@ -176,30 +176,26 @@ def _define_flags():
   flags.DEFINE_boolean('report', False, "write the best agent's ancestry and schedule to <logdir>/report, and train nothing")
 
 
+@commands.refusing(OSError)
 def _main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+  commands.check_flags_only(argv)
   values = flags.FLAGS
-  try:
-    if values.report:
-      print(pbt_report.write(values.logdir, os.path.join(values.logdir, 'report')), end='')
-      return 0
-    given = hparams_flags.given()
-    if 'level_name' not in given:
-      raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=dmlab30.')
-    space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
-    definition = {
-      'population': values.population,
-      'seed': values.population_seed,
-      'given': given,
-      'space': {name: str(distribution) for name, distribution in space.items()},
-      'rules': {name: values[name].value for name in ('burn_in_frames', 'episodes', 'threshold', 'probability', 'factor')},
-    }
-    members = None if values.member is None else [values.member]
-    return run(values.logdir, definition, members=members, time_slice=values.time_slice, runner=values.runner)
-  except ConfigurationError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  if values.report:
+    print(pbt_report.write(values.logdir, os.path.join(values.logdir, 'report')), end='')
+    return 0
+  given = hparams_flags.given()
+  if 'level_name' not in given:
+    raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=dmlab30.')
+  space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
+  definition = {
+    'population': values.population,
+    'seed': values.population_seed,
+    'given': given,
+    'space': {name: str(distribution) for name, distribution in space.items()},
+    'rules': {name: values[name].value for name in ('burn_in_frames', 'episodes', 'threshold', 'probability', 'factor')},
+  }
+  members = None if values.member is None else [values.member]
+  return run(values.logdir, definition, members=members, time_slice=values.time_slice, runner=values.runner)
 
 
 if __name__ == '__main__':

@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf import hosting, shared_block, structs
+from impala_tf import errors, hosting, shared_block, structs
 
 _context = multiprocessing.get_context('forkserver')
 # `multiprocessing` looks at all its children whenever it starts one, which two threads must not do at once. Garbage
@@ -47,7 +47,7 @@ _lifecycle_lock = threading.RLock()
 _closing_lock = threading.RLock()
 
 
-class ProcessError(RuntimeError):
+class ProcessError(errors.UserError, RuntimeError):
   """The constructor or a method raised in the process (the message holds its traceback), or the process died."""
 
 

@@ -8,8 +8,10 @@ import contextlib
 
 import tensorflow as tf
 
+from impala_tf import errors
 
-class StorageError(RuntimeError):
+
+class StorageError(errors.UserError, RuntimeError):
   """A file of a run can't be written; the message names it and says what to do."""
 
 

@@ -7,13 +7,12 @@ report.md, trials.csv, sorted_returns.png and best.png. The final return is that
 """
 
 import os
-import sys
 
 import matplotlib
 import numpy as np
 from absl import app, flags
 
-from impala_tf import curves, episode_log, sweep_worker, tables
+from impala_tf import commands, curves, episode_log, sweep_worker, tables
 from impala_tf.hparams import ConfigurationError
 
 BEST = 3  # The paper's tables and curves are means of so many.
@@ -126,14 +125,10 @@ def _read(text):
   return label, (path, sweeps.open_study(path, sweep)[0].trials())
 
 
+@commands.refusing(OSError)
 def _main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  try:
-    print(write(dict(map(_read, flags.FLAGS.logdirs)), flags.FLAGS.output), end='')
-  except ConfigurationError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  commands.check_flags_only(argv)
+  print(write(dict(map(_read, flags.FLAGS.logdirs)), flags.FLAGS.output), end='')
   return 0
 
 

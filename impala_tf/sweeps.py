@@ -12,12 +12,12 @@ run_experiment.py.
 
 import json
 import os
-import sys
 
 from absl import app, flags
 
 from impala_tf import (
   atomic_files,
+  commands,
   experiment,
   final_return,
   hparams_dashboard,
@@ -150,39 +150,35 @@ def _define_flags():
   flags.DEFINE_boolean('status', False, 'show how the sweep is going, and leave it alone')
 
 
+@commands.refusing(OSError)
 def _main(argv):
-  if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
-  try:
-    values = flags.FLAGS
-    if values.status:
-      sweep = load(values.logdir)
-      if sweep is None:
-        raise ConfigurationError(f'No sweep in {values.logdir}: it has no {FILE_NAME}.')
-      print(table(values.logdir, open_study(values.logdir, sweep)[0].trials()))
-      return 0
-    given = hparams_flags.given()
-    if 'level_name' not in given:
-      raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
-    space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
-    sweep = {
-      'given': given,
-      'space': {name: str(distribution) for name, distribution in space.items()},
-      'num_trials': values.num_trials,
-      'sweep_seed': values.sweep_seed,
-      'storage': values.storage,
-    }
-    return run(
-      values.logdir,
-      sweep,
-      parallel=values.parallel,
-      heartbeat_seconds=values.heartbeat,
-      prune=values.prune,
-      retry_failed=values.retry_failed,
-    )
-  except ConfigurationError as error:
-    print(f'Error: {error}', file=sys.stderr)
-    return 1
+  commands.check_flags_only(argv)
+  values = flags.FLAGS
+  if values.status:
+    sweep = load(values.logdir)
+    if sweep is None:
+      raise ConfigurationError(f'No sweep in {values.logdir}: it has no {FILE_NAME}.')
+    print(table(values.logdir, open_study(values.logdir, sweep)[0].trials()))
+    return 0
+  given = hparams_flags.given()
+  if 'level_name' not in given:
+    raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
+  space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
+  sweep = {
+    'given': given,
+    'space': {name: str(distribution) for name, distribution in space.items()},
+    'num_trials': values.num_trials,
+    'sweep_seed': values.sweep_seed,
+    'storage': values.storage,
+  }
+  return run(
+    values.logdir,
+    sweep,
+    parallel=values.parallel,
+    heartbeat_seconds=values.heartbeat,
+    prune=values.prune,
+    retry_failed=values.retry_failed,
+  )
 
 
 if __name__ == '__main__':
