@@ -77,11 +77,6 @@ class PyProcess:
     """The process's id, None when it was not started or is closed."""
     return self._process.pid if self._connection is not None else None
 
-  @property
-  def proxy(self) -> '_Proxy':
-    """The methods as TensorFlow operations: `process.proxy.step(actions)` returns the nest of its specs."""
-    return _Proxy(ProcessGroup([self]))
-
   def start(self):
     """Starts the process and waits for the object's constructor; starts a new one if it ran before.
 
@@ -293,16 +288,6 @@ class ProcessGroup:
           f'process {number} has {other}.'
         )
     return first
-
-
-class _Proxy:
-  """Turns attribute access into operations of the only process of a group."""
-
-  def __init__(self, group: ProcessGroup):
-    self._group = group
-
-  def __getattr__(self, method):
-    return lambda *args: self._group.call(0, method, *args)
 
 
 class _Slot:

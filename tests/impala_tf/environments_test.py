@@ -233,13 +233,13 @@ def test_batch_in_a_process_gives_tensors():
   import tensorflow as tf
 
   make = [functools.partial(Counting, 2, with_instruction=True)] * 2
-  with py_process.PyProcess(environments.EnvironmentBatch, make) as process:
-    assert process.call('num_actions') == 4
+  with py_process.ProcessGroup([py_process.PyProcess(environments.EnvironmentBatch, make)]) as group:
+    assert group[0].call('num_actions') == 4
 
     @tf.function
     def run():
-      first = process.proxy.initial()
-      return first, process.proxy.step(tf.constant([3, 1]))
+      first = group.call(0, 'initial')
+      return first, group.call(0, 'step', tf.constant([3, 1]))
 
     first, second = run()
     assert first.observation.frame.shape == (2, 2, 3, 1)

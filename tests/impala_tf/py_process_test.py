@@ -102,6 +102,11 @@ def tf():
   return tensorflow
 
 
+def operation(process, method, *args):
+  """A method of one process's object as an operation."""
+  return py_process.ProcessGroup([process]).call(0, method, *args)
+
+
 def _wait_for(condition):
   """Returns once the condition holds; a test whose condition never comes is ended by the failure below."""
   for _ in range(3000):
@@ -162,11 +167,11 @@ def test_operations_have_static_shapes_and_keep_state(tf):
 
     @tf.function
     def run():
-      assert process.proxy.increment() is None
-      full = process.proxy.full()
+      assert operation(process, 'increment') is None
+      full = operation(process, 'full')
       assert full.shape == (2, 3)
       assert full.dtype == tf.float32
-      return process.proxy.add(tf.constant(2)), full
+      return operation(process, 'add', tf.constant(2)), full
 
     total, full = run()
     assert total.numpy() == 4
@@ -178,8 +183,8 @@ def test_specs_depend_on_the_arguments_of_the_call(tf):
 
     @tf.function
     def run(tensor):
-      zeros = process.proxy.zeros(2)  # a constant stays what it is
-      twice = process.proxy.twice(tensor)
+      zeros = operation(process, 'zeros', 2)  # a constant stays what it is
+      twice = operation(process, 'twice', tensor)
       assert zeros.shape == (1, 2)
       assert twice.shape == (3,)
       assert twice.dtype == tf.int64
@@ -193,7 +198,7 @@ def test_specs_depend_on_the_arguments_of_the_call(tf):
 def test_nests_and_strings_pass_both_ways(tf):
   with py_process.PyProcess(Hosted) as process:
     observation = structs.Observation(tf.constant([1, 2], tf.uint8), tf.constant('here'))
-    answer = tf.function(lambda o, name: process.proxy.greet(o, name))(observation, tf.constant('you'))
+    answer = tf.function(lambda o, name: operation(process, 'greet', o, name))(observation, tf.constant('you'))
     np.testing.assert_array_equal(answer.frame, [2, 1])
     assert answer.instruction.numpy() == b'hello you from here'
 
@@ -233,7 +238,7 @@ def test_group_refuses_different_specs(tf):
 )
 def test_result_that_is_not_as_its_specs_is_an_error(tf, method, message):
   with py_process.PyProcess(Hosted) as process, pytest.raises(tf.errors.InvalidArgumentError, match=message):
-    tf.function(getattr(process.proxy, method))()
+    tf.function(lambda: operation(process, method))()
 
 
 @pytest.mark.parametrize('size', [0, 100, 1_000_000, LARGE])
@@ -275,7 +280,7 @@ def test_method_error_arrives_with_traceback_and_the_object_lives_on():
 
 def test_method_error_keeps_its_message_in_an_operation(tf):
   with py_process.PyProcess(Hosted) as process, pytest.raises(tf.errors.UnknownError, match='no such luck'):
-    tf.function(process.proxy.fail)()
+    tf.function(lambda: operation(process, 'fail'))()
 
 
 def test_result_that_cannot_be_sent_is_an_error():
@@ -304,7 +309,7 @@ def test_close_is_called_also_after_an_error(tmp_path):
 def test_killed_process_is_noticed_by_the_call_that_waits(tf, tmp_path):
   with py_process.PyProcess(Hosted) as process:
     started = tmp_path / 'started'
-    thread = _Thread(tf.function(lambda: process.proxy.block(started)))
+    thread = _Thread(tf.function(lambda: operation(process, 'block', started)))
     _wait_for(started.exists)
     pid = process.pid
     os.kill(pid, signal.SIGKILL)
@@ -387,7 +392,7 @@ def test_waiting_call_ends_cleanly_when_another_thread_closes(tf, tmp_path):
   process = py_process.PyProcess(Hosted)
   process.start()
   pid = process.pid
-  thread = _Thread(tf.function(lambda: process.proxy.block(started)))
+  thread = _Thread(tf.function(lambda: operation(process, 'block', started)))
   _wait_for(started.exists)
   process.close(grace_seconds=0.01)
   assert isinstance(thread.finish().error, tf.errors.OutOfRangeError)
