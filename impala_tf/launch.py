@@ -20,6 +20,7 @@ from impala_tf import commands, hparams_flags, roles, run_process
 _POLL_SECONDS = 0.2
 _RESTART_SECONDS = 1.0  # before a process that was killed is started anew
 _STOP_SECONDS = 90.0  # for a process to save and end
+_LAST_LINES_SECONDS = 5.0  # for what it printed to be shown, which a child of its own that lives on might delay for ever
 
 _print_lock = threading.Lock()
 
@@ -130,7 +131,7 @@ class _Process:
       _show(f'{self.name} does not end and is killed.')
       os.killpg(self._process.pid, signal.SIGKILL)
       self._process.wait()
-    self._reader.join(_POLL_SECONDS)
+    self._reader.join(_LAST_LINES_SECONDS)
 
 
 def _stop_all(processes):

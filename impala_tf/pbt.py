@@ -65,7 +65,7 @@ def run_together(path, definition, members, stop, runner):
     for process in processes.values():
       process.stop()
   for number, process in processes.items():
-    code = process.wait(_STOP_SECONDS)
+    code = process.wait_or_kill(_STOP_SECONDS)
     if code and not stop:
       failed = True
       print(f'Member {number} ended with exit code {code}:\n{process.last_lines()}', file=sys.stderr, flush=True)
@@ -97,7 +97,7 @@ def run_in_turn(path, definition, members, stop, runner, seconds):
     while process.poll() is None and time.monotonic() < end and not stop:
       time.sleep(_POLL_SECONDS)
     process.stop()
-    code = process.wait(_STOP_SECONDS)
+    code = process.wait_or_kill(_STOP_SECONDS)
     if stop:
       break
     if not run_process.ended_by_signal(code):

@@ -87,6 +87,14 @@ class RunProcess:
     """Waits for the end, and returns as `poll`; raises subprocess.TimeoutExpired after `timeout` seconds."""
     return self._process.wait(timeout)
 
+  def wait_or_kill(self, seconds):
+    """Waits for the end, kills what has not ended after `seconds`, and returns as `poll`."""
+    try:
+      return self.wait(seconds)
+    except subprocess.TimeoutExpired:
+      self._process.kill()
+      return self.wait()
+
   def stop(self):
     """Asks the run to save and end."""
     self.was_stopped = True

@@ -78,6 +78,7 @@ def test_trains_stops_on_signals_resumes_and_tests(tmp_path):
     wait_for(lambda process=process: not processes_of_session(process.pid), 'end of all processes', 10)
     assert list(logdir.glob('ckpt-*.index'))
     frames.append(log.read_text())
+    assert f' in {logdir}. The same command goes on there.' in frames[-1].splitlines()[-1]
   assert 'Going on from frame' in frames[1]
   resumed = int(frames[1].split('Going on from frame ')[1].split(',')[0].replace('_', ''))
   assert resumed > 0

@@ -97,6 +97,8 @@ def test_leaves_nothing_behind(tmp_path, number):
     assert launched.wait() == (-number if number == signal.SIGKILL else 128 + number)
     launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 60)
     assert list((tmp_path / 'run').glob('ckpt-*.index'))
+    if number == signal.SIGINT:
+      assert re.search(r'\[learner\] Saved at frame [\d_]+ in ', launched.text()), launched.text()
 
 
 def test_what_the_learner_refuses_ends_all(tmp_path):

@@ -2,16 +2,12 @@
 
 import csv
 import itertools
-import os
 import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
-from impala_tf import hparams, hparams_flags, lineage, pbt, pbt_member, pbt_report, run_process, search_space
+from impala_tf import hparams, hparams_flags, lineage, pbt, pbt_member, pbt_report, search_space
 
 RULES = {'burn_in_frames': 2000, 'episodes': 300, 'threshold': 5.0, 'probability': 0.5, 'factor': 1.2}
 DEFINITION = {
@@ -191,66 +187,3 @@ def test_a_report_of_nothing_is_refused(tmp_path):
   pbt_member.define(str(tmp_path), DEFINITION)
   with pytest.raises(hparams.ConfigurationError, match=r'No member .* evaluated yet'):
     pbt_report.write(str(tmp_path), str(tmp_path / 'report'))
-
-
-RUNNER = """
-import pathlib, signal, sys, time
-folder = pathlib.Path(sys.argv[-1].removeprefix('--logdir='))
-def end(number, frame):
-  (folder / 'ended').write_text('by a signal')
-  sys.exit(143)
-signal.signal(signal.SIGTERM, end)
-print('arguments', sys.argv[1:-1], flush=True)
-(folder / 'began').touch()
-time.sleep(60)
-"""
-
-
-def wait_for(path):
-  deadline = time.monotonic() + 60
-  while not path.exists():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
-
-
-@pytest.fixture
-def runner(tmp_path, monkeypatch):
-  (tmp_path / 'waiting_runner.py').write_text(RUNNER)
-  root = pathlib.Path(__file__).parents[2]
-  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{root}')
-  return 'waiting_runner'
-
-
-def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, runner):
-  folder = tmp_path / 'run'
-  process = run_process.RunProcess(runner, ['--a=1'], str(folder))
-  try:
-    wait_for(folder / 'began')
-    with pytest.raises(run_process.FolderBusyError):
-      run_process.RunProcess(runner, [], str(folder))
-    assert process.poll() is None
-    process.stop()
-    assert process.wait(60) == 143
-    assert run_process.ended_by_signal(143)
-    assert "arguments ['--a=1']" in process.last_lines()
-    again = run_process.RunProcess(runner, [], str(folder))
-    again.stop()
-    again.wait(60)
-  finally:
-    process.stop()
-
-
-def test_a_process_ends_when_its_starter_is_killed(tmp_path, runner):
-  folder = tmp_path / 'run'
-  program = (
-    'import sys, time; from impala_tf import run_process as r; p = r.RunProcess(sys.argv[1], [], sys.argv[2]); time.sleep(60)'
-  )
-  starter = subprocess.Popen([sys.executable, '-c', program, runner, str(folder)])
-  try:
-    wait_for(folder / 'began')
-    os.kill(starter.pid, signal.SIGKILL)
-    wait_for(folder / 'ended')
-    assert (folder / 'ended').read_text() == 'by a signal'
-  finally:
-    starter.kill()
-    starter.wait()
