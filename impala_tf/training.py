@@ -105,10 +105,8 @@ def _train(suite, hparams, logdir, controller, in_cluster):
         if controller:
           controller.start(int(learner.frames))
         _run(hparams, learner, checkpointer, arrangement, report, stop, controller)
-      print(
-        f'Saved at frame {learner.frames.numpy():_} in {logdir}.{" The same command goes on there." if stop else ""}',
-        flush=True,
-      )
+      where = f'frame {learner.frames.numpy():_} in {logdir}'
+      print(f'Saved at {where}.{" The same command goes on there." if stop else ""}', flush=True)
     else:
       print(f'The agent in {logdir} already has its {learner.frames.numpy():_} frames.', flush=True)
   return stop.exit_code
