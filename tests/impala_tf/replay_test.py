@@ -139,7 +139,7 @@ def test_a_run_with_replay_counts_frames_and_episodes_once(tmp_path, capsys, arc
   )
   suite = catch.CatchSuite()
   assert training.train(suite, settings, str(tmp_path)) == 0
-  assert 'replay' not in capsys.readouterr().out
+  assert 'The replay starts empty' not in capsys.readouterr().out
   scalars = read_scalars(tmp_path)
   assert scalars['learner/updates'] == [(160 * 12, 12.0)]
   # Eight environments of 240 steps each, in episodes of seven.
