@@ -65,6 +65,7 @@ def _define_flags():
   flags.DEFINE_string('output', None, 'with report: folder to write to (default: `report` in the logdir)')
   flags.DEFINE_float('scale', 1.0, "share of the paper's frames for each training", lower_bound=1e-9)
   flags.DEFINE_list('levels', [], "levels in place of the paper's, separated by commas")
+  flags.DEFINE_list('methods', [], 'run only these rows, by the names of their folders (an unknown name lists them all)')
   flags.DEFINE_integer('trials', 24, 'samples of hyper-parameters, or members of a population', lower_bound=1)
   flags.DEFINE_multi_string(
     'space', None, "'field=distribution' or a YAML file, in place of the paper's Table D.1; 'seed=uniform(1,1000000)' for seeds"
@@ -96,6 +97,7 @@ def _main(argv):
         if name != 'figureE1':
           raise ConfigurationError(f'--lags goes with figureE1, not with {name}.')
         experiment = paper_experiments.with_lags(experiment, [_lag(text) for text in values.lags])
+      experiment = paper_experiments.with_methods(experiment, values.methods)
       settings = _settings(values)
       from impala_tf import paper_run
 

@@ -14,6 +14,8 @@ import math
 import os
 from typing import Any
 
+from impala_tf.hparams import ConfigurationError
+
 BATCH_SIZE = 32  # Of A2C and IMPALA, unless the paper says otherwise (Table 1).
 WORKERS = 32  # Of A3C and A2C on a single machine (Figure 4).
 # The lags of Figure E.1 are printed nowhere but in its image; these are this project's.
@@ -246,6 +248,20 @@ EXPERIMENTS = {
 def with_lags(experiment, lags):
   """Figure E.1's experiment with other lags, a list of int; None for those it has."""
   return experiment if lags is None else dataclasses.replace(experiment, methods=tuple(_lagging(lags)))
+
+
+def with_methods(experiment, folders):
+  """An experiment with some of its methods only, named by their folders; None or nothing for all.
+
+  Raises:
+    ConfigurationError: if one of them is none of its own.
+  """
+  known = [method.folder for method in experiment.methods]
+  for folder in folders or ():
+    if folder not in known:
+      raise ConfigurationError(f'--methods has {folder!r}, but those of {experiment.name} are {", ".join(known)}.')
+  methods = tuple(method for method in experiment.methods if not folders or method.folder in folders)
+  return dataclasses.replace(experiment, methods=methods)
 
 
 def scaled(frames, scale):

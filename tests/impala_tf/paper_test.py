@@ -299,6 +299,12 @@ def test_sweeps_are_given_what_was_asked_for(tmp_path, monkeypatch):
   assert asked[1]['given']['total_environment_frames'] == 10**9
 
 
+def test_some_methods_only():
+  chosen = paper_experiments.with_methods(EXPERIMENTS['figure4'], ['a3c', 'impala'])
+  assert [method.folder for method in chosen.methods] == ['impala', 'a3c']
+  assert paper_experiments.with_methods(EXPERIMENTS['figure4'], []) == EXPERIMENTS['figure4']
+
+
 def test_an_empty_folder_has_no_report(tmp_path):
   with pytest.raises(ConfigurationError, match='Nothing of the paper has run'):
     paper_report.write(str(tmp_path / 'runs'), str(tmp_path / 'report'))
@@ -316,6 +322,7 @@ def test_the_command_lists_and_refuses(tmp_path):
     (['run', 'table2', '--lags=1'], '--lags goes with figureE1'),
     (['run', 'figureE1', '--lags=1,x'], "--lags has 'x'"),
     (['run', 'table2', '--level_name=pong'], 'use --levels'),
+    (['run', 'figure4', '--methods=ppo'], "--methods has 'ppo', but those of figure4 are impala, a2c, a3c."),
     (['run', 'table2', '--cluster=node7'], '--cluster=node7 is neither a number of actor processes'),
     (['run', 'table2', '--cluster=0'], '--cluster=0 is neither'),
   ):
