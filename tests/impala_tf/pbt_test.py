@@ -76,8 +76,8 @@ class Process:
     if self.poll() is None:
       self._stopped = self._when_stopped
 
-  def wait(self, timeout):
-    del timeout
+  def wait_or_kill(self, seconds):
+    del seconds
     return self.poll()
 
   def last_lines(self):
@@ -140,7 +140,7 @@ def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsy
 def test_all_members_save_at_the_same_time_when_they_are_to_stop(starts, monkeypatch):
   tape = []
   monkeypatch.setattr(Process, 'stop', lambda self: tape.append('stop'))
-  monkeypatch.setattr(Process, 'wait', lambda self, timeout: tape.append('wait'))
+  monkeypatch.setattr(Process, 'wait_or_kill', lambda self, seconds: tape.append('wait'))
   starts({0: 50, 1: 50})
   assert pbt.run_together('folder', DEFINITION, [0, 1], True, 'runner')
   assert tape == ['stop', 'stop', 'wait', 'wait']
