@@ -57,11 +57,17 @@ def test_hyper_parameters_reach_the_environment():
     frame_stack=2,
     num_action_repeats=3,
     repeat_action_probability=0.1,
+    max_noops=0,
   )
   training, test = (atari.make_environment('breakout', 5, is_test, settings)() for is_test in (False, True))
   assert training.observation_spec == atari.observation_spec(settings)
   assert training._ale.getFloat('repeat_action_probability') == pytest.approx(0.1)
   assert training.reset().frame.shape == (30, 40, 2)
+  frames = [training._ale.getEpisodeFrameNumber()]
+  training.step(0)
+  assert [*frames, training._ale.getEpisodeFrameNumber()] == [0, 3]
+  every_action = dataclasses.replace(settings, full_action_space=True)
+  assert [atari.make_environment('breakout', 5, False, s)().num_actions for s in (settings, every_action)] == [4, 18]
 
   def first_done(environment):
     environment.reset()

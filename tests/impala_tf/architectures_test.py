@@ -211,3 +211,10 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(tmp_pat
   with pytest.raises(hparams.ConfigurationError, match=message):
     training.train(catch.CatchSuite(), settings_of(baseline, **given), str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
+
+
+def test_time_of_processes_in_step_is_not_added_up():
+  suite, settings = catch.CatchSuite(), settings_of('a2c_sync_step')
+  running = architectures.make(suite, settings, experiment.make_agent(suite, settings), [1, 1])
+  with running.environments[0]._timer('environment'):
+    assert running.actor_timer.seconds() == {}

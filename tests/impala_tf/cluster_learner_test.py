@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from impala_tf import cluster
+from impala_tf import cluster, experiment
 from impala_tf.cluster import ActorNotice
-from impala_tf.cluster_learner import LOST_SECONDS, Crowd
+from impala_tf.cluster_learner import LOST_SECONDS, ClusterPipeline, Crowd
+from tests import catch
 
 
 class Clock:
@@ -71,3 +72,22 @@ def test_terms_that_differ_are_named():
   ours = {'agent': 'deep', 'unroll': 'a', 'seed': '1'}
   assert cluster.differing_terms(dict(ours), ours) == []
   assert cluster.differing_terms({'agent': 'shallow', 'seed': '1', 'more': 'x'}, ours) == ['agent', 'unroll', 'more']
+
+
+def test_numbers_of_the_actors_that_are_there_come_together():
+  suite = catch.CatchSuite()
+  clock = Clock()
+  learning = ClusterPipeline(suite, catch.HPARAMS, experiment.make_agent(suite, catch.HPARAMS), [1, 1], clock=clock)
+  shares = learning.actor_shares()
+  assert (learning.connected, learning.restarts, learning.statistics(), shares()) == (0, 0, {}, {})
+  learning._crowd.update({9: ActorNotice(1, restarts=100, statistics={'hits': 100.0}, shares={'queue': 1.0})})
+  clock.now += LOST_SECONDS
+  learning._crowd.update(
+    {
+      0: ActorNotice(1, restarts=2, statistics={'hits': 1.0}, shares={'queue': 0.25, 'inference': 0.75}),
+      1: ActorNotice(1, restarts=1, statistics={'hits': 2.5}, shares={'queue': 0.75, 'inference': 0.25}),
+      2: ActorNotice(1),  # It has not told yet what it does with its time.
+    }
+  )
+  assert (learning.connected, learning.restarts, learning.statistics()) == (3, 3, {'hits': 3.5})
+  assert shares() == {'queue': 0.5, 'inference': 0.5}

@@ -235,3 +235,13 @@ def test_arrays_that_callers_get_stay_as_they_are():
     first = batcher.call(tf.constant([1, 2]))[0]
     batcher.call(tf.constant([8, 9]))
   np.testing.assert_array_equal(first, [2, 3])
+
+
+def test_who_came_first_waits_no_longer_for_who_came_later():
+  batcher = DynamicBatcher(size_seen, [INTEGER], minimum_batch_size=3, timeout=60.0)
+  callers = Callers(batcher, [1, 2])
+  wait_for(lambda: len(batcher._waiting) == 2)
+  batcher._waiting[0].arrival -= 100
+  assert batcher._seconds_left() < 0
+  batcher.close()
+  callers.join()

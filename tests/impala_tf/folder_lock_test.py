@@ -1,5 +1,8 @@
 """One process holds a folder's lock, until it ends in whatever way."""
 
+import errno
+import fcntl
+import logging as standard_logging
 import pathlib
 import subprocess
 import sys
@@ -39,3 +42,14 @@ def test_second_is_refused_until_the_first_has_died(tmp_path):
 def test_other_file_systems_have_no_lock():
   with folder_lock.held('gs://nowhere/run'):
     pass
+
+
+def test_a_file_system_without_locks_gives_a_warning_only(tmp_path, monkeypatch, caplog):
+  def refuse(*unused):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', refuse)
+  caplog.set_level(standard_logging.WARNING)
+  with folder_lock.held(str(tmp_path)):
+    pass
+  assert [f"{tmp_path} can't be locked" in record.getMessage() for record in caplog.records] == [True]

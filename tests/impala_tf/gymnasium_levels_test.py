@@ -173,3 +173,10 @@ def test_trains_and_plays_vectors(tmp_path, capsys):
     assert float(episode_return) == int(frames)  # one point a step
   evaluation.test(suite, hparams, str(tmp_path), 3, hparams.seed)
   assert 'ean return' in capsys.readouterr().out
+
+
+def test_fitness_is_the_mean_return_and_there_is_no_score():
+  suite, hparams = configure('gymnasium:CartPole-v1')
+  returns = {hparams.level_name: [1.0, 6.0]}
+  assert suite.fitness(returns) == 3.5
+  assert suite.scores(returns) == {}

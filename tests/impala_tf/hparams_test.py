@@ -353,3 +353,19 @@ class TestCheckOrSave:
     with pytest.raises(storage.StorageError, match='disk full'):
       hparams_lib.save(str(tmp_path), make(seed=5))
     assert hparams_lib.load(str(tmp_path)) == make()
+
+
+class TestLoadWith:
+  def test_what_concerns_the_machine_may_be_another(self, tmp_path):
+    hparams_lib.save(str(tmp_path), make())
+    assert hparams_lib.load_with(str(tmp_path), {'num_actors': 9, 'seed': 1}) == make(num_actors=9)
+    assert hparams_lib.load(str(tmp_path)) == make()
+
+  def test_what_was_learned_may_not(self, tmp_path):
+    hparams_lib.save(str(tmp_path), make())
+    with pytest.raises(ConfigurationError, match=r'batch_size: 32 in config\.json, 16 now'):
+      hparams_lib.load_with(str(tmp_path), {'num_actors': 9, 'batch_size': 16})
+
+  def test_no_run(self, tmp_path):
+    with pytest.raises(ConfigurationError, match=rf'No run in {tmp_path}: it has no config\.json'):
+      hparams_lib.load_with(str(tmp_path), {})

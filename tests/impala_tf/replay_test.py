@@ -126,6 +126,17 @@ def test_new_unrolls_come_first_and_old_ones_behind_them(frame_stack):
   assert set(collections.Counter(replayed)) == {-1, 0, 49, 50, 99, 100}
 
 
+def test_what_is_replayed_follows_from_the_seed_of_the_start():
+  settings = dataclasses.replace(catch.HPARAMS, batch_size=40, replay_fraction=0.5, replay_capacity=20)
+
+  def drawn(seed):
+    batch = tree.map_structure(tf.constant, time_major(unrolls(range(20))))
+    return replay.make(spec(), settings, seed).extend(batch).level[20:].numpy().tolist()
+
+  assert drawn([1, 1]) == drawn([1, 1])
+  assert drawn([1, 1]) != drawn([1, 2])
+
+
 @pytest.mark.parametrize('architecture', ['impala', 'a2c_sync_trajectories'])
 def test_a_run_with_replay_counts_frames_and_episodes_once(tmp_path, capsys, architecture):
   settings = dataclasses.replace(

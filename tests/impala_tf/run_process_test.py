@@ -60,6 +60,7 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
     again = run_process.RunProcess(runner, [], str(folder))
     again.stop()
     again.wait(60)
+    assert "arguments ['--a=1']" in again.last_lines()  # What the first said is kept.
   finally:
     process.stop()
 

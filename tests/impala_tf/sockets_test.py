@@ -39,3 +39,7 @@ def test_connections_expect_answers():
     for end in (connection, accepted):
       assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
       assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 1000 * sockets.SILENCE_SECONDS
+      idle, between, count = (
+        end.getsockopt(socket.IPPROTO_TCP, option) for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+      )
+      assert idle + count * between == sockets.SILENCE_SECONDS

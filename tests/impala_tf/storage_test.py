@@ -22,6 +22,14 @@ def test_reason_is_one_line(error, reason):
   assert storage.reason(error) == reason
 
 
+def test_the_systems_errors_are_told_as_tensorflows_are():
+  with (
+    pytest.raises(storage.StorageError, match=r"^Can't write /runs: .*No space left\. Make room, "),
+    storage.writing('/runs'),
+  ):
+    raise OSError(28, 'No space left')
+
+
 def test_other_errors_pass_as_they_are():
   with pytest.raises(KeyError), storage.writing('/runs'):
     raise KeyError('x')

@@ -142,3 +142,8 @@ def test_only_what_is_worse_than_the_median_is_pruned_and_only_if_wanted(tmp_pat
 def test_a_database_that_is_none_is_refused(tmp_path):
   with pytest.raises(ConfigurationError, match=r"Can't open the study in nonsense"):
     study.Study(str(tmp_path), 'nonsense', 1)
+
+
+def test_a_worker_is_taken_for_dead_after_three_heartbeats(tmp_path):
+  storage = open_study(tmp_path, heartbeat=7)._storage
+  assert (storage.get_heartbeat_interval(), storage.grace_period) == (7, 21)

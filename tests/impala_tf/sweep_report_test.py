@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
-from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-from impala_tf import episode_log, hparams_dashboard, search_space, sweep_report, sweeps
+from impala_tf import episode_log, hparams_dashboard, search_space, sweep_report, sweep_worker, sweeps
 from impala_tf.hparams import ConfigurationError
 from impala_tf.study import Trial
 
@@ -69,6 +69,22 @@ def test_files(sweep, tmp_path, monkeypatch):
   np.testing.assert_allclose(best_lines[0][1], 3.0)
 
 
+def test_the_curve_of_the_best_ends_where_the_shortest_of_them_does(tmp_path, monkeypatch):
+  from matplotlib.figure import Figure
+
+  trials = [trial(0, value=1.0), trial(1, value=2.0)]
+  for t, frames in zip(trials, ([100, 200, 300], [150, 200, 900]), strict=True):
+    (tmp_path / t.name).mkdir()
+    lines = [','.join(episode_log.COLUMNS), *(f'{f},catch,{t.value},7' for f in frames)]
+    (tmp_path / t.name / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  drawn = []
+  monkeypatch.setattr(Figure, 'savefig', lambda figure, *args, **kwargs: drawn.extend(figure.axes[0].get_lines()))
+  sweep_report.draw_best({'ours': (str(tmp_path), trials)}, str(tmp_path / 'best.png'))
+  (line,) = drawn
+  assert (line.get_xdata()[0], line.get_xdata()[-1]) == (150, 300)
+  np.testing.assert_allclose(line.get_ydata(), 1.5)
+
+
 def test_table(sweep):
   lines = sweeps.table(sweep, TRIALS).splitlines()
   assert lines[0].split() == ['trial', 'state', 'frames', 'return', 'learning_rate', 'clip_global_norm']
@@ -103,9 +119,14 @@ def test_the_page_gets_space_values_state_and_metrics(tmp_path):
   assert info.group_name == 'trial_001'
   assert info.hparams['learning_rate'].number_value == 0.002
   assert info.hparams['clip_global_norm'].string_value == 'none'
-  assert parsed[metadata.SESSION_END_INFO_TAG].session_end_info.status == hparams_dashboard._STATUS['finished']
+  assert parsed[metadata.SESSION_END_INFO_TAG].session_end_info.status == api_pb2.STATUS_SUCCESS
   assert scalars == {'sweep/final_return': 5.0, 'sweep/frames': 900.0}
   assert len(list(folder.iterdir())) == 1  # The first state does not stay beside the last.
+  for state, status in (('failed', api_pb2.STATUS_FAILURE), ('pruned', api_pb2.STATUS_SUCCESS)):
+    hparams_dashboard.write_trial(str(folder), trial(1, state), 900, None)
+    parsed, scalars = hparams_of(folder)
+    assert parsed[metadata.SESSION_END_INFO_TAG].session_end_info.status == status
+    assert scalars == {'sweep/frames': 900.0}
 
 
 DEFINITION = {
@@ -146,3 +167,29 @@ def test_a_field_both_given_and_drawn_is_refused(tmp_path):
   sweep = DEFINITION | {'given': {'level_name': 'catch', 'learning_rate': 0.1}}
   with pytest.raises(ConfigurationError, match='learning_rate is both given and in the search space'):
     sweeps.run(str(tmp_path), sweep)
+
+
+class FailingWorker:
+  """Stands for a `sweep_worker.Worker` of which the trial number 1 fails the first time."""
+
+  failures = 1
+
+  def __init__(self, study, *unused, **unused_too):
+    self._study = study
+
+  def run(self, stop):
+    while not stop and (claimed := self._study.claim()) is not None:
+      if claimed.number == 1 and FailingWorker.failures:
+        FailingWorker.failures -= 1
+        self._study.fail(claimed, 'Error: NaN')
+      else:
+        self._study.finish(claimed, 1.0)
+
+
+def test_a_failed_trial_shows_in_the_exit_code_until_it_is_tried_again(tmp_path, monkeypatch):
+  monkeypatch.setattr(sweep_worker, 'Worker', FailingWorker)
+  monkeypatch.setattr(FailingWorker, 'failures', 1)
+  monkeypatch.setattr(sweep_report, 'write', lambda *unused: None)
+  assert sweeps.run(str(tmp_path), DEFINITION) == 1
+  assert sweeps.run(str(tmp_path), DEFINITION) == 1
+  assert sweeps.run(str(tmp_path), DEFINITION, retry_failed=True) == 0
