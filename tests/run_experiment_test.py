@@ -16,7 +16,8 @@ from absl.testing import flagsaver
 import run_experiment
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
-from impala_tf import experiment, suites
+from impala_tf import evaluation, experiment, suites
+from impala_tf import hparams as hparams_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ('--level_name=Pong', '--batch_size=2', '--unroll_length=5', '--num_actors=2', '--envs_per_actor=2')
@@ -145,6 +146,23 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, monkeypatch, given
   finally:
     logging.set_verbosity(verbosity)
   assert message in capsys.readouterr().err
+
+
+def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
+  hparams_lib.save(str(tmp_path), atari57_hparams.preset('pong', 'shallow'))
+  played = []
+  monkeypatch.setattr(evaluation, 'test', lambda suite, hparams, logdir, *how: played.append((hparams.seed, logdir, *how)))
+  monkeypatch.setattr(experiment, 'configure_tensorflow', lambda *arguments: None)
+  verbosity = logging.get_verbosity()
+  try:
+    for seed in ((), ('--seed=3',)):
+      with flagsaver.flagsaver():
+        given = ('--level_name=pong', '--mode=test', '--test_num_episodes=7', f'--logdir={tmp_path}')
+        flags.FLAGS(['run_experiment.py', *given, *seed])
+        assert run_experiment.main(['run_experiment.py']) == 0
+  finally:
+    logging.set_verbosity(verbosity)
+  assert played == [(1, str(tmp_path), 7, 1), (1, str(tmp_path), 7, 3)]
 
 
 @pytest.mark.parametrize(

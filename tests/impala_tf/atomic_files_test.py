@@ -20,11 +20,21 @@ def test_a_reader_never_sees_a_part(tmp_path):
   path = str(tmp_path / 'file.json')
   values = [['x' * 100_000], ['y' * 90_000]]
   atomic_files.write_json(path, values[0])
-  writers = [threading.Thread(target=lambda v=v: [atomic_files.write_json(path, v) for _ in range(100)]) for v in values]
+  errors = []
+
+  def write_often(value):
+    try:
+      for _ in range(100):
+        atomic_files.write_json(path, value)
+    except storage.StorageError as error:
+      errors.append(error)
+
+  writers = [threading.Thread(target=write_often, args=(value,)) for value in values]
   for writer in writers:
     writer.start()
   while any(writer.is_alive() for writer in writers):
     assert atomic_files.read_json(path) in values
+  assert errors == []  # Nor does one writer take away what the other is about to put in place.
 
 
 @pytest.mark.parametrize('data', [b'', b'{"a": 1', b'\xff\xfe'])

@@ -14,6 +14,7 @@ from atari57 import hparams as atari57_hparams
 from atari57 import suite as atari57_suite
 from impala_tf import benchmark, benchmark_parts, experiment
 from impala_tf.environments import EnvironmentBatch
+from tests import catch
 
 
 class FakeTree:
@@ -104,6 +105,14 @@ def test_the_fake_environment_is_one():
     output = batch.step(np.zeros(2, np.int32))
   assert output.info.finished.all()
   assert output.info.episode_steps.tolist() == [1000, 1000]
+
+
+def test_each_step_of_a_part_says_its_frames():
+  hparams = dataclasses.replace(catch.HPARAMS, envs_per_actor=5, unroll_length=3, num_action_repeats=4, batch_size=2)
+  suite = benchmark_parts.FakeSuite(catch.CatchSuite())
+  for part, frames in ((benchmark_parts.env, 5 * 4), (benchmark_parts.infer, 5 * 3 * 4), (benchmark_parts.queue, 2 * 3 * 4)):
+    with part(suite, hparams) as (steps, _, _):
+      assert [next(steps) for _ in range(2)] == [frames] * 2
 
 
 def run(*arguments):

@@ -140,6 +140,16 @@ def test_epsilon_bounds_the_gradient_of_an_action_that_became_unlikely():
   assert largest['epsilon'] < 1e-3 * largest['none']
 
 
+@pytest.mark.parametrize('name', NAMES)
+def test_no_gradient_flows_through_targets_and_advantages(name):
+  inputs = {key: tf.constant(value) for key, value in random_inputs().items()}
+  sources = [inputs['target_policy_logits'], inputs['values'], inputs['bootstrap_value']]
+  with tf.GradientTape() as tape:
+    tape.watch(sources)
+    result = corrections.Correction(name).returns(**inputs)
+  assert tape.gradient([result.vs, result.pg_advantages], sources) == [None] * 3
+
+
 def test_unknown_names_are_refused():
   with pytest.raises(ValueError, match="'v_trace'"):
     corrections.Correction('v_trace')

@@ -4,6 +4,7 @@ import csv
 import os
 import pathlib
 import signal
+import subprocess
 import threading
 import time
 
@@ -162,3 +163,35 @@ def test_a_run_that_fails_says_why(tmp_path, runner):
   with pytest.raises(ConfigurationError, match=r'ended with exit code 3:\nno such seed'):
     paper_run._train(['--seed=3'], str(tmp_path / 'run'), runner)
   assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 3
+
+
+class Busy:
+  """A process that ends a while after the signal that comes to this one, by a signal of its own if it was killed."""
+
+  def __init__(self, is_told, code):
+    self.told, self._is_told, self._code, self._polls = 0, is_told, code, 0
+
+  def __call__(self, command, **options):
+    self.options = options
+    return self
+
+  def poll(self):
+    self._polls += 1
+    if self._polls == 1 and self._is_told:
+      signal.raise_signal(signal.SIGTERM)
+    return self._code if self._polls == 5 else None
+
+  def terminate(self):
+    self.told += 1
+
+
+@pytest.mark.parametrize(('is_told', 'code', 'expected'), [(True, 143, 143), (False, -9, 137), (False, 3, 3), (False, 0, 0)])
+def test_a_command_is_told_once_to_end_and_its_code_is_passed_on(monkeypatch, is_told, code, expected):
+  process = Busy(is_told, code)
+  monkeypatch.setattr(subprocess, 'Popen', process)
+  monkeypatch.setattr(paper_run, '_POLL_SECONDS', 0)
+  assert paper_run._call('module', '--flag=1') == expected
+  # A second signal would end it at once, without a checkpoint.
+  assert process.told == is_told
+  # It ends with this process, by the end of the pipe.
+  assert process.options == {'stdin': subprocess.PIPE, 'start_new_session': True}

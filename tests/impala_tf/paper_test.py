@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -10,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from absl import flags
 
 import atari57.hparams
 import dmlab30.hparams
@@ -89,6 +91,17 @@ def test_the_papers_numbers_say_what_its_text_says():
   assert [m.paper.get('GPUs') for m in EXPERIMENTS['table1'].methods] == [0, 0, 0, 1, 0, 1]
 
 
+def test_rows_that_two_experiments_show_are_the_same():
+  assert EXPERIMENTS['figureE2'].methods == EXPERIMENTS['table2'].methods[4:]
+  assert EXPERIMENTS['figure5'].methods == EXPERIMENTS['table3'].methods
+  # Experts learn from the suite's reward clipping, which an agent of one level otherwise has not (Table D.3).
+  experts = EXPERIMENTS['table3'].methods[2]
+  expert = dmlab30.hparams.PRESETS['dmlab_expert_deep']
+  assert dataclasses.replace(dmlab30.hparams.preset('rooms_watermaze', 'deep'), **experts.given) == dataclasses.replace(
+    expert, level_name='rooms_watermaze'
+  )
+
+
 def test_environments_come_in_as_few_processes_as_keep_all_cores_busy():
   forty_eight = EXPERIMENTS['table1'].methods[4]
   shared_out = lambda cores: [forty_eight.hyper_parameters({}, cores)[name] for name in ('num_actors', 'envs_per_actor')]
@@ -117,6 +130,20 @@ def test_the_report_shows_whatever_lags_have_run(tmp_path):
   assert rows == [('V-trace', 'lag 0, without replay', '0 of 2', ''), ('No correction', 'lag 7, without replay', '0 of 2', '')]
   assert 'Scale 0.01 of' in text
   assert '14 of the methods and levels have not been run' in text
+
+
+def test_each_level_has_its_own_number_of_the_paper_and_those_of_the_paper_come_first(tmp_path):
+  method = EXPERIMENTS['table2'].methods[1]
+  for level in ('a_level_of_ours', 'seekavoid_arena_01', 'rooms_watermaze'):
+    folder = paper_experiments.sweep_folder(str(tmp_path), level, method)
+    os.makedirs(folder)
+    sweep = {'given': {'total_environment_frames': 10**9}, 'space': {'seed': 'uniform(1,9)'}, 'num_trials': 1}
+    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1, 'storage': ''})
+  paper_report.write(str(tmp_path), str(tmp_path / 'report'))
+  with open(tmp_path / 'report' / 'table2.csv', newline='') as file:
+    rows = [(row['method'], row['level'], row['paper']) for row in csv.DictReader(file)]
+  levels = [('rooms_watermaze', '51.8'), ('seekavoid_arena_01', '43.7'), ('a_level_of_ours', '')]
+  assert rows == [('1-step IS', *level) for level in levels]
 
 
 @pytest.fixture(scope='module')
@@ -303,6 +330,39 @@ def test_some_methods_only():
   chosen = paper_experiments.with_methods(EXPERIMENTS['figure4'], ['a3c', 'impala'])
   assert [method.folder for method in chosen.methods] == ['impala', 'a3c']
   assert paper_experiments.with_methods(EXPERIMENTS['figure4'], []) == EXPERIMENTS['figure4']
+
+
+def test_flags_become_settings(monkeypatch):
+  values = flags.FlagValues()
+  for kind in ('boolean', 'enum', 'float', 'integer', 'list', 'multi_string', 'string'):
+    define = functools.partial(getattr(flags, f'DEFINE_{kind}'), flag_values=values)
+    monkeypatch.setattr(flags, f'DEFINE_{kind}', define)
+  monkeypatch.setattr(flags, 'FLAGS', values)
+  paper._define_flags()
+  given = [
+    '--scale=0.5',
+    '--levels=pong,qbert',
+    '--trials=5',
+    '--space=seed=categorical(1,2)',
+    '--sweep_seed=7',
+    '--parallel=3',
+  ]
+  given += ['--episodes=4', '--seconds=1.5', '--repeats=2', '--warm_up_seconds=0', '--fake_environment', '--runner=my.own']
+  values(['paper', *given, '--cluster=6', '--batch_size=16'])
+  assert paper._settings(values) == paper_run.Settings(
+    scale=0.5,
+    levels=('pong', 'qbert'),
+    trials=5,
+    space={'seed': 'categorical(1,2)'},
+    sweep_seed=7,
+    given={'batch_size': 16},
+    parallel=3,
+    episodes=4,
+    benchmark=('--seconds=1.5', '--repeats=2', '--warm_up_seconds=0.0'),
+    fake_environment=True,
+    runner='my.own',
+    cluster=6,
+  )
 
 
 def test_an_empty_folder_has_no_report(tmp_path):
