@@ -10,6 +10,8 @@ import time
 import psutil
 import pytest
 
+from impala_tf import launch
+from tests import own_flags
 from tests.cluster_processes import ROOT
 
 PROGRAM = """
@@ -106,3 +108,22 @@ def test_what_the_learner_refuses_ends_all(tmp_path):
     assert launched.wait() == 1
     assert 'batch_size=0 (unrolls in each update' in launched.text()
     launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 20)
+
+
+@pytest.mark.parametrize(
+  ('given', 'processes', 'passed_on'),
+  [
+    # Two actors a core in all, as one process would have.
+    (['--level_name=pong', '--num_actor_processes=4'], 4, ['--level_name=pong', '--num_actors=3']),
+    (['--num_actor_processes=50'], 50, ['--num_actors=1']),
+    (['--num_actors=5', '--logdir=here', '--preset=x'], 2, ['--num_actors=5', '--logdir=here', '--preset=x']),
+    (['--num_actors=5', '--population_member'], 2, ['--num_actors=5', '--population_member']),
+  ],
+)
+def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes, passed_on):
+  calls = []
+  monkeypatch.setattr(launch, 'run', lambda *arguments: (calls.append(arguments), 143)[1])
+  monkeypatch.setattr(os, 'cpu_count', lambda: 6)
+  own_flags.parse(monkeypatch, launch._define_flags, *given, '--runner=my.own')
+  assert launch._main(['launch']) == 143
+  assert calls == [(processes, passed_on, 'my.own')]

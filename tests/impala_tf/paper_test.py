@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import functools
 import os
 import pathlib
 import re
@@ -11,12 +10,12 @@ import sys
 
 import numpy as np
 import pytest
-from absl import flags
 
 import atari57.hparams
 import dmlab30.hparams
 from impala_tf import architectures, paper, paper_experiments, paper_report, paper_run, search_space, sweep_report, sweeps
 from impala_tf.hparams import ConfigurationError
+from tests import own_flags
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXPERIMENTS = paper_experiments.EXPERIMENTS
@@ -333,12 +332,6 @@ def test_some_methods_only():
 
 
 def test_flags_become_settings(monkeypatch):
-  values = flags.FlagValues()
-  for kind in ('boolean', 'enum', 'float', 'integer', 'list', 'multi_string', 'string'):
-    define = functools.partial(getattr(flags, f'DEFINE_{kind}'), flag_values=values)
-    monkeypatch.setattr(flags, f'DEFINE_{kind}', define)
-  monkeypatch.setattr(flags, 'FLAGS', values)
-  paper._define_flags()
   given = [
     '--scale=0.5',
     '--levels=pong,qbert',
@@ -348,7 +341,7 @@ def test_flags_become_settings(monkeypatch):
     '--parallel=3',
   ]
   given += ['--episodes=4', '--seconds=1.5', '--repeats=2', '--warm_up_seconds=0', '--fake_environment', '--runner=my.own']
-  values(['paper', *given, '--cluster=6', '--batch_size=16'])
+  values = own_flags.parse(monkeypatch, paper._define_flags, *given, '--cluster=6', '--batch_size=16')
   assert paper._settings(values) == paper_run.Settings(
     scale=0.5,
     levels=('pong', 'qbert'),

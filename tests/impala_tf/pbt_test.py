@@ -8,6 +8,7 @@ import signal
 import pytest
 
 from impala_tf import hparams, hparams_flags, lineage, pbt, pbt_member, pbt_report, search_space
+from tests import own_flags
 
 RULES = {'burn_in_frames': 2000, 'episodes': 300, 'threshold': 5.0, 'probability': 0.5, 'factor': 1.2}
 DEFINITION = {
@@ -42,6 +43,36 @@ def test_first_values_are_the_samples_of_the_space_and_seeds_differ():
 def test_what_makes_no_sense_is_refused(tmp_path, changes, members, message):
   with pytest.raises(hparams.ConfigurationError, match=message):
     pbt.run(str(tmp_path), DEFINITION | changes, members=members)
+
+
+def test_flags_define_the_population(monkeypatch):
+  calls = []
+  monkeypatch.setattr(pbt, 'run', lambda path, definition, **how: (calls.append((path, definition, how)), 143)[1])
+  given = [
+    '--level_name=catch',
+    '--batch_size=4',
+    '--population=3',
+    '--population_seed=5',
+    '--space=epsilon=categorical(0.1,0.2)',
+  ]
+  rules = {'burn_in_frames': 7, 'episodes': 8, 'threshold': 1.5, 'probability': 0.25, 'factor': 1.5}
+  given += [f'--{name}={value}' for name, value in rules.items()]
+  own_flags.parse(monkeypatch, pbt._define_flags, '--logdir=here', *given, '--member=0', '--time_slice=9', '--runner=my.own')
+  assert pbt._main(['pbt']) == 143
+  definition = {
+    'population': 3,
+    'seed': 5,
+    'given': {'level_name': 'catch', 'batch_size': 4},
+    'space': {'epsilon': 'categorical(0.1,0.2)'},
+    'rules': rules,
+  }
+  assert calls == [('here', definition, {'members': [0], 'time_slice': 9.0, 'runner': 'my.own'})]
+
+
+def test_a_population_without_a_level_is_refused(monkeypatch, capsys):
+  own_flags.parse(monkeypatch, pbt._define_flags, '--logdir=here')
+  assert pbt._main(['pbt']) == 1
+  assert '--level_name is missing' in capsys.readouterr().err
 
 
 class Clock:

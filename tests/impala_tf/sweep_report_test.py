@@ -11,6 +11,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from impala_tf import episode_log, hparams_dashboard, search_space, sweep_report, sweep_worker, sweeps
 from impala_tf.hparams import ConfigurationError
 from impala_tf.study import Trial
+from tests import own_flags
 
 
 def trial(number, state='finished', value=None, message='', **values):
@@ -193,3 +194,28 @@ def test_a_failed_trial_shows_in_the_exit_code_until_it_is_tried_again(tmp_path,
   assert sweeps.run(str(tmp_path), DEFINITION) == 1
   assert sweeps.run(str(tmp_path), DEFINITION) == 1
   assert sweeps.run(str(tmp_path), DEFINITION, retry_failed=True) == 0
+
+
+def test_flags_define_the_sweep(monkeypatch):
+  calls = []
+  monkeypatch.setattr(sweeps, 'run', lambda logdir, sweep, **how: (calls.append((logdir, sweep, how)), 143)[1])
+  given = ['--level_name=catch', '--decay=0.9', '--space=learning_rate=uniform(0.1,0.2)', '--num_trials=3', '--sweep_seed=7']
+  given += ['--storage=sqlite:///x.db', '--parallel=2', '--heartbeat=5', '--prune', '--retry_failed']
+  own_flags.parse(monkeypatch, sweeps._define_flags, '--logdir=here', *given)
+  assert sweeps._main(['sweeps']) == 143
+  sweep = {
+    'given': {'level_name': 'catch', 'decay': 0.9},
+    'space': {'learning_rate': 'uniform(0.1,0.2)'},
+    'num_trials': 3,
+    'sweep_seed': 7,
+    'storage': 'sqlite:///x.db',
+  }
+  assert calls == [('here', sweep, {'parallel': 2, 'heartbeat_seconds': 5, 'prune': True, 'retry_failed': True})]
+
+
+def test_a_sweep_without_a_level_or_a_status_of_none_is_refused(tmp_path, monkeypatch, capsys):
+  for given, message in (([], '--level_name is missing'), (['--status'], f'No sweep in {tmp_path}')):
+    with monkeypatch.context() as patched:
+      own_flags.parse(patched, sweeps._define_flags, f'--logdir={tmp_path}', *given)
+      assert sweeps._main(['sweeps']) == 1
+      assert message in capsys.readouterr().err
