@@ -169,6 +169,13 @@ def test_random_policy_stands_beside_the_references(tmp_path):
   assert read(tmp_path / 'out' / 'table_4.csv')[-1][:3] == ['random policy', '', '']
 
 
+def test_distance_to_a_reference_is_in_standard_errors():
+  # A mean of -17.7, which is 3 above pong's reference, with a standard error of 5.
+  result = level_results.LevelResult('', '', '', 'random', 0, '0', 1, 1, [-22.7, -12.7], [400, 800])
+  _, row = report.random_table({'pong': [result]})
+  assert row == ['pong', *map(pytest.approx, (-17.7, 5.0, -20.7, 3 / 5, 100 * 3 / 35.3, 600.0))]
+
+
 def test_learning_curves_of_runs(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()

@@ -147,6 +147,8 @@ def test_names_of_other_suites_are_not_ours():
   with pytest.raises(ConfigurationError, match='gymnasium:'):
     gymnasium_hparams.preset('pong', 'shallow')
   assert suites.find('pong').configure('pong').num_action_repeats == 4
+  ours = gymnasium_hparams.preset('gymnasium:CartPole-v1', 'deep')
+  assert (ours.level_name, ours.agent) == ('gymnasium:CartPole-v1', 'deep')
 
 
 @pytest.mark.parametrize('agent', ['shallow', 'deep'])
