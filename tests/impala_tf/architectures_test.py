@@ -205,12 +205,21 @@ def test_an_actor_that_fails_ends_the_run_with_a_checkpoint(tmp_path, baseline):
     ('a3c', {'batch_size': 8}, r'batch_size=8 must be envs_per_actor=4'),
     ('a3c', {'replay_fraction': 0.5}, r'--replay_fraction must be left out'),
     ('a3c', {'policy_lag': 1}, r'--policy_lag must be left out'),
+    ('a3c', {'num_learners': 2}, r'num_learners=2: with architecture=a3c actors compute the gradients'),
   ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_written(tmp_path, baseline, given, message):
   with pytest.raises(hparams.ConfigurationError, match=message):
     training.train(catch.CatchSuite(), settings_of(baseline, **given), str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
+
+
+@by_baseline
+def test_baselines_have_no_form_for_a_cluster(baseline):
+  settings = settings_of(baseline)
+  architectures.check(settings)
+  with pytest.raises(hparams.ConfigurationError, match=f'architecture={settings.architecture} is for one machine'):
+    architectures.check(settings, in_cluster=True)
 
 
 def test_time_of_processes_in_step_is_not_added_up():

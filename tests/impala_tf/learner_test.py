@@ -264,7 +264,7 @@ def test_gradients_at_a_copy_are_applied_to_whatever_the_weights_are_by_then():
     np.testing.assert_allclose(step, expected_step, rtol=1e-3, atol=1e-6)
 
 
-def test_an_applied_gradient_that_is_not_finite_changes_nothing():
+def test_an_applied_gradient_or_its_loss_that_is_not_finite_changes_nothing():
   subject = make_small()
   unroll = small_unroll()
   copies = [tf.identity(v) for v in subject.agent.trainable_variables]
@@ -272,6 +272,8 @@ def test_an_applied_gradient_that_is_not_finite_changes_nothing():
   before = values_of(subject.variables)
   with pytest.raises(learner.NonFiniteLossError, match='Update 1 '):
     subject.apply(loss, [gradients[0] * np.nan, *gradients[1:]], unroll.policy_version)
+  with pytest.raises(learner.NonFiniteLossError, match='Update 1 '):
+    subject.apply(loss._replace(total=tf.constant(np.inf, tf.float32)), gradients, unroll.policy_version)
   tree.map_structure(np.testing.assert_array_equal, before, values_of(subject.variables))
 
 

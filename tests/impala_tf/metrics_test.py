@@ -104,12 +104,13 @@ class TestSummaries:
   def test_scalars_over_frames(self, tmp_path):
     summaries = metrics.Summaries(str(tmp_path), ['pong'], 4)
     summaries.write(2**40, {'total_loss': 1.5, 'mean_return': None, 'learning_rate': tf.constant(0.25)})
-    summaries.write(np.int64(2**40 + 1), {'total_loss': 2.5})
+    summaries.write(np.int64(2**40 + 1), {'total_loss': 2.5, 'restarts': 0})
     summaries.close()
     assert read_scalars(tmp_path) == [
       (2**40, 'total_loss', 1.5),
       (2**40, 'learning_rate', 0.25),
       (2**40 + 1, 'total_loss', 2.5),
+      (2**40 + 1, 'restarts', 0.0),
     ]
 
   def test_episodes(self, tmp_path):

@@ -176,20 +176,35 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_replaced_by_an_older_one(pop
   assert equal(bad.weights(), older)
 
 
+def write_episodes(run, rows):
+  lines = ['frames,level,episode_return,episode_frames', *(f'{frames},catch,{r},7' for frames, r in rows)]
+  pathlib.Path(run.folder, 'episodes.csv').write_text('\n'.join(lines) + '\n')
+
+
 def test_a_resume_goes_on_with_hyper_parameters_and_collected_returns(population):
   run = Run(population, 0)
   run.evaluated(1200, 0.0)
   values = run.values()
   run.play(1360, 1.0, 1.0)
   run.save()
-  rows = [(1000, 1.0), (1200, -1.0), (1360, 1.0), (1360, 1.0)]
-  lines = ['frames,level,episode_return,episode_frames', *(f'{frames},catch,{r},7' for frames, r in rows)]
-  (population / 'member_000' / 'episodes.csv').write_text('\n'.join(lines) + '\n')
+  write_episodes(run, [(1000, 1.0), (1200, -1.0), (1360, 1.0), (1360, 1.0)])
   again = Run(population, 0)
   assert again.values() == values
   assert len(lineage.read(again.folder)) == 2
   again.play(1520, -1.0, -1.0)
   assert lineage.read(again.folder)[-1].fitness == 50.0
+
+
+def test_a_resume_before_the_first_evaluation_leaves_out_the_burn_in(population):
+  run = Run(population, 0)
+  run.play(1160, 1.0)
+  run.save()
+  write_episodes(run, [(500, -1.0), (1000, -1.0), (1160, 1.0)])
+  again = Run(population, 0)
+  again.play(1320, 1.0, 1.0)
+  assert [event.evaluation for event in lineage.read(again.folder)] == [0]
+  again.play(1480, 1.0)
+  assert lineage.read(again.folder)[-1].fitness == 100.0
 
 
 KILLED = """

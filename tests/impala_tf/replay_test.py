@@ -95,6 +95,13 @@ def test_both_readings_of_half_of_each_batch(fraction, beside, expected):
   assert replay.split(settings) == expected
 
 
+def test_each_of_several_learners_has_a_batch():
+  settings = dataclasses.replace(catch.HPARAMS, batch_size=8, num_learners=3)
+  assert replay.split(settings) == (24, 0)
+  assert replay.split(dataclasses.replace(settings, replay_fraction=0.5)) == (12, 12)
+  assert replay.split(dataclasses.replace(settings, replay_fraction=0.5, replay_beside=True)) == (24, 24)
+
+
 @pytest.mark.parametrize(('size', 'fraction'), [(1, 0.5), (2, 0.9), (8, 0.01)])
 def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
   settings = dataclasses.replace(catch.HPARAMS, batch_size=size, replay_fraction=fraction)

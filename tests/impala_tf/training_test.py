@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from impala_tf import (
   actors,
+  architectures,
   arrangement,
   checkpoints,
   evaluation,
@@ -111,6 +112,34 @@ def test_a_resumed_run_plays_other_episodes(tmp_path):
   np.testing.assert_array_equal(boards[0], boards[1])
   assert (boards[0] != boards[2]).any()
   assert len({board.tobytes() for board in boards[0]}) > 1  # and environments of one actor differ, too
+
+
+def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
+  suite = catch.CatchSuite()
+
+  class EnoughSeenError(Exception):
+    """Ends a start before anybody acts."""
+
+  def end(*unused):
+    raise EnoughSeenError
+
+  def seeds_of_a_start():
+    seeds = []
+    with monkeypatch.context() as patched:
+      patched.setattr(tf.random, 'set_seed', seeds.append)
+      patched.setattr(architectures, 'make', end)
+      with pytest.raises(EnoughSeenError):
+        training.train(suite, SHORT, str(tmp_path))
+    return seeds
+
+  first = seeds_of_a_start()
+  trained, run = training.make_learner(experiment.make_agent(suite, SHORT), SHORT), checkpoints.RunState(SHORT.seed)
+  run.start()
+  checkpoints.Checkpointer(str(tmp_path), learner=trained, run=run).save()
+  second = seeds_of_a_start()
+  # Weights are drawn by the run's seed, actions by another one each time.
+  assert first[0] == second[0] == SHORT.seed
+  assert len({SHORT.seed, first[-1], second[-1]}) == 3
 
 
 def test_another_configuration_is_refused_by_its_fields(tmp_path):

@@ -53,6 +53,16 @@ def test_pull_returns_what_was_published_and_its_version(net):
     np.testing.assert_array_equal(tensor, value + 1)
 
 
+def test_two_that_publish_do_not_meet(net):
+  first = weights.PublishedWeights(net)
+  before = net.scale.numpy()
+  net.scale.assign(7.0)
+  second = weights.PublishedWeights(net, version=3)
+  scales = [[float(t) for t in tensors if t.shape == []] for tensors, _ in (pull(first), pull(second))]
+  assert scales == [[before], [7.0]]
+  assert [int(pull(published)[1]) for published in (first, second)] == [0, 3]
+
+
 def test_readers_never_see_two_versions_mixed(net):
   published = weights.PublishedWeights(net)
   done = threading.Event()
