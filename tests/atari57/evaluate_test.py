@@ -104,6 +104,8 @@ def test_a_level_is_divided_among_processes(tmp_path):
   assert alone.levels['road_runner'].environments == 2
   # The first process has the same seeds, and played three of the five.
   assert set(result.episode_frames[:3]) <= set(alone.levels['road_runner'].episode_frames[:4])
+  # The second has others: with the same ones its two episodes would be the first two of that one's environments.
+  assert not set(result.episode_frames[3:]) <= set(result.episode_frames[:3])
 
 
 def test_greedy_and_sticky_are_other_protocols(tmp_path):
