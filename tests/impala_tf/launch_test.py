@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from impala_tf import launch, machine
 from tests.cluster_processes import ROOT
 
 PROGRAM = """
@@ -87,6 +88,15 @@ def test_trains_to_the_end_though_parts_are_killed(tmp_path):
     assert re.search(r'\[learner\] 32k/32k frames .* actors \d', text), text
     assert launched.pids()['actor 1'] != first['actor 1']
     launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 20)
+
+
+def test_all_levels_are_played_by_default(monkeypatch):
+  monkeypatch.setattr(machine, 'cores', lambda: 4)
+  assert launch.actors_of_each(3, 'pong', None) == 3
+  assert launch.actors_of_each(3, 'catch', None) == 3  # a level of another runner's
+  assert launch.actors_of_each(20, 'pong', None) == 1
+  assert launch.actors_of_each(4, 'dmlab30', None) == 8
+  assert launch.actors_of_each(4, None, 'atari_multitask_deep') == 15
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])

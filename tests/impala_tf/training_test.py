@@ -39,7 +39,7 @@ def returns(logdir):
 def restored(logdir, settings):
   """Frames, updates and weights in a folder's newest checkpoint."""
   suite = catch.CatchSuite()
-  trained = training.make_learner(experiment.make_agent(suite, settings), settings)
+  trained = training.make_learner(suite, settings)
   checkpoints.Checkpointer(str(logdir), learner=trained, run=checkpoints.RunState(0)).restore_latest()
   return int(trained.frames), int(trained.updates), [v.numpy() for v in trained.agent.trainable_variables]
 
