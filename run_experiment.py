@@ -19,7 +19,7 @@ import os
 
 from absl import app, flags, logging
 
-from impala_tf import commands, hparams_flags, roles, suites
+from impala_tf import commands, hparams_flags, machine, roles, suites
 from impala_tf.hparams import ConfigurationError, load_with
 
 _MODE = flags.DEFINE_enum(
@@ -105,7 +105,7 @@ def _act_for_any(role, given):
   """Acts for the training that is on, as its learner's settings and those given say; returns the exit code."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # TensorFlow has to know how many threads there will be before it can ask the learner which level it is.
-  given = {'num_actors': 2 * (os.cpu_count() or 1)} | given
+  given = {'num_actors': 2 * machine.cores()} | given
   from impala_tf import cluster, cluster_actor, experiment
 
   def configure(terms):

@@ -15,9 +15,9 @@ from absl import app, flags
 
 from dmlab30 import environment, hparams, levels, suite
 from impala_tf import commands, evaluation_command
-from impala_tf.hparams import HParams
+from impala_tf.hparams import HParams, parse
 
-_CHANGES = ('dataset_path', 'level_cache_dir', 'renderer')
+_CHANGES = ('dataset_path', 'level_cache_dir', 'level_cache_max_gigabytes', 'renderer')
 
 
 class DMLabEvaluated:
@@ -92,7 +92,7 @@ def main(argv):
   """Evaluates as the flags say; returns the exit code."""
   commands.check_flags_only(argv)
   given = {name: flags.FLAGS[name].value for name in _CHANGES}
-  changes = {name: value for name, value in given.items() if value is not None}
+  changes = {name: parse(name, value) for name, value in given.items() if value is not None}
   return evaluation_command.main(DMLabEvaluated(), summary, changes=changes)
 
 

@@ -9,8 +9,8 @@
     python -m impala_tf.benchmark queue --level_name=pong            # queue and staging area alone
     python -m impala_tf.benchmark cluster --level_name=pong --actor_processes=1,2,4      # the way between processes alone
 
-All take the flags of `run_experiment.py`. Frames are emulator frames; processor time is that of the whole tree of processes.
-Rates of one machine drift: compare what was measured in turns.
+All take the hyper-parameters that `run_experiment.py` takes. Frames are emulator frames; processor time is that of the whole
+tree of processes. Rates of one machine drift: compare what was measured in turns.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import time
 
 from absl import app, flags, logging
 
-from impala_tf import atomic_files, commands, hparams_flags, suites
+from impala_tf import atomic_files, commands, hparams_flags, machine, suites
 from impala_tf.hparams import ConfigurationError
 
 # Functions of `benchmark_parts` (the last of `benchmark_cluster`), which loads TensorFlow: not before the flags are found good.
@@ -127,7 +127,7 @@ def bound(env, infer, learn):
 
 def _describe_machine():
   return {
-    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    'cores': machine.cores(),
     'processor': _processor(),
     'python': platform.python_version(),
     **{package: importlib.metadata.version(package) for package in _PACKAGES},
@@ -195,7 +195,7 @@ def _measure_all(found, hparams, names):
   elif _WITH_ENVIRONMENTS.intersection(names):
     suite.check(hparams)
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(hparams.num_actors, hparams.precision)
+  experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
   parts = [(name, getattr(benchmark_parts, name)) for name in names if name != 'cluster']
   if 'cluster' in names:
     from impala_tf import benchmark_cluster

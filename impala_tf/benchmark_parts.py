@@ -53,6 +53,11 @@ def frames_of_batch(hparams):
   return hparams.batch_size * hparams.unroll_length * hparams.num_action_repeats
 
 
+def frames_of_update(hparams):
+  """Frames that the learner's counter moves on by: those of an update's new unrolls."""
+  return replay.split(hparams).fresh * hparams.unroll_length * hparams.num_action_repeats
+
+
 def unrolls_to_send(suite, hparams, agent):
   """A `structs.Unroll` of random numbers as an actor sends it, [envs_per_actor, T+1, ...] for step and agent outputs."""
   return unroll_queue.as_batch(example_unroll(suite, hparams, agent, hparams.envs_per_actor))  # Which swaps back, too.
@@ -66,10 +71,9 @@ def _no_extra(result):
 @contextlib.contextmanager
 def train(suite, hparams):
   """All as in a training, but for reports and checkpoints."""
-  learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
+  learner = training.make_learner(suite, hparams)
   with architectures.make(suite, hparams, learner.agent, [hparams.seed]) as running:
-    frames = replay.split(hparams).fresh * hparams.unroll_length * hparams.num_action_repeats
-    steps = (frames for _ in running.updates(learner))
+    steps = (frames_of_update(hparams) for _ in running.updates(learner))
     readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
     yield steps, readers, _no_extra
 
@@ -83,7 +87,7 @@ def act(suite, hparams):
     def steps():
       while True:
         if running.staging.get(timeout=1.0) is not None:
-          yield frames_of_batch(hparams)
+          yield frames_of_update(hparams)
         elif running.actors.error is not None:
           raise running.actors.error
 
@@ -138,18 +142,19 @@ def infer(suite, hparams):
 @contextlib.contextmanager
 def learn(suite, hparams):
   """The learner's update, and the publishing of its weights, on one batch again and again."""
-  learner = training.make_learner(experiment.make_agent(suite, hparams), hparams)
-  batch = example_unroll(suite, hparams, learner.agent, hparams.batch_size)
+  learner = training.make_learner(suite, hparams)
+  batch_size = sum(replay.split(hparams))
+  batch = example_unroll(suite, hparams, learner.agent, batch_size)
   published = weights.PublishedWeights(learner.agent)
 
   def steps():
     while True:
       published.publish(tf.cast(learner.update(batch).updates, tf.int32))
-      yield frames_of_batch(hparams)
+      yield frames_of_update(hparams)
 
   def extra(result):
-    flops = update_flops(learner.agent, suite.observation_spec(hparams), hparams)
-    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * frames_of_batch(hparams) / 1000)
+    flops = update_flops(learner.agent, suite.observation_spec(hparams), hparams) * batch_size / hparams.batch_size
+    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * frames_of_update(hparams) / 1000)
     peak = matmul_flops_per_cpu_second()
     return {
       'GFLOP of an update': flops / 1e9,
@@ -229,7 +234,7 @@ def example_unroll(suite, hparams, agent, batch_size):
 
 
 def update_flops(agent, observation_spec, hparams):
-  """Floating-point operations of the convolutions and matrix products of an update, forward and backward.
+  """Floating-point operations of the convolutions and matrix products of `batch_size` unrolls, forward and backward.
 
   A product of [m, k] and [k, n] counts 2 m k n, and a convolution the products that it consists of; so do those that lead back
   to their kernels and to their inputs (the frames need none). Those of the recurrent state, inside the LSTM's loop over

@@ -12,6 +12,7 @@ checksums, and compared with the objects before the first variable changes.
 
 import os
 import re
+import uuid
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -171,7 +172,7 @@ def prepare_logdir(path):
   Raises:
     ConfigurationError: if it can't be made or written.
   """
-  probe = os.path.join(path, '.write_test')
+  probe = os.path.join(path, f'.write_test_{uuid.uuid4().hex[:8]}')  # Several may start in one folder at once.
   try:
     tf.io.gfile.makedirs(path)
     with tf.io.gfile.GFile(probe, 'w') as file:

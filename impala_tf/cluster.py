@@ -122,11 +122,13 @@ class LearnerNotice:
 
   state: 'running', 'stopped' (it will be back) or 'finished' (it will not); empty as long as it has told nothing.
   starts: int, how often its run was started.
+  queue_capacity: int, of its queue; whoever asks for it by another would be refused.
   terms: dict, see `terms`.
   """
 
   state: str = ''
   starts: int = 0
+  queue_capacity: int = 0
   terms: dict = dataclasses.field(default_factory=dict)
 
 

@@ -80,7 +80,7 @@ def act(configure, role, give_up_after):
       if acting is None:
         acting = resources.enter_context(Acting(*configure(learner.terms), role, learner))
       acting.check(learner, link)
-      acting.run(link, stop)
+      acting.run(learner, link, stop)
     link.leave()
   return stop.exit_code
 
@@ -197,6 +197,7 @@ class Acting:
     self._role = role
     self._agent = experiment.make_agent(suite, hparams)
     self._specs = arrangement.Specs(suite, hparams, self._agent)
+    self._packing = frame_stacks.FrameStacks(self._specs.unroll, hparams.frame_stack)
     self._terms = cluster.terms(suite, hparams, self._agent, self._specs.unroll)
     self._timer = metrics.StageTimer()
     names = suite.levels(hparams)
@@ -231,14 +232,27 @@ class Acting:
         'the version, of its learner.'
       )
 
-  def run(self, link, stop):
+  def run(self, learner, link, stop):
     """Acts until the learner is lost, stops or has finished, or `stop` is true.
+
+    Args:
+      learner: its `cluster.LearnerNotice`.
+      link: `Link`, connected.
+      stop: whatever is true once the acting is to end.
 
     Raises:
       ActorError, ProcessError: as `act`.
     """
     if self._unroller is None:
       self._start()
+    # As the learner has it, who may have been started anew with another capacity.
+    self._queue = unroll_queue.UnrollQueue(
+      self._packing.packed_spec,
+      learner.queue_capacity,
+      device=cluster.LEARNER_DEVICE,
+      shared_name=cluster.QUEUE,
+      packed=True,
+    )
     sent_before = self._unrolls
     ended = threading.Event()
     threads = actors.ActorThreads(
@@ -264,17 +278,9 @@ class Acting:
     """Starts the environments and traces what the threads run."""
     self._environments.start()
     published = weights.PublishedWeights(self._agent, cluster.LEARNER_DEVICE, cluster.WEIGHTS, version=None)
-    packing = frame_stacks.FrameStacks(self._specs.unroll, self._hparams.frame_stack)
     # With a signature, as threads that call it for the first time would each trace a function of their own.
     signature = tree.map_structure(lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), self._specs.unroll)
-    self._pack = tf.function(packing.pack, input_signature=[signature], autograph=False)
-    self._queue = unroll_queue.UnrollQueue(
-      packing.packed_spec,
-      self._hparams.queue_capacity,
-      device=cluster.LEARNER_DEVICE,
-      shared_name=cluster.QUEUE,
-      packed=True,
-    )
+    self._pack = tf.function(self._packing.pack, input_signature=[signature], autograph=False)
     policy = inference.OwnInference(self._agent, published)
     self._unroller = actors.Unroller(
       policy, self._environments, self._levels, self._hparams.envs_per_actor, self._hparams.unroll_length

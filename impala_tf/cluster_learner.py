@@ -7,6 +7,7 @@ from impala_tf import arrangement, cluster, environments, pipeline
 
 BEAT_SECONDS = 5.0  # between two notices of an actor
 LOST_SECONDS = 30.0  # without a new notice, after which an actor counts as lost
+_NAMED = 6  # levels in a sentence
 _FAREWELL_SECONDS = 10.0  # for actors to learn that the training is over
 
 
@@ -24,7 +25,8 @@ class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
     self._crowd = Crowd(clock)
     self._make_queue(device=cluster.LEARNER_DEVICE, shared_name=cluster.QUEUE, packed=True)
     self._levels = suite.levels(hparams)
-    self._notice = cluster.LearnerNotice('running', seed[-1], cluster.terms(suite, hparams, agent, self._specs.unroll))
+    terms = cluster.terms(suite, hparams, agent, self._specs.unroll)
+    self._notice = cluster.LearnerNotice('running', seed[-1], hparams.queue_capacity, terms)
     self._noticeboard = cluster.Noticeboard()
     self._clock = clock
     self._next_look = clock()
@@ -76,7 +78,7 @@ class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
     came, went = self._crowd.update(self._noticeboard.read())
     if came or went:
       changes = [f'{verb}: {", ".join(map(str, tasks))}' for verb, tasks in (('came', came), ('went', went)) if tasks]
-      print(f'Connected actors: {self.connected} ({"; ".join(changes)}).', flush=True)
+      print(f'Connected actors: {self.connected} ({"; ".join(changes)}).{self._crowd.idle(self._levels)}', flush=True)
 
   def __exit__(self, *exception):
     self._noticeboard.post(dataclasses.replace(self._notice, state='finished' if self.is_over else 'stopped'))
@@ -128,8 +130,14 @@ class Crowd:
       task, (_, when) = max(self._last_seen.items(), key=lambda item: item[1][1])
       ago = f'{self._clock() - when:.0f} s ago'
       return f'No actor is connected; of the {len(self._last_seen)} that were, {task} was the last to be heard of, {ago}.'
+    unrolls = sum(notice.unrolls for notice in self.present.values())
+    return f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.{self.idle(levels)}'
+
+  def idle(self, levels):
+    """Which of the levels none of those present plays, in a sentence after a space; the empty text if there are none."""
     played = {level for notice in self.present.values() for level in notice.levels}
     idle = [name for i, name in enumerate(levels) if i not in played]
-    unrolls = sum(notice.unrolls for notice in self.present.values())
-    text = f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.'
-    return text + f' Levels that nobody plays: {", ".join(idle)}.' * bool(idle)
+    if not idle:
+      return ''
+    more = f' and {len(idle) - _NAMED} more' if len(idle) > _NAMED else ''
+    return f' Levels that nobody plays: {", ".join(idle[:_NAMED])}{more}. Start more actors, or give them more --num_actors.'

@@ -7,8 +7,6 @@ import tensorflow as tf
 
 from impala_tf import actors, checkpoints, experiment, inference, metrics, weights
 
-_MAX_ENVIRONMENTS = 16
-
 
 def test(suite, hparams, logdir, num_episodes, seed):
   """Plays complete episodes with the newest checkpoint of a run and prints their returns; see `play` for what it returns.
@@ -54,25 +52,24 @@ def play(suite, hparams, agent, name, num_episodes, seed):
     ProcessError: if a level can't be played.
   """
   tf.random.set_seed(seed)
-  levels = suite.levels(hparams)
-  n = min(num_episodes, _MAX_ENVIRONMENTS)
+  n = min(num_episodes, hparams.envs_per_actor)
   returns = {}
-  with experiment.make_environments(suite, hparams, levels, n, True, [seed], metrics.StageTimer()) as group:
-    if agent is not None:
-      policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
-      unroller = actors.Unroller(policy, group, list(range(len(levels))), n, hparams.unroll_length)
-    for index, level in enumerate(levels):
-      with process_errors(group):
-        if agent is None:
-          episodes = play_randomly(group[index], suite.num_actions(hparams), n, num_episodes, [seed, index])
-        else:
-          episodes = play_episodes(unroller, index, n, num_episodes)
-      returns[level] = [episode.episode_return for episode in episodes]
-      print(
-        f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes '
-        f'(standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, highest {max(returns[level]):g})',
-        flush=True,
-      )
+  for index, level in enumerate(suite.levels(hparams)):
+    # One level after the other, as environments may be large.
+    environments = experiment.make_environments(suite, hparams, [level], n, True, [seed, index], metrics.StageTimer())
+    with environments, process_errors(environments):
+      if agent is None:
+        episodes = play_randomly(environments[0], suite.num_actions(hparams), n, num_episodes, [seed, index])
+      else:
+        policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
+        unroller = actors.Unroller(policy, environments, [index], n, hparams.unroll_length)
+        episodes = play_episodes(unroller, 0, n, num_episodes)
+    returns[level] = [episode.episode_return for episode in episodes]
+    print(
+      f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes '
+      f'(standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, highest {max(returns[level]):g})',
+      flush=True,
+    )
   return returns
 
 

@@ -9,7 +9,7 @@ import os
 
 from absl import flags, logging
 
-from impala_tf import commands, experiment, level_evaluation
+from impala_tf import commands, experiment, level_evaluation, machine
 from impala_tf.hparams import ConfigurationError
 
 
@@ -22,7 +22,7 @@ def define_flags(num_episodes, envs_per_process):
   flags.DEFINE_list('levels', [], 'levels to play (default: all that the runs were trained on)')
   flags.DEFINE_integer('seed', 1, 'of environments and actions', lower_bound=0)
   flags.DEFINE_boolean('greedy', False, 'take the action of the highest probability instead of sampling one')
-  flags.DEFINE_integer('processes', os.cpu_count() or 1, 'processes of environments that play at once', lower_bound=1)
+  flags.DEFINE_integer('processes', machine.cores(), 'processes of environments that play at once', lower_bound=1)
   flags.DEFINE_integer(
     'processes_per_level', 0, 'among how many of them a level is divided; 0: as keeps all of them busy', lower_bound=0
   )

@@ -1,6 +1,5 @@
 """What training and evaluation are made from: a suite's agent and environments, threads, and how to be stopped."""
 
-import os
 import pickle
 import signal
 import threading
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import environments, hosting, py_process
+from impala_tf import environments, hosting, machine, py_process
 
 # A process is given up when it fails again after so many restarts, each of which lasted for fewer than so many steps. One that
 # was killed, or fails once in many episodes, goes on; one that hardly completes an episode would only pretend to.
@@ -123,7 +122,7 @@ def configure_tensorflow(num_actors, precision='float32', num_learners=1):
       else staying float32.
     num_learners: int; without a graphics card, as many logical processors are made for them.
   """
-  tf.config.threading.set_inter_op_parallelism_threads(num_actors + 2 + (os.cpu_count() or 1))
+  tf.config.threading.set_inter_op_parallelism_threads(num_actors + 2 + machine.cores())
   if num_learners > 1 and not tf.config.list_physical_devices('GPU'):
     processor = tf.config.list_physical_devices('CPU')[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * num_learners)

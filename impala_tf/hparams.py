@@ -15,7 +15,7 @@ import math
 import os
 import typing
 
-from impala_tf import errors
+from impala_tf import errors, machine
 
 FILE_NAME = 'config.json'
 
@@ -125,7 +125,7 @@ class HParams:
   # calls of the network, which makes a step much cheaper up to about 16.
   num_actors: int = _field(
     'actors, each a thread with a process of environments',
-    default_factory=lambda: 2 * (os.cpu_count() or 1),
+    default_factory=lambda: 2 * machine.cores(),
     minimum=1,
     resumable=True,
   )

@@ -3,6 +3,7 @@
 Written without TensorFlow's own summaries, whose first use would take hold of the graphics card that the trials need.
 """
 
+import contextlib
 import os
 import time
 
@@ -57,8 +58,10 @@ def _write(logdir, summaries, step):
   tf.io.gfile.makedirs(logdir)
   # The page takes the first state it finds, so there must be but one.
   for name in tf.io.gfile.listdir(logdir):
+    # Another worker of the sweep may do the same.
     if name.endswith(_SUFFIX):
-      tf.io.gfile.remove(os.path.join(logdir, name))
+      with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(os.path.join(logdir, name))
   writer = EventFileWriter(logdir, filename_suffix=_SUFFIX)
   for message in summaries:
     # Some are TensorFlow's protocol buffers, which are TensorBoard's under another name.

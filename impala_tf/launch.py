@@ -3,7 +3,7 @@
     python -m impala_tf.launch --num_actor_processes=4 --level_name=pong
 
 It shows what they print, each line behind the name of its process. One that is killed is started anew, so that one can see what
-happens then; the end of the learner is the end of all. All other flags are those of `run_experiment.py`.
+happens then; the end of the learner is the end of all. It takes the hyper-parameters that `run_experiment.py` takes.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import time
 
 from absl import app, flags
 
-from impala_tf import commands, hparams_flags, roles, run_process
+from impala_tf import commands, hparams_flags, machine, roles, run_process, suites
 
 _POLL_SECONDS = 0.2
 _RESTART_SECONDS = 1.0  # before a process that was killed is started anew
@@ -23,6 +23,20 @@ _STOP_SECONDS = 90.0  # for a process to save and end
 _LAST_LINES_SECONDS = 5.0  # for what it printed to be shown, which a child of its own that lives on might delay for ever
 
 _print_lock = threading.Lock()
+
+
+def actors_of_each(num_actor_processes, level_name, preset_name):
+  """How many actors each process has by default: what one process would have is shared out, and no level is left out.
+
+  Args:
+    num_actor_processes: int.
+    level_name, preset_name: as of run_experiment.py, or None.
+  """
+  level_name = level_name or (preset_name and suites.presets()[preset_name].level_name)
+  wanted = 2 * machine.cores()
+  if level_name in suites.PACKAGES:  # All levels of a suite, of which a single process would have a multiple.
+    wanted = suites.find(level_name).configure(level_name).num_actors
+  return -(-wanted // num_actor_processes)
 
 
 def run(num_actor_processes, arguments, runner='run_experiment'):
@@ -151,7 +165,7 @@ def _define_flags():
   hparams_flags.define()
   flags.DEFINE_integer('num_actor_processes', 2, 'actor processes, each of --num_actors actors', lower_bound=1)
   flags.DEFINE_string('logdir', None, 'folder of the run (default: runs/<level_name>)')
-  flags.DEFINE_string('preset', None, "the paper's hyper-parameters by name, see run_experiment.py")
+  flags.DEFINE_enum('preset', None, list(suites.presets()), "the paper's hyper-parameters by name, see run_experiment.py")
   flags.DEFINE_boolean('population_member', False, 'as of run_experiment.py; impala_tf.pbt sets this')
   flags.DEFINE_string(
     'runner', 'run_experiment', 'module that trains and acts, as after python -m; one of your own for other levels'
@@ -163,8 +177,7 @@ def _main(argv):
   commands.check_flags_only(argv)
   values = flags.FLAGS
   given = hparams_flags.given()
-  # What one process would have is shared out.
-  given.setdefault('num_actors', max(1, 2 * (os.cpu_count() or 1) // values.num_actor_processes))
+  given.setdefault('num_actors', actors_of_each(values.num_actor_processes, given.get('level_name'), values.preset))
   passed_on = {name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None}
   arguments = hparams_flags.arguments(given | passed_on) + ['--population_member'] * values.population_member
   return run(values.num_actor_processes, arguments, values.runner)

@@ -39,7 +39,9 @@ class Metrics(NamedTuple):
   total_loss, pg_loss, baseline_loss, entropy_loss: float32, as in `Loss`, sums over time and batch.
   learning_rate: float32, the one this update used.
   gradient_norm: float32, before clipping.
-  lag_min, lag_mean, lag_max: int64, float32, int64; how many updates ago the policies that acted were the newest.
+  lag_min, lag_mean, lag_max: int64, float32, int64; how many updates ago the policies that acted were the newest, of the new
+    unrolls alone.
+  replayed_lag_mean: float32, the same of replayed ones; None without replay.
   updates, frames: int64, the learner's counters after the update.
   """
 
@@ -52,6 +54,7 @@ class Metrics(NamedTuple):
   lag_min: tf.Tensor
   lag_mean: tf.Tensor
   lag_max: tf.Tensor
+  replayed_lag_mean: tf.Tensor | None
   updates: tf.Tensor
   frames: tf.Tensor
 
@@ -293,9 +296,10 @@ class Learner(tf.Module):
   def _count(self, loss, norm, learning_rate, policy_version, shape):
     """Moves the counters on; `shape` is [T, B], all that was learned from."""
     steps, batch_size = shape
+    fresh = batch_size - self._replayed
     lags = self.updates - tf.cast(policy_version, tf.int64)
     with tf.control_dependencies([norm, lags]):
-      frames = self.frames.assign_add(steps * (batch_size - self._replayed) * self._num_action_repeats)
+      frames = self.frames.assign_add(steps * fresh * self._num_action_repeats)
       updates = self.updates.assign_add(1)
     return Metrics(
       total_loss=loss.total,
@@ -304,9 +308,10 @@ class Learner(tf.Module):
       entropy_loss=loss.entropy,
       learning_rate=learning_rate,
       gradient_norm=norm,
-      lag_min=tf.reduce_min(lags),
-      lag_mean=tf.reduce_mean(tf.cast(lags, tf.float32)),
-      lag_max=tf.reduce_max(lags),
+      lag_min=tf.reduce_min(lags[:fresh]),
+      lag_mean=tf.reduce_mean(tf.cast(lags[:fresh], tf.float32)),
+      lag_max=tf.reduce_max(lags[:fresh]),
+      replayed_lag_mean=tf.reduce_mean(tf.cast(lags[fresh:], tf.float32)) if self._replayed else None,
       updates=tf.identity(updates),
       frames=tf.identity(frames),
     )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import atomic_files
+from impala_tf import atomic_files, storage
 
 FILE_NAME = 'lineage.jsonl'
 
@@ -82,8 +82,9 @@ def read(folder):
 
 
 def append(folder, event):
-  """Adds an event to a member's file."""
-  with tf.io.gfile.GFile(os.path.join(folder, FILE_NAME), 'a') as file:
+  """Adds an event to a member's file; raises storage.StorageError if that can't be written."""
+  path = os.path.join(folder, FILE_NAME)
+  with storage.writing(path), tf.io.gfile.GFile(path, 'a') as file:
     file.write(json.dumps(dataclasses.asdict(event)) + '\n')
 
 

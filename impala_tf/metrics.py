@@ -1,6 +1,7 @@
 """What is measured of a run: finished episodes, TensorBoard scalars, and where the time goes."""
 
 import collections
+import contextlib
 import threading
 import time
 from typing import NamedTuple
@@ -113,30 +114,30 @@ class Summaries:
     Raises:
       StorageError: if they can't be written.
     """
-    with storage.writing(self._logdir), self._writer.as_default(step=int(frames)):
+    with self._writing(frames):
       for name, value in scalars.items():
         if value is not None:
           tf.summary.scalar(name, value)
 
   def write_episodes(self, frames, episodes):
-    """Writes '<level>/episode_return' and '<level>/episode_frames' of each of a list of Episode."""
-    for episode in episodes:
-      level = self._levels[episode.level]
-      self.write(
-        frames,
-        {
-          f'{level}/episode_return': episode.episode_return,
-          f'{level}/episode_frames': episode.episode_steps * self._num_action_repeats,
-        },
-      )
+    """Writes '<level>/episode_return' and '<level>/episode_frames' of each of a list of Episode; raises as `write`."""
+    if episodes:
+      with self._writing(frames):
+        for episode in episodes:
+          level = self._levels[episode.level]
+          tf.summary.scalar(f'{level}/episode_return', episode.episode_return)
+          tf.summary.scalar(f'{level}/episode_frames', episode.episode_steps * self._num_action_repeats)
 
-  def flush(self):
-    """Sends what was written to the file."""
-    self._writer.flush()
+  @contextlib.contextmanager
+  def _writing(self, frames):
+    """Scalars are written at the given frames meanwhile, and are in the file in the end."""
+    with storage.writing(self._logdir), self._writer.as_default(step=int(frames)):
+      yield
 
   def close(self):
-    """Flushes and closes the file."""
-    self._writer.close()
+    """Closes the file; raises as `write`."""
+    with storage.writing(self._logdir):
+      self._writer.close()
 
 
 class StageTimer:

@@ -14,8 +14,11 @@ import numpy as np
 
 from impala_tf import (
   atomic_files,
+  lineage,
   paper_experiments,
   paper_run,
+  pbt_member,
+  pbt_report,
   scalars,
   sweep_report,
   sweeps,
@@ -179,14 +182,33 @@ def _runs_below(folder):
   return [path for path, _, files in os.walk(folder) if hparams_lib.FILE_NAME in files]
 
 
+def _history(folder, method):
+  """The score of a method's best agent as `scalars.read` gives it; a population's through all members that had its weights."""
+  if method.trainer == 'sweep':
+    best = paper_run.best_run(folder, method)
+    return [] if best is None else scalars.read(best, _SCORE)
+  folders = pbt_member.member_folders(folder)
+  histories = {name: lineage.read(path) for name, path in folders.items()}
+  best = pbt_report.best_member(histories)
+  if best is None:
+    return []
+  scores = {name: scalars.read(path, _SCORE) for name, path in folders.items()}
+  end = scores[best][-1][0] if scores[best] else None
+  return [
+    (segment.offset + frames - segment.start, hours, score)
+    for segment in lineage.ancestry(histories, best, end)
+    for frames, hours, score in scores.get(segment.member, [])
+    if segment.start <= frames <= segment.end
+  ]
+
+
 def _curves(experiment, logdir, output, over_hours):
-  """The score of the best agent of each method over frames, or over hours of training. A population's is that of one member."""
+  """The score of the best agent of each method over frames, or over hours of training."""
   curves = {}
   for method in experiment.methods:
     folder = paper_experiments.agents_folder(logdir, experiment, method)
     if method.trainer != 'experts' and os.path.isdir(folder):
-      best = paper_run.best_run(folder, method)
-      points = [] if best is None else scalars.read(best, _SCORE)
+      points = _history(folder, method)
       if points:
         curves[method.label] = [(hours if over_hours else frames, score) for frames, hours, score in points]
   if not curves:

@@ -10,10 +10,11 @@ import subprocess
 import time
 from typing import Any
 
-from impala_tf import experiment as experiment_lib
 from impala_tf import (
+  atomic_files,
   hparams_flags,
   lineage,
+  machine,
   paper_experiments,
   pbt_member,
   pbt_report,
@@ -25,6 +26,7 @@ from impala_tf import (
   sweep_report,
   sweeps,
 )
+from impala_tf import experiment as experiment_lib
 from impala_tf.hparams import ConfigurationError
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
@@ -65,7 +67,7 @@ class Settings:
 
   def hyper_parameters(self, method):
     """What is given to the runs of a method, a dict."""
-    return method.hyper_parameters(self.given, os.cpu_count() or 1)
+    return method.hyper_parameters(self.given, machine.cores())
 
   def runner_of(self, method):
     """What trains a method, as for `run_process.command`."""
@@ -136,13 +138,27 @@ def _run_throughput(experiment, logdir, settings):
   for level in settings.levels or experiment.levels:
     for method in experiment.methods:
       output = paper_experiments.rate_file(logdir, level, method, settings.fake_environment)
+      given = settings.hyper_parameters(method) | {'level_name': level}
       if os.path.exists(output):
+        _check_measured(output, given)
         print(f'{method.label} on {level} was measured before: {output}', flush=True)
         continue
       os.makedirs(os.path.dirname(output), exist_ok=True)
-      arguments = hparams_flags.arguments(settings.hyper_parameters(method) | {'level_name': level})
+      arguments = hparams_flags.arguments(given)
       arguments += ['--fake_environment'] * settings.fake_environment
       yield _call('impala_tf.benchmark', 'train', *arguments, *settings.benchmark, f'--output={output}')
+
+
+def _check_measured(path, given):
+  """Refuses a rate that was measured with other hyper-parameters than the given ones."""
+  found = suites.find(given['level_name'])
+  now = dataclasses.asdict(found.configure(**given))
+  then = atomic_files.read_json(path)['hparams']
+  different = [f'{name}: {then.get(name)} there, {now[name]} now' for name in now if then.get(name) != now[name]]
+  if different:
+    raise ConfigurationError(
+      f'{path} was measured with other settings ({"; ".join(different)}). Remove it to measure anew, or give another --logdir.'
+    )
 
 
 def _run_sweeps(experiment, logdir, settings):

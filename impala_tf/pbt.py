@@ -86,6 +86,7 @@ def run_in_turn(path, definition, members, stop, runner, seconds):
     ConfigurationError: if that is too short for a member to begin.
   """
   left = list(members)
+  kills = dict.fromkeys(members, 0)
   failed = False
   for number in itertools.cycle(members):
     if number not in left:
@@ -100,13 +101,16 @@ def run_in_turn(path, definition, members, stop, runner, seconds):
     code = process.wait_or_kill(_STOP_SECONDS)
     if stop:
       break
-    if not run_process.ended_by_signal(code):
+    if code == -signal.SIGTERM:  # Not handled, as a run does that saves.
+      raise ConfigurationError(f'Member {number} was stopped before it had begun. Give a longer --time_slice than {seconds:g}.')
+    if code < 0 and kills[number] < _MAX_KILLS:
+      kills[number] += 1
+      print(f'Member {number} was killed (exit code {code}) and goes on in its next turn.', flush=True)
+    elif code < 0 or not run_process.ended_by_signal(code):
       left.remove(number)
       if code:
         failed = True
         print(f'Member {number} ended with exit code {code}:\n{process.last_lines()}', file=sys.stderr, flush=True)
-    elif code == -signal.SIGTERM:  # Not handled, as a run does that saves.
-      raise ConfigurationError(f'Member {number} was stopped before it had begun. Give a longer --time_slice than {seconds:g}.')
   return not failed
 
 

@@ -31,7 +31,7 @@ def split(hparams):
   """The `Split` of each batch that `replay_fraction`, `replay_beside`, `batch_size` and `num_learners` ask for.
 
   Raises:
-    ConfigurationError: if the share of a batch comes to none or all of it.
+    ConfigurationError: if the share of a batch comes to none or all of it, or to what several learners can't share out.
   """
   size, fraction = hparams.batch_size * hparams.num_learners, hparams.replay_fraction
   if not fraction:
@@ -42,6 +42,11 @@ def split(hparams):
     raise ConfigurationError(
       f'replay_fraction={fraction} of batch_size={size} comes to {replayed} replayed and {fresh} new unrolls; there must be '
       'one of each at least. Change --replay_fraction or --batch_size.'
+    )
+  if (fresh + replayed) % hparams.num_learners:
+    raise ConfigurationError(
+      f'replay_fraction={fraction} beside batches of {fresh} makes them {fresh + replayed}, which num_learners='
+      f"{hparams.num_learners} can't share evenly. Change --replay_fraction or --batch_size."
     )
   return Split(fresh, replayed)
 

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import threading
 
+from impala_tf import errors
+
 LOG_NAME = 'log.txt'
 _LOCK_NAME = '.running'
 
@@ -33,7 +35,7 @@ def command(runner, arguments):
   return [sys.executable, '-m', 'impala_tf.run_process', *shlex.split(runner), *arguments]
 
 
-class FolderBusyError(RuntimeError):
+class FolderBusyError(errors.UserError, RuntimeError):
   """Another process trains in the folder."""
 
 
@@ -73,11 +75,6 @@ class RunProcess:
         raise FolderBusyError(f'Another process trains in {logdir}.') from None
       # The lock belongs to the open file, which the run has, too: it ends with the run.
       self._process = start(stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()])
-
-  @property
-  def pid(self):
-    """The id of the process."""
-    return self._process.pid
 
   def poll(self):
     """The exit code, negative for the number of a signal that killed the run; None while it runs."""

@@ -81,10 +81,7 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
 def _train(suite, hparams, logdir, controller, in_cluster):
   hparams_lib.check_or_save(logdir, hparams)
   tf.random.set_seed(hparams.seed)
-  strategy = learners.make_strategy(hparams.num_learners, in_cluster) if hparams.num_learners > 1 else None
-  with _scope(strategy):
-    agent = experiment.make_agent(suite, hparams)
-  learner = make_learner(agent, hparams, strategy)
+  learner = make_learner(suite, hparams, in_cluster)
   run_state = checkpoints.RunState(hparams.seed)
   controlled = controller.bind(learner) if controller else {}
   checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state, **controlled)
@@ -138,15 +135,22 @@ def _check_actors(levels, hparams):
     )
 
 
-def _scope(strategy):
-  return strategy.scope() if strategy else contextlib.nullcontext()
+def make_learner(suite, hparams, in_cluster=False):
+  """A `learner.Learner` of a new agent, or a `learners.MirroredLearner` if there are to be several.
 
-
-def make_learner(agent, hparams, strategy=None):
-  """A `learner.Learner` of a built agent, or a `learners.MirroredLearner` with the strategy in whose scope that was built."""
-  with _scope(strategy):
+  Args:
+    suite: `experiment.Suite`.
+    hparams: `hparams.HParams`.
+    in_cluster: whether this process is the learner of a cluster, connected.
+  """
+  if hparams.num_learners > 1:
+    strategy = learners.make_strategy(hparams.num_learners, in_cluster)
+    scope, make = strategy.scope(), functools.partial(learners.MirroredLearner, strategy)
+  else:
+    scope, make = contextlib.nullcontext(), learner_lib.Learner
+  with scope:
+    agent = experiment.make_agent(suite, hparams)
     optimizer = optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum)
-  make = functools.partial(learners.MirroredLearner, strategy) if strategy else learner_lib.Learner
   return make(
     agent,
     optimizer,
@@ -228,9 +232,8 @@ class Report:
     self._summaries.close()
 
   def flush(self):
-    """Writes to the files what they lack."""
+    """Writes to the file of episodes what it lacks."""
     self._episodes.flush()
-    self._summaries.flush()
 
   def add(self, frames, episodes, update, arrangement):
     """Takes note of an update.
@@ -267,7 +270,7 @@ class Report:
       self._summaries.write(
         frames,
         {
-          **{f'learner/{name}': float(value) for name, value in update._asdict().items() if name != 'frames'},
+          **{f'learner/{name}': value for name, value in update._asdict().items() if name != 'frames'},
           'episode_return_mean_of_last_100': self._statistics.mean_return(),
           'frames_per_second': (frames - frames_then) / (now - then),
           'environments/restarts': arrangement.restarts,

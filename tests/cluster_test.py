@@ -20,7 +20,7 @@ def test_stops_refuses_and_tells_why(tmp_path):
   logdir = tmp_path / 'run'
   with Processes(tmp_path, *ENDLESS, f'--logdir={logdir}') as processes:
     processes.start('5', '--give_up_after=600')  # before there is a learner
-    processes.start('learner')
+    processes.start('learner', '--queue_capacity=2')  # which is the learner's own business, and may change
     processes.wait_until(lambda: 'frames/s' in processes.log('learner'), 'training')
     assert 'came: 5' in processes.log('learner')
     assert 'actors 1' in processes.log('learner')
@@ -40,10 +40,10 @@ def test_stops_refuses_and_tells_why(tmp_path):
     processes.send('learner', signal.SIGTERM)
     assert processes.wait('learner') == 128 + signal.SIGTERM
     assert list(logdir.glob('ckpt-*.index'))
-    processes.start('learner')
+    processes.start('learner', '--queue_capacity=3')
     processes.wait_until(lambda: processes.log('5').count('Connected') == 2, 'second connection')
     processes.wait_until(lambda: processes.log('learner').count('came: 5') == 2, 'notice of it')  # it looks but now and then
-    assert 'Going on from frame' in processes.log('learner')
+    processes.wait_until(lambda: 'frames/s' in processes.log('learner').partition('Going on from frame')[2], 'more training')
     processes.send('5', signal.SIGTERM)
     assert processes.wait('5') == 128 + signal.SIGTERM
     processes.wait_until(lambda: 'went: 5' in processes.log('learner'), 'leave')

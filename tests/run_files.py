@@ -4,7 +4,7 @@ import csv
 
 import tensorflow as tf
 
-from impala_tf import checkpoints, experiment, hparams, training
+from impala_tf import checkpoints, hparams, training
 
 
 def read_episodes(logdir):
@@ -38,7 +38,7 @@ def make_run(suite, settings, logdir, frames=0):
   logdir.mkdir(parents=True, exist_ok=True)
   hparams.save(str(logdir), settings)
   tf.random.set_seed(len(str(logdir)))
-  learner = training.make_learner(experiment.make_agent(suite, settings), settings)
+  learner = training.make_learner(suite, settings)
   learner.frames.assign(frames)
   checkpoints.Checkpointer(str(logdir), learner=learner, run=checkpoints.RunState(1)).save()
   return str(logdir)

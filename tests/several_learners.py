@@ -2,17 +2,21 @@
 
 python -m tests.several_learners small 4 out.npz       # four updates of the smallest agent, four learners of two unrolls
 python -m tests.several_learners golden 3 out.npz      # two updates of the authors' agent, three learners of one unroll
+python -m tests.several_learners training 2 folder     # a whole run that is stopped at half and started again
 
 A further word, cluster, has the process be the learner of a cluster.
 """
 
+import dataclasses
+import signal
 import sys
 
 import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import cluster, learner, learners, networks, optimizers, roles, structs
+from impala_tf import cluster, learner, learners, networks, optimizers, roles, structs, training
+from tests import catch
 from tests.impala_tf import golden, learner_test
 
 CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
@@ -53,10 +57,26 @@ def _golden(strategy):
   return subject, [golden_batch()] * 2, variables, [slots[v.ref()] for v in variables]
 
 
+def _train_in_two_starts(count, logdir):
+  settings = dataclasses.replace(catch.HPARAMS, num_learners=count, total_environment_frames=160 * count * 6)
+  add = training.Report.add
+
+  def add_and_stop(self, frames, *args):
+    add(self, frames, *args)
+    if frames == settings.total_environment_frames // 2:
+      signal.raise_signal(signal.SIGTERM)
+
+  training.Report.add = add_and_stop
+  print('exit codes', [training.train(catch.CatchSuite(), settings, logdir) for _ in range(2)])
+
+
 def main(kind, count, path, *place):
-  """Writes 'metrics', 'variables' and 'slots' after each update, of each device."""
+  """Writes 'metrics', 'variables' and 'slots' after each update, of each device; or makes a run, and prints."""
   here = tf.config.list_physical_devices('CPU')[0]
   tf.config.set_logical_device_configuration(here, [tf.config.LogicalDeviceConfiguration()] * count)
+  if kind == 'training':
+    _train_in_two_starts(count, path)
+    return
   if place:
     address = f'127.0.0.1:{roles.free_port()}'
     cluster.connect(roles.Role('learner', 0, address, address))
@@ -64,7 +84,7 @@ def main(kind, count, path, *place):
   subject, batches, variables, slots = {'small': _small, 'golden': _golden}[kind](strategy)
   written = {}
   for number, batch in enumerate(batches):
-    written[f'metrics_{number}'] = np.array([float(value) for value in subject.update(batch)])
+    written[f'metrics_{number}'] = learner_test.numbers(subject.update(batch))
     for name, group in (('variables', variables), ('slots', slots)):
       for i, variable in enumerate(group):
         copies = [copy.numpy() for copy in strategy.experimental_local_results(variable)]

@@ -61,6 +61,7 @@ class GymnasiumEnvironment:
     space = environment.observation_space
     if is_image(space):
       channels = space.shape[2] if len(space.shape) == 3 else 1
+      cv2.setNumThreads(1)  # a process of environments is one thread's work
       self._images = collections.deque(maxlen=frame_stack)
       spec = structs.ArraySpec((height, width, channels * frame_stack), np.uint8)
     else:

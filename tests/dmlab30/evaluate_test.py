@@ -355,7 +355,7 @@ class Flags(dict):
 
   def __getitem__(self, name):
     value = self.get(name)
-    return types.SimpleNamespace(value=value) if name in ('dataset_path', 'level_cache_dir', 'renderer') else value
+    return types.SimpleNamespace(value=value) if name in evaluate._CHANGES else value
 
 
 GIVEN = {
@@ -370,6 +370,7 @@ GIVEN = {
   'baseline': None,
   'envs_per_process': 4,
   'dataset_path': 'images',
+  'level_cache_max_gigabytes': '2.5',
 }
 
 
@@ -401,7 +402,7 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys):
     processes_per_level=2,
     envs_per_process=4,
     greedy=True,
-    changes={'dataset_path': 'images'},
+    changes={'dataset_path': 'images', 'level_cache_max_gigabytes': 2.5},
   )
   assert calls == [(evaluate.DMLabEvaluated, ['runs/one'], output, expected) for output in ('runs/one/evaluation', 'there')]
   assert 'lacks 29 of 30 levels' in capsys.readouterr().out

@@ -36,7 +36,7 @@ def settings_of(baseline, **given):
 
 def updates_of(suite, settings, count, look=lambda batch: None):
   """The first updates of an arrangement: a list of (frames, episodes, `learner.Metrics`); `look` sees each batch."""
-  learner = training.make_learner(experiment.make_agent(suite, settings), settings)
+  learner = training.make_learner(suite, settings)
   original = learner.update
   learner.update = lambda batch: (look(batch), original(batch))[1]
   results = []
@@ -51,7 +51,7 @@ def updates_of(suite, settings, count, look=lambda batch: None):
 @by_baseline
 def test_each_learns_what_a_random_policy_does_not(baseline):
   suite, settings = catch.CatchSuite(), settings_of(baseline, learning_rate=0.006)
-  learner = training.make_learner(experiment.make_agent(suite, settings), settings)
+  learner = training.make_learner(suite, settings)
   # It ends once 300 balls in a row were caught by more than four of five; a random policy misses most.
   returns, learned = [], False
   with architectures.make(suite, settings, learner.agent, [settings.seed, 1]) as running:

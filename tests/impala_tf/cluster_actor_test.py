@@ -75,10 +75,10 @@ def test_levels_are_dealt_out_over_the_actors_of_all_processes():
 def test_a_learner_with_other_settings_is_told_and_left():
   acting, link = make(), Link()
   theirs = make(discounting=0.5, num_actors=7)._terms
-  acting.check(cluster.LearnerNotice('running', 1, acting._terms), link)
+  acting.check(cluster.LearnerNotice('running', 1, terms=acting._terms), link)
   assert link.tape == []
   with pytest.raises(ConfigurationError, match=r'(?s)10\.0\.0\.1:1 has other settings.*discounting: 0\.5 there, 0\.99 here'):
-    acting.check(cluster.LearnerNotice('running', 1, theirs), link)
+    acting.check(cluster.LearnerNotice('running', 1, terms=theirs), link)
   assert link.tape == ['discounting']
 
 

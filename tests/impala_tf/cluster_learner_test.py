@@ -37,7 +37,10 @@ def test_reason_for_waiting():
   crowd = Crowd(clock)
   assert 'No actor has connected yet' in crowd.describe(['a'])
   crowd.update({0: ActorNotice(1, levels=[0, 2], unrolls=7), 1: ActorNotice(1, levels=[2], unrolls=5)})
-  assert crowd.describe(['a', 'b', 'c']) == '2 actors are connected and have sent 12 unrolls. Levels that nobody plays: b.'
+  described = crowd.describe(['a', 'b', 'c'])
+  assert described.startswith('2 actors are connected and have sent 12 unrolls. Levels that nobody plays: b. Start more actors')
+  assert crowd.idle(['a']) == ''
+  assert 'Levels that nobody plays: b, d, e, f, g, h and 1 more. ' in crowd.idle(list('abcdefghi'))
   clock.now += LOST_SECONDS + 1
   crowd.update({0: ActorNotice(1, levels=[0, 2], unrolls=7), 1: ActorNotice(2, left=True, refused='agent')})
   clock.now += 12
@@ -64,6 +67,8 @@ def test_notices_that_are_none_are_passed_over(text):
 
 
 def test_notices_arrive_as_they_were():
+  learner = cluster.LearnerNotice('running', 2, 5, {'seed': '1'})
+  assert cluster._parsed(cluster.LearnerNotice, json.dumps(dataclasses.asdict(learner))) == learner
   notice = ActorNotice(4, [1, 2], 8, 1, {'hits': 3.0}, {'queue': 0.25}, False, '')
   assert cluster._parsed(ActorNotice, json.dumps(dataclasses.asdict(notice))) == notice
 

@@ -141,9 +141,7 @@ def test_who_came_first_is_served_first():
 
 def test_a_batch_below_the_minimum_waits_for_the_timeout_or_for_company():
   with DynamicBatcher(size_seen, [INTEGER], minimum_batch_size=2, timeout=0.5) as batcher:
-    begin = time.monotonic()
     alone = Callers(batcher, [1]).join()
-    assert time.monotonic() - begin >= 0.5
     assert alone.results == {1: [[2], [1]]}
   with DynamicBatcher(size_seen, [INTEGER], minimum_batch_size=2, timeout=None) as batcher:
     first = Callers(batcher, [1])

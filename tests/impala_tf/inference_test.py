@@ -70,10 +70,10 @@ def test_which_one_follows_from_the_devices_unless_a_flag_says(monkeypatch, chos
 
 def test_a_training_with_shared_inference_learns():
   hparams = dataclasses.replace(catch.HPARAMS, inference='shared', num_actors=2, envs_per_actor=16)
-  agent = experiment.make_agent(catch.CatchSuite(), hparams)
+  learner = training.make_learner(catch.CatchSuite(), hparams)
   returns, learned = [], False
-  with Pipeline(catch.CatchSuite(), hparams, agent, [1]) as running:
-    for _, episodes, _ in running.updates(training.make_learner(agent, hparams)):
+  with Pipeline(catch.CatchSuite(), hparams, learner.agent, [1]) as running:
+    for _, episodes, _ in running.updates(learner):
       returns += [episode.episode_return for episode in episodes]
       learned = len(returns) >= 500 and np.mean(returns[-500:]) > 0.7
       if learned:
@@ -84,9 +84,8 @@ def test_a_training_with_shared_inference_learns():
 
 def test_a_policy_that_fails_ends_the_run_with_its_error():
   hparams = dataclasses.replace(catch.HPARAMS, inference='shared', envs_per_actor=1, total_environment_frames=10**9)
-  agent = experiment.make_agent(catch.CatchSuite(), hparams)
-  learner = training.make_learner(agent, hparams)
-  with Pipeline(catch.CatchSuite(), hparams, agent, [1]) as running:
+  learner = training.make_learner(catch.CatchSuite(), hparams)
+  with Pipeline(catch.CatchSuite(), hparams, learner.agent, [1]) as running:
     running.policy._batcher._function = lambda *args: (_ for _ in ()).throw(ValueError('out of order'))
     with pytest.raises(RuntimeError, match='out of order'):
       for _ in running.updates(learner):
@@ -99,9 +98,9 @@ def test_no_number_of_actors_blocks(num_actors, shared):
   hparams = dataclasses.replace(
     catch.HPARAMS, num_actors=num_actors, envs_per_actor=1, inference=shared, total_environment_frames=160 * 12
   )
-  agent = experiment.make_agent(catch.CatchSuite(), hparams)
-  with Pipeline(catch.CatchSuite(), hparams, agent, [1]) as running:
-    frames = [frames for frames, _, _ in running.updates(training.make_learner(agent, hparams))]
+  learner = training.make_learner(catch.CatchSuite(), hparams)
+  with Pipeline(catch.CatchSuite(), hparams, learner.agent, [1]) as running:
+    frames = [frames for frames, _, _ in running.updates(learner)]
   assert frames[-1] == 160 * 12
 
 

@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-from impala_tf import launch
+from impala_tf import launch, machine
 from tests import own_flags
 from tests.cluster_processes import ROOT
 
@@ -91,6 +91,15 @@ def test_trains_to_the_end_though_parts_are_killed(tmp_path):
     launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 20)
 
 
+def test_all_levels_are_played_by_default(monkeypatch):
+  monkeypatch.setattr(machine, 'cores', lambda: 4)
+  assert launch.actors_of_each(3, 'pong', None) == 3
+  assert launch.actors_of_each(3, 'catch', None) == 3  # a level of another runner's
+  assert launch.actors_of_each(20, 'pong', None) == 1
+  assert launch.actors_of_each(4, 'dmlab30', None) == 8
+  assert launch.actors_of_each(4, None, 'atari_multitask_deep') == 15
+
+
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
 def test_leaves_nothing_behind(tmp_path, number):
   with Launched(tmp_path, '--total_environment_frames=1_000_000_000') as launched:
@@ -116,14 +125,18 @@ def test_what_the_learner_refuses_ends_all(tmp_path):
     # Two actors a core in all, as one process would have.
     (['--level_name=pong', '--num_actor_processes=4'], 4, ['--level_name=pong', '--num_actors=3']),
     (['--num_actor_processes=50'], 50, ['--num_actors=1']),
-    (['--num_actors=5', '--logdir=here', '--preset=x'], 2, ['--num_actors=5', '--logdir=here', '--preset=x']),
+    (
+      ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
+      2,
+      ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
+    ),
     (['--num_actors=5', '--population_member'], 2, ['--num_actors=5', '--population_member']),
   ],
 )
 def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes, passed_on):
   calls = []
   monkeypatch.setattr(launch, 'run', lambda *arguments: (calls.append(arguments), 143)[1])
-  monkeypatch.setattr(os, 'cpu_count', lambda: 6)
+  monkeypatch.setattr(machine, 'cores', lambda: 6)
   own_flags.parse(monkeypatch, launch._define_flags, *given, '--runner=my.own')
   assert launch._main(['launch']) == 143
   assert calls == [(processes, passed_on, 'my.own')]

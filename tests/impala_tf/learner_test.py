@@ -36,6 +36,11 @@ def make_small(torso=None, strategy=None, **arguments):
   return make(agent, optimizer, **arguments)
 
 
+def numbers(metrics):
+  """Those of a `learner.Metrics`, a float array, without what there is none of."""
+  return np.array([float(value) for value in metrics if value is not None])
+
+
 def small_unroll(seed=0, rows=6, columns=2):
   random = np.random.RandomState(seed)
   floats = lambda *shape: random.randn(*shape).astype(np.float32)
@@ -283,6 +288,12 @@ def test_frames_of_replayed_unrolls_are_not_counted_again():
   assert make_small().update(unroll).frames == 5 * 3 * 4
 
 
+def test_lags_are_those_of_the_actors_and_replayed_unrolls_have_their_own():
+  subject = make_small(replayed=2)
+  metrics = subject.update(small_unroll(columns=4)._replace(policy_version=tf.constant([-3, -2, -8, -10])))
+  assert (metrics.lag_min, metrics.lag_mean, metrics.lag_max, metrics.replayed_lag_mean) == (2, 2.5, 3, 9.0)
+
+
 def test_counters_lags_and_decay():
   subject = make_small(total_environment_frames=120)
   unroll = small_unroll()._replace(policy_version=tf.constant([-3, -2]))
@@ -291,7 +302,7 @@ def test_counters_lags_and_decay():
     metrics = subject.update(unroll)
     np.testing.assert_allclose(metrics.learning_rate, learning_rate, rtol=1e-5, atol=1e-9)
     assert (metrics.updates, metrics.frames) == (k + 1, (k + 1) * frames)
-    assert (metrics.lag_min, metrics.lag_mean, metrics.lag_max) == (k + 2, k + 2.5, k + 3)
+    assert (metrics.lag_min, metrics.lag_mean, metrics.lag_max, metrics.replayed_lag_mean) == (k + 2, k + 2.5, k + 3, None)
   before = values_of(subject.agent.trainable_variables)
   subject.update(unroll)
   tree.map_structure(np.testing.assert_array_equal, before, values_of(subject.agent.trainable_variables))

@@ -1,15 +1,16 @@
 """N learners of batches of B are one learner of a batch of N*B."""
 
 import pathlib
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from impala_tf import learners
+from impala_tf import checkpoints, experiment, learners
 from impala_tf.hparams import ConfigurationError
-from tests import several_learners
+from tests import catch, several_learners
 from tests.impala_tf import golden, learner_test
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -29,7 +30,7 @@ def test_four_learners_do_what_one_with_all_their_batches_does(tmp_path, place):
   several = run('small', 4, tmp_path, *place)
   one = learner_test.make_small(clip_global_norm=several_learners.CLIP)
   for number, batch in enumerate(several_learners.small_batches()):
-    metrics = [float(value) for value in one.update(batch)]
+    metrics = learner_test.numbers(one.update(batch))
     assert metrics[5] > several_learners.CLIP  # the norm of the gradient: it was clipped
     np.testing.assert_allclose(several[f'metrics_{number}'], metrics, rtol=1e-4, atol=1e-6)
     for name, group in (('variables', one.agent.trainable_variables), ('slots', one.optimizer.mean_squares)):
@@ -48,6 +49,17 @@ def test_three_learners_do_what_the_authors_did_with_one(tmp_path, place):
     arrays = [several[f'{name}_0_{i}'] for i in range(count)]
     ours = np.array([golden.summary(array, i) for i, array in enumerate(arrays)])
     assert golden.worst_difference(ours, expected[f'{key}_1'], [array.size for array in arrays]) < bound
+
+
+def test_a_run_is_stopped_and_goes_on_and_any_agent_can_read_it(tmp_path):
+  command = [sys.executable, '-m', 'tests.several_learners', 'training', '2', str(tmp_path)]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+  assert f'exit codes [{128 + signal.SIGTERM}, 0]' in done.stdout, done.stderr
+  assert 'Going on from frame 960, update 3.' in done.stdout
+  agent = experiment.make_agent(catch.CatchSuite(), catch.HPARAMS)
+  before = [v.numpy() for v in agent.trainable_variables]
+  assert checkpoints.load_weights(str(tmp_path), agent).frames == 1920
+  assert all((v.numpy() != b).any() for v, b in zip(agent.trainable_variables, before, strict=True))
 
 
 def test_each_learner_needs_a_device():

@@ -116,7 +116,6 @@ class TestSummaries:
   def test_episodes(self, tmp_path):
     summaries = metrics.Summaries(str(tmp_path), ['pong', 'breakout'], 4)
     summaries.write_episodes(80, [Episode(1, -2.5, 100), Episode(0, 21.0, 7)])
-    summaries.flush()
     assert read_scalars(tmp_path) == [
       (80, 'breakout/episode_return', -2.5),
       (80, 'breakout/episode_frames', 400.0),

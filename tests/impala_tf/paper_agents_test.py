@@ -90,6 +90,24 @@ def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
         for step in (1000, 2000):
           tf.summary.scalar(paper_report._SCORE, value + step / 1000, step)
       writer.close()
+  # The second member copied the first one at frame 2000, when it was at 1000 itself.
+  events = {
+    0: [(0, 0, None, None), (1, 1000, 4.0, None), (2, 2000, 5.0, None)],
+    1: [(0, 0, None, None), (1, 1000, 1.0, ('member_000', 2000, 2)), (2, 3000, 9.0, None)],
+  }
+  folder = paper_experiments.agents_folder(str(tmp_path), TABLE_3, POPULATION)
+  for number, tape in events.items():
+    member = os.path.join(folder, f'member_{number:03d}')
+    os.makedirs(member)
+    for evaluation, frames, fitness, copied in tape:
+      source = copied and dict(zip(('member', 'frames', 'evaluation'), copied, strict=True))
+      event = lineage.Event(evaluation=evaluation, frames=frames, hyper_parameters={}, fitness=fitness, copied_from=source)
+      lineage.append(member, event)
+    writer = tf.summary.create_file_writer(member)
+    with writer.as_default():
+      for step in (500, 1500, 2500):
+        tf.summary.scalar(paper_report._SCORE, 100 * number + step / 100, step)
+    writer.close()
   paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   rows = {}
   for name in ('figure5', 'figure6'):
@@ -102,9 +120,14 @@ def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
     ('IMPALA, shallow', 2000, 12),
     ('IMPALA, deep', 1000, 21),
     ('IMPALA, deep', 2000, 22),
+    # Of the first member what came before the copy, of the second what came after.
+    ('IMPALA, deep, PBT', 500, 5),
+    ('IMPALA, deep, PBT', 1500, 15),
+    ('IMPALA, deep, PBT', 2500, 115),
+    ('IMPALA, deep, PBT', 3500, 125),
   ]
   # Figure 6 has deep networks only.
-  assert [(row['method'], float(row['score'])) for row in rows['figure6']] == [('IMPALA, deep', 21), ('IMPALA, deep', 22)]
+  assert [float(row['score']) for row in rows['figure6']] == [21, 22, 5, 15, 115, 125]
   assert 0 <= float(rows['figure6'][0]['hours']) <= float(rows['figure6'][1]['hours']) < 1
 
 

@@ -212,6 +212,9 @@ def test_throughput_is_measured_once_and_stands_beside_the_papers(tmp_path, caps
   assert '--level_name=pong --fake_environment --seconds=0.1' in capsys.readouterr().out
   assert paper_run.run(experiment, str(tmp_path), settings) == 0
   assert 'was measured before' in capsys.readouterr().out
+  deep = dataclasses.replace(settings, given={**settings.given, 'agent': 'deep'})
+  with pytest.raises(ConfigurationError, match=r'other settings \(agent: shallow there, deep now\)\. Remove it'):
+    paper_run.run(experiment, str(tmp_path), deep)
   text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   with open(tmp_path / 'report' / 'table1.csv', newline='') as file:
     rows = {row['architecture']: row for row in csv.DictReader(file) if row['paper: GPUs'] == '0'}

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import checkpoints, experiment, hparams, lineage, pbt_member, training
+from impala_tf import checkpoints, hparams, lineage, pbt_member, training
 from impala_tf.metrics import Episode
 from tests import catch
 
@@ -28,7 +28,7 @@ class Run:
     checkpoints.prepare_logdir(self.folder)
     settings = dataclasses.replace(settings, seed=100 + number, **changes)
     tf.random.set_seed(number)
-    self.learner = training.make_learner(experiment.make_agent(catch.CatchSuite(), settings), settings)
+    self.learner = training.make_learner(catch.CatchSuite(), settings)
     self.member = pbt_member.Member(catch.CatchSuite(), settings, self.folder)
     self.checkpointer = checkpoints.Checkpointer(self.folder, learner=self.learner, **self.member.bind(self.learner))
     self.checkpointer.restore_latest()
@@ -146,7 +146,7 @@ def test_others_that_fail_harm_nobody(population, damage):
     (folder / pbt_member.MEMBER_FILE).unlink()
   else:
     settings = dataclasses.replace(SETTINGS, level_name='catch_with_memory')
-    other = training.make_learner(experiment.make_agent(catch.CatchSuite(), settings), settings)
+    other = training.make_learner(catch.CatchSuite(), settings)
     checkpoints.Checkpointer(str(folder), learner=other).save()
   before = bad.weights()
   event = bad.evaluated(2000, -1.0)

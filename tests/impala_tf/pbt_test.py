@@ -1,6 +1,7 @@
 """Who runs when: members side by side and in turn. The processes are stand-ins, but for one population of real ones."""
 
 import csv
+import functools
 import itertools
 import pathlib
 import signal
@@ -107,8 +108,8 @@ class Process:
     if self.poll() is None:
       self._stopped = self._when_stopped
 
-  def wait_or_kill(self, seconds):
-    del seconds
+  def wait_or_kill(self, timeout):
+    del timeout
     return self.poll()
 
   def last_lines(self):
@@ -158,20 +159,24 @@ def test_a_slice_in_which_nothing_can_begin_is_refused(starts):
     pbt.run_in_turn('folder', DEFINITION, [0], False, 'runner', seconds=10)
 
 
-def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsys):
+IN_TURN = functools.partial(pbt.run_in_turn, seconds=10)
+
+
+@pytest.mark.parametrize('run', [pbt.run_together, IN_TURN])
+def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsys, run):
   tape = starts({0: 5}, codes={0: [-signal.SIGKILL, 0]})
-  assert pbt.run_together('folder', DEFINITION, [0], False, 'runner')
+  assert run('folder', DEFINITION, [0], False, 'runner')
   assert [number for _, number in tape] == [0, 0]
   assert 'Member 0 was killed (exit code -9)' in capsys.readouterr().out
   tape.clear()
   starts({1: 0}, codes={1: [-signal.SIGKILL]})
-  assert not pbt.run_together('folder', DEFINITION, [1], False, 'runner')
+  assert not run('folder', DEFINITION, [1], False, 'runner')
 
 
 def test_all_members_save_at_the_same_time_when_they_are_to_stop(starts, monkeypatch):
   tape = []
   monkeypatch.setattr(Process, 'stop', lambda self: tape.append('stop'))
-  monkeypatch.setattr(Process, 'wait_or_kill', lambda self, seconds: tape.append('wait'))
+  monkeypatch.setattr(Process, 'wait_or_kill', lambda self, timeout: tape.append('wait'))
   starts({0: 50, 1: 50})
   assert pbt.run_together('folder', DEFINITION, [0, 1], True, 'runner')
   assert tape == ['stop', 'stop', 'wait', 'wait']

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import architectures, experiment, policy_lag, training, weights
+from impala_tf import architectures, policy_lag, training, weights
 from tests import catch
 
 SETTINGS = dataclasses.replace(catch.HPARAMS, architecture='a2c_sync_trajectories', total_environment_frames=160 * 8)
@@ -32,7 +32,7 @@ def test_what_is_pulled_was_published_so_many_times_before(lag, start):
 @pytest.mark.parametrize('lag', [0, 1, 3])
 def test_actors_act_with_the_weights_of_so_many_updates_ago(lag):
   suite, settings = catch.CatchSuite(), dataclasses.replace(SETTINGS, policy_lag=lag, learning_rate=0.05)
-  learner = training.make_learner(experiment.make_agent(suite, settings), settings)
+  learner = training.make_learner(suite, settings)
   agent, history, seen = learner.agent, [], []
   original = learner.update
 
@@ -64,7 +64,7 @@ def test_actors_act_with_the_weights_of_so_many_updates_ago(lag):
 def test_with_actors_ahead_of_the_learner_the_lag_is_the_least():
   suite = catch.CatchSuite()
   settings = dataclasses.replace(SETTINGS, architecture='impala', policy_lag=5, total_environment_frames=160 * 20)
-  learner = training.make_learner(experiment.make_agent(suite, settings), settings)
+  learner = training.make_learner(suite, settings)
   with architectures.make(suite, settings, learner.agent, [1, 1]) as arrangement:
     lags = [int(metrics.lag_min) for _, _, metrics in arrangement.updates(learner)]
   assert len(lags) == 20

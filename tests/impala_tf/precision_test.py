@@ -18,7 +18,7 @@ values = dataclasses.replace(hparams.preset('pong', 'shallow'), batch_size=4, un
 experiment.configure_tensorflow(2, values.precision)
 tf.random.set_seed(1)
 atari = suite.AtariSuite()
-learner = training.make_learner(experiment.make_agent(atari, values), values)
+learner = training.make_learner(atari, values)
 batch = benchmark_parts.example_unroll(atari, values, learner.agent, 4)
 before = [v.numpy() for v in learner.agent.trainable_variables]
 update = learner.update(batch)

@@ -109,6 +109,13 @@ def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
     replay.split(settings)
 
 
+def test_what_several_learners_can_not_share_is_refused():
+  settings = dataclasses.replace(catch.HPARAMS, batch_size=4, num_learners=8, replay_fraction=0.3, replay_beside=True)
+  with pytest.raises(ConfigurationError, match=r'makes them 46, which num_learners=8 can.t share evenly'):
+    replay.split(settings)
+  assert replay.split(dataclasses.replace(settings, replay_fraction=0.2)) == (32, 8)
+
+
 @pytest.mark.parametrize('frame_stack', [1, 4])
 def test_new_unrolls_come_first_and_old_ones_behind_them(frame_stack):
   settings = dataclasses.replace(catch.HPARAMS, batch_size=6, replay_fraction=0.5, replay_capacity=6, frame_stack=frame_stack)
@@ -157,13 +164,13 @@ def test_a_run_with_replay_counts_frames_and_episodes_once(tmp_path, capsys, arc
   )
   suite = catch.CatchSuite()
   assert training.train(suite, settings, str(tmp_path)) == 0
-  assert 'The replay starts empty' not in capsys.readouterr().out
+  assert 'The replay' not in capsys.readouterr().out
   scalars = read_scalars(tmp_path)
   assert scalars['learner/updates'] == [(160 * 12, 12.0)]
   # Eight environments of 240 steps each, in episodes of seven.
   assert len(read_episodes(tmp_path)) == 8 * (240 // 7)
   # Replayed unrolls are old ones.
-  assert scalars['learner/lag_max'][0][1] > 3
+  assert scalars['learner/replayed_lag_mean'][0][1] > scalars['learner/lag_mean'][0][1]
   longer = dataclasses.replace(settings, total_environment_frames=160 * 12)
   assert training.train(suite, longer, str(tmp_path)) == 0
   assert 'The replay starts empty' in capsys.readouterr().out

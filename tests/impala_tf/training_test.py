@@ -40,7 +40,7 @@ def returns(logdir):
 def restored(logdir, settings):
   """Frames, updates and weights in a folder's newest checkpoint."""
   suite = catch.CatchSuite()
-  trained = training.make_learner(experiment.make_agent(suite, settings), settings)
+  trained = training.make_learner(suite, settings)
   checkpoints.Checkpointer(str(logdir), learner=trained, run=checkpoints.RunState(0)).restore_latest()
   return int(trained.frames), int(trained.updates), [v.numpy() for v in trained.agent.trainable_variables]
 
@@ -133,7 +133,7 @@ def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
     return seeds
 
   first = seeds_of_a_start()
-  trained, run = training.make_learner(experiment.make_agent(suite, SHORT), SHORT), checkpoints.RunState(SHORT.seed)
+  trained, run = training.make_learner(suite, SHORT), checkpoints.RunState(SHORT.seed)
   run.start()
   checkpoints.Checkpointer(str(tmp_path), learner=trained, run=run).save()
   second = seeds_of_a_start()

@@ -149,8 +149,12 @@ def test_staging_area_fetches_no_more_than_one_batch_ahead():
   staging = unroll_queue.StagingArea(dequeue)
   staging.start()
   assert int(staging.get(30)[0]) == 0
+  deadline = time.monotonic() + 30
+  while len(fetched) < 3:  # the one taken, the one staged, and one in the thread's hands
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
   time.sleep(0.3)
-  assert len(fetched) <= 3  # the one taken, the one staged, and one in the thread's hands
+  assert len(fetched) == 3
   staging.close()
 
 
