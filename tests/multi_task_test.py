@@ -69,7 +69,7 @@ def test_three_levels_are_told_apart_and_scored_together(tmp_path, capsys):
   first, *_, last = steps
   assert counted[0] == sum(int(row['frames']) <= first for row in episodes)
   assert sum(counted) == sum(int(row['frames']) <= last for row in episodes)
-  assert f'  mean 10.00  episodes {counted[-1]:.2f}  ' in output.splitlines()[-1]
+  assert f'  mean 10.00  episodes {counted[-1]:.2f}  ' in output.splitlines()[-2]
 
 
 def test_one_level_has_no_score(tmp_path, capsys):

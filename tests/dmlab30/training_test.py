@@ -193,7 +193,7 @@ def test_thirty_actors_play_the_thirty_levels(install, consumed, modules, tmp_pa
   assert capped == pytest.approx(levels.mean_score(returns, cap=100), rel=1e-5)
   assert found['dmlab30/training_no_cap'][0] == (frames, pytest.approx(levels.mean_score(returns), rel=1e-5))
   last = [found[f'dmlab30/{name}'][-1][1] for name in ('training_cap_100', 'training_no_cap')]
-  assert '  training_cap_100 {:.2f}  training_no_cap {:.2f}  '.format(*last) in capsys.readouterr().out.splitlines()[-1]
+  assert '  training_cap_100 {:.2f}  training_no_cap {:.2f}  '.format(*last) in capsys.readouterr().out.splitlines()[-2]
 
   counted = {name: found[f'level_cache/{name}'] for name in ('hits', 'misses', 'damaged', 'evicted', 'write_errors')}
   totals = {name: value for name, ((_, value),) in counted.items()}
@@ -243,7 +243,7 @@ def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp
   assert {int(row['episode_frames']) for row in ended} == {4 * episode_steps}
   assert len(ended) == (died - 1) // episode_steps + rest // episode_steps
   assert read_scalars(tmp_path / 'run')['environments/restarts'] == [(chosen.total_environment_frames, 1.0)]
-  assert '  restarts 1  ' in capsys.readouterr().out.splitlines()[-1]
+  assert '  restarts 1  ' in capsys.readouterr().out.splitlines()[-2]
   # Nor are its files left.
   assert not list(pathlib.Path(dmlab._temp_folder.name).iterdir())
 

@@ -192,7 +192,9 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
   assert restarts == settings.envs_per_actor
   assert len(read_episodes(tmp_path)) == ends
   assert read_scalars(tmp_path)['environments/restarts'] == [(160 * 40, 1.0)]
-  assert 'restarts 1' in capsys.readouterr().out.splitlines()[-1]
+  progress, saved = capsys.readouterr().out.splitlines()[-2:]
+  assert 'restarts 1' in progress
+  assert saved == f'Saved at frame 6_400 in {tmp_path}.'
 
 
 @pytest.mark.parametrize(('failure', 'message'), [('exit', 'ended with exit code 7'), ('raise', 'the ball is stuck')])
