@@ -4,37 +4,17 @@ Each agent plays what it was trained on, one level or a whole suite. The results
 the same call goes on with those that are not.
 """
 
-import concurrent.futures
 import dataclasses
-import functools
 import os
-import threading
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import tensorflow as tf
-import tqdm
 
-from impala_tf import (
-  actors,
-  agents,
-  checkpoints,
-  evaluation,
-  experiment,
-  inference,
-  level_results,
-  metrics,
-  py_process,
-  recording,
-  weights,
-)
+from impala_tf import checkpoints, experiment, level_player, level_results, weights
 from impala_tf import hparams as hparams_lib
-from impala_tf.hparams import ConfigurationError, HParams
-
-_VIDEOS = 'videos'
-_FRAME_RATE = 60  # Emulator frames a second of game time, in both suites.
+from impala_tf.hparams import ConfigurationError
 
 
 class EvaluatedSuite(Protocol):
@@ -103,29 +83,6 @@ class Settings:
       )
 
 
-class _Run(NamedTuple):
-  """A trained agent; or the random policy, without agent, folder and the like."""
-
-  logdir: str
-  hparams: HParams
-  agent: Any = None
-  published: Any = None
-  checkpoint: str = ''
-  frames: int = 0
-  checksum: str = ''
-
-
-class _Part(NamedTuple):
-  """A share of a level's episodes, for one process; `videos` are files for the first ones."""
-
-  run: _Run
-  level: str
-  index: int
-  num_episodes: int
-  num_environments: int
-  videos: list[str]
-
-
 def evaluate(evaluated, logdirs, output, settings):
   """Plays the levels that `output` does not have yet with trained agents, and writes there what came out.
 
@@ -163,7 +120,7 @@ def evaluate_random(evaluated, output, settings):
   for name in map(evaluated.find, names):
     hparams = dataclasses.replace(evaluated.random_hparams(name), **{**settings.changes, **settings.test_changes})
     for level in evaluated.suite.levels(hparams):
-      runs[level] = _Run('', hparams)
+      runs[level] = level_player.Run('', hparams)
   protocol = _protocol(
     evaluated, [([level], run.hparams) for level, run in runs.items()], 'all equally often, without an agent', settings
   )
@@ -208,7 +165,7 @@ def _load_run(suite, logdir, hparams):
     checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
   # Once for all of its levels, as TensorFlow keeps each vector for as long as this process lives.
   published = weights.PublishedWeights(agent)
-  return _Run(logdir, hparams, agent, published, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
+  return level_player.Run(logdir, hparams, agent, published, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
 
 
 def _protocol(evaluated, runs, actions, settings):
@@ -238,7 +195,9 @@ def _evaluate(evaluated, jobs, protocol, output, settings):
   found.save(output, evaluated.scores)  # Fails now rather than after hours, if it fails.
   jobs = [(run, level) for run, level in jobs if evaluated.result_name(level) not in found.levels]
   per_level = settings.processes_per_level or max(1, settings.processes // max(1, len(jobs)))
-  parts = {level: _parts(run, level, evaluated.result_name(level), per_level, output, settings) for run, level in jobs}
+  parts = {
+    level: level_player.parts_of(run, level, evaluated.result_name(level), per_level, output, settings) for run, level in jobs
+  }
   played = {level: {} for level in parts}
 
   def take(part, episodes):
@@ -267,23 +226,8 @@ def _evaluate(evaluated, jobs, protocol, output, settings):
       f'{evaluated.describe(name, result.mean())}. {len(found.levels)} levels are finished.'
     )
 
-  if any(part.videos for level in parts.values() for part in level):
-    os.makedirs(os.path.join(output, _VIDEOS), exist_ok=True)
-  player = _Player(evaluated.suite, settings)
-  return found, _play_all(player, [part for level in parts.values() for part in level], settings.processes, take)
-
-
-def _parts(run, level, name, num_parts, output, settings):
-  """Divides a level's episodes among processes, and the videos in the same way."""
-  num_parts = min(num_parts, settings.num_episodes)
-  numbers = np.array_split(np.arange(settings.num_episodes), num_parts)
-  videos = np.array_split(
-    [os.path.join(output, _VIDEOS, f'{name}_{i + 1}.mp4') for i in range(settings.record_video)], num_parts
-  )
-  return [
-    _Part(run, level, index, len(numbers[index]), min(settings.envs_per_process, len(numbers[index])), videos[index].tolist())
-    for index in range(num_parts)
-  ]
+  player = level_player.Player(evaluated.suite, settings)
+  return found, level_player.play_all(player, [part for level in parts.values() for part in level], settings.processes, take)
 
 
 def _check_same(evaluated, found, protocol, jobs, output):
@@ -301,116 +245,3 @@ def _check_same(evaluated, found, protocol, jobs, output):
         f'{name} in {output} was played by another agent, {old.run or "the random policy"} after {old.frames:_} frames, than '
         f'now, {run.logdir or "the random policy"} after {run.frames:_} frames. {other}'
       )
-
-
-class _Player:
-  """Plays parts of levels, each from a thread of its own.
-
-  episodes: int, how many were played to their end so far.
-  """
-
-  def __init__(self, suite, settings):
-    self.episodes = 0
-    self._suite = suite
-    self._settings = settings
-    self._lock = threading.Lock()
-    self._groups = set()
-    self._closed = False
-
-  def play(self, part):
-    """The episodes of a part, a list of `metrics.Episode`."""
-    # The same whichever other levels are played, and whatever their order.
-    seed = [self._settings.seed, zlib.crc32(part.level.encode()), part.index]
-    hparams, n = part.run.hparams, part.num_environments
-    suite = _RecordingSuite(self._suite, part, hparams) if part.videos else self._suite
-    group = experiment.make_environments(suite, hparams, [part.level], n, True, seed, metrics.StageTimer())
-    with self._lock:
-      if self._closed:
-        raise py_process.ProcessClosed('The evaluation has ended.')
-      self._groups.add(group)
-    try:
-      with group, evaluation.process_errors(group):
-        if part.run.agent is None:
-          num_actions = self._suite.num_actions(hparams)
-          return evaluation.play_randomly(group[0], num_actions, n, part.num_episodes, seed, self._count)
-        agent = agents.Greedy(part.run.agent) if self._settings.greedy else _Seeded(part.run.agent, seed)
-        with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
-          policy = inference.OwnInference(agent, part.run.published)
-          unroller = actors.Unroller(policy, group, [0], n, hparams.unroll_length)
-        return evaluation.play_episodes(unroller, 0, n, part.num_episodes, self._count)
-    finally:
-      with self._lock:
-        self._groups.discard(group)
-
-  def _count(self):
-    with self._lock:
-      self.episodes += 1
-
-  def close(self):
-    """Ends all that is being played."""
-    with self._lock:
-      self._closed = True
-      groups = list(self._groups)
-    for group in groups:
-      group.close()
-
-
-class _Seeded(tf.Module):
-  """An agent whose actions are drawn from a seed of its own.
-
-  `tf.random.set_seed` outside of a function would start the random numbers again of all functions that others are running.
-  """
-
-  def __init__(self, agent, seed):
-    super().__init__()
-    self.num_actions = agent.num_actions
-    self.initial_state = agent.initial_state
-    self._agent = agent
-    self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-
-  def step(self, last_actions, step_outputs, state):
-    """See `agents.Agent.step`."""
-    tf.random.set_seed(self._seed)  # Only of the function that is being traced.
-    return self._agent.step(last_actions, step_outputs, state)
-
-
-class _RecordingSuite:
-  """A suite whose environments, of which one process is to be made, record their first episodes."""
-
-  def __init__(self, suite, part, hparams):
-    self._suite = suite
-    self._videos = np.array_split(part.videos, part.num_environments)
-    self._rate = _FRAME_RATE / hparams.num_action_repeats
-    self._made = 0
-
-  def make_environment(self, level, seed, is_test, hparams):
-    """A constructor; each call is for the next environment of the process, and starts again with the first after the last."""
-    videos = self._videos[self._made % len(self._videos)].tolist()
-    self._made += 1
-    make = self._suite.make_environment(level, seed, is_test, hparams)
-    return functools.partial(recording.RecordingEnvironment, make, videos, self._rate) if videos else make
-
-
-def _play_all(player, parts, processes, take):
-  """Plays all parts and calls take(part, episodes) for each in the order in which they end; returns the exit code."""
-  total = sum(part.num_episodes for part in parts)
-  with (
-    experiment.Stop() as stop,
-    concurrent.futures.ThreadPoolExecutor(processes) as pool,
-    tqdm.tqdm(total=total, unit='episode', disable=None) as bar,
-  ):
-    pending = {pool.submit(player.play, part): part for part in parts}
-    try:
-      while pending and not stop:
-        done, _ = concurrent.futures.wait(pending, timeout=0.5, return_when=concurrent.futures.FIRST_COMPLETED)
-        bar.update(player.episodes - bar.n)
-        # All the finished ones first, so that an error of one doesn't cost another.
-        for future in sorted(done, key=lambda future: future.exception() is not None):
-          line = take(pending[future], future.result())
-          del pending[future]
-          if line:
-            with bar.external_write_mode():
-              print(line, flush=True)
-    finally:
-      player.close()  # What has not started ends at once, too.
-  return stop.exit_code

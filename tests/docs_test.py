@@ -9,7 +9,15 @@ import pytest
 import yaml
 
 ROOT = pathlib.Path(__file__).parent.parent
-FILES = ('README.md', 'docs/kubernetes.yaml', *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))))
+FILES = (
+  'README.md',
+  'CONTRIBUTING.md',
+  'atari57/README.md',
+  'dmlab30/README.md',
+  'results/README.md',
+  'docs/kubernetes.yaml',
+  *(f'docs/{path.name}' for path in sorted((ROOT / 'docs').glob('*.md'))),
+)
 # Flags of other programs in the same lines.
 OTHERS = {
   'nodes',
@@ -23,6 +31,7 @@ OTHERS = {
   'exclusive',
   'signal',
   'requeue',
+  'pid',
 }
 
 
@@ -38,7 +47,7 @@ def known_flags():
     shown = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     known |= set(re.findall(r'--(?:\[no\])?(\w+)', shown.stdout))
   # Those of the other commands as they are written down, since to load them all takes long.
-  for folder in ('impala_tf', 'atari57', 'dmlab30'):
+  for folder in ('impala_tf', 'atari57', 'dmlab30', 'tests'):
     for path in (ROOT / folder).glob('*.py'):
       known |= set(re.findall(r"(?:DEFINE_\w+|add_argument)\(\s*'(?:--)?(\w+)'", path.read_text()))
   return known

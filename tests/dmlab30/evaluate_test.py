@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from dmlab30 import evaluate, hparams, levels, suite
-from impala_tf import checkpoints, experiment, level_evaluation, level_results, py_process
+from impala_tf import checkpoints, experiment, level_evaluation, level_player, level_results, py_process
 from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import ConfigurationError
 from tests import deepmind_lab_stand_in as stand_in
@@ -240,9 +240,9 @@ def test_all_levels_that_are_finished_are_kept_before_an_error_is_raised(monkeyp
     def close(self):
       taken.append('closed')
 
-  _, good, better = parts = [types.SimpleNamespace(num_episodes=n) for n in (1, 2, 3)]
+  _, good, better = parts = [types.SimpleNamespace(num_episodes=n, videos=[]) for n in (1, 2, 3)]
   with pytest.raises(py_process.ProcessError, match='no maze'):
-    level_evaluation._play_all(Player(), parts, 3, lambda part, episodes: taken.append(part))
+    level_player.play_all(Player(), parts, 3, lambda part, episodes: taken.append(part))
   assert taken in ([good, better, 'closed'], [better, good, 'closed'])
 
 
@@ -252,8 +252,8 @@ def test_nothing_starts_after_the_end(modules, tmp_path):
   dmlab = suite.DMLabSuite()
   settings = level_evaluation.Settings(num_episodes=1)
   loaded = level_evaluation._load_run(dmlab, run, hparams_lib.load_with(run, {}))
-  (part,) = level_evaluation._parts(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
-  player = level_evaluation._Player(dmlab, settings)
+  (part,) = level_player.parts_of(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
+  player = level_player.Player(dmlab, settings)
   player.close()
   with pytest.raises(py_process.ProcessClosed):
     player.play(part)
