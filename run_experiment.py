@@ -1,4 +1,4 @@
-"""Trains, tests or exports an IMPALA agent. The one place where flags are read.
+"""Trains, tests or exports an IMPALA agent.
 
     python run_experiment.py --level_name=pong
     python run_experiment.py --level_name=pong --mode=test

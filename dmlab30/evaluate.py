@@ -88,6 +88,7 @@ def summary(found):
   )
 
 
+@commands.refusing()
 def main(argv):
   """Evaluates as the flags say; returns the exit code."""
   commands.check_flags_only(argv)

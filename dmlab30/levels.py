@@ -42,8 +42,6 @@ class Level:
     what the other has for `large`; with the paper's pairing the paper's columns average to the scores it reports.
   paper_experts: Table B.1, the deep agent trained on this level alone.
   paper_impala: Table B.1, one deep agent for all levels, population-based training.
-  r2d2_shallow, r2d2_deep: the same authors' later runs with a larger action set (Kapturowski et al., 2019).
-  episode_seconds: length of an episode, at 60 frames a second.
   """
 
   name: str
@@ -54,9 +52,6 @@ class Level:
   random_paper: float
   paper_experts: float
   paper_impala: float
-  r2d2_shallow: float
-  r2d2_deep: float
-  episode_seconds: float
 
   def human_normalised(self, score: float, references: str = 'paper') -> float:
     """A mean return in percent: 0 is the random agent's, 100 the human's.
@@ -94,9 +89,6 @@ def _level(row, rows):
     random_paper=float(partner['random_code']),
     paper_experts=float(row['paper_experts_deep']),
     paper_impala=float(row['paper_impala_deep_pbt']),
-    r2d2_shallow=float(row['r2d2paper_impala_shallow_rerun']),
-    r2d2_deep=float(row['r2d2paper_impala_deep_rerun']),
-    episode_seconds=float(row['episode_seconds_dmlab']),
   )
 
 

@@ -36,17 +36,24 @@ def write_json(path, value):
   write(path, json.dumps(value, indent=2) + '\n')
 
 
+def read(path):
+  """The bytes in a file, None if there is no such file."""
+  try:
+    with tf.io.gfile.GFile(path, 'rb') as file:
+      # Not `read()`, which asks for as many bytes as the file has that may just have taken this one's place.
+      return b''.join(iter(lambda: file.read(_CHUNK), b''))
+  except tf.errors.NotFoundError:
+    return None
+
+
 def read_json(path):
   """The JSON value in a file, None if there is no such file.
 
   Raises:
     ValueError: if the file holds something else; names it.
   """
-  try:
-    with tf.io.gfile.GFile(path, 'rb') as file:
-      # Not `read()`, which asks for as many bytes as the file has that may just have taken this one's place.
-      data = b''.join(iter(lambda: file.read(_CHUNK), b''))
-  except tf.errors.NotFoundError:
+  data = read(path)
+  if data is None:
     return None
   try:
     return json.loads(data)

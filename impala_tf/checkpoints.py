@@ -23,6 +23,7 @@ from impala_tf import errors, storage
 from impala_tf.hparams import ConfigurationError
 
 _PREFIX = 'ckpt'
+_MAX_TO_KEEP = 3
 _FILE = re.compile(rf'({_PREFIX}-(\d+))\.(index|data-.*)')
 _VARIABLE = 'VARIABLE_VALUE'
 _MAX_LISTED = 8
@@ -61,19 +62,18 @@ class RunState(tf.Module):
 class Checkpointer:
   """Saves and restores objects in a folder, keeping the last few checkpoints."""
 
-  def __init__(self, directory, *, max_to_keep=3, **trackables):
+  def __init__(self, directory, **trackables):
     """Binds the objects; their variables must exist before `save` and `restore_latest`.
 
     Args:
       directory: existing folder, anything that tf.io.gfile takes.
-      max_to_keep: how many checkpoints to keep.
       **trackables: the objects by name, each a `tf.Module`. `load_weights` looks for `learner`, with its attributes
         `agent` and `frames`.
     """
     self._directory = directory
     self._trackables = trackables
     self._checkpoint = tf.train.Checkpoint(**trackables)
-    self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=max_to_keep, checkpoint_name=_PREFIX)
+    self._manager = tf.train.CheckpointManager(self._checkpoint, directory, max_to_keep=_MAX_TO_KEEP, checkpoint_name=_PREFIX)
 
   def save(self):
     """Writes a checkpoint beside the earlier ones, then removes the oldest beyond the number to keep.

@@ -30,11 +30,17 @@ def read_runs(texts):
   """
   runs = {}
   for text in texts:
-    label, path = text.split('=', 1) if '=' in text else (os.path.basename(os.path.abspath(text)), text)
+    label, path = split_label(text)
     if label in runs:
       raise ConfigurationError(f"Two runs are called {label!r}: put another 'label=' before {path}.")
     runs[label] = read_episodes(path)
   return runs
+
+
+def split_label(text):
+  """Label and path of 'label=path', or of a path alone, whose label is its last part. Both str."""
+  label, path = text.split('=', 1) if '=' in text else (os.path.basename(os.path.abspath(text)), text)
+  return label, path
 
 
 def read_episodes(path):

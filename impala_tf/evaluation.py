@@ -129,7 +129,8 @@ def play_randomly(process, num_actions, num_environments, num_episodes, seed, on
 
   Raises:
     ValueError: if `num_episodes` is below 1.
-    ProcessError: if the process failed or was closed.
+    ProcessError: if the process failed.
+    RuntimeError: if it was closed.
   """
   random = np.random.default_rng(seed)
 

@@ -12,6 +12,8 @@ from absl import flags, logging
 from impala_tf import commands, experiment, level_evaluation, machine
 from impala_tf.hparams import ConfigurationError
 
+flags.disclaim_key_flags()  # So that --help shows them among those of the command.
+
 
 def define_flags(num_episodes, envs_per_process):
   """Defines the flags, with a suite's defaults for two of them."""
@@ -39,6 +41,9 @@ def main(evaluated, summary, *, record_video=0, changes=None, test_changes=None)
     record_video, changes, test_changes: as in `level_evaluation.Settings`.
   """
   values = flags.FLAGS
+  if bool(values.logdir) == bool(values.baseline):
+    raise ConfigurationError('Give either --logdir, with folders of trained runs, or --baseline=random.')
+  output = values.output or _default_output(values.logdir)
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(values.processes)
   settings = level_evaluation.Settings(
@@ -53,9 +58,6 @@ def main(evaluated, summary, *, record_video=0, changes=None, test_changes=None)
     changes=changes or {},
     test_changes=test_changes or {},
   )
-  output = values.output or _default_output(values.logdir)
-  if bool(values.logdir) == bool(values.baseline):
-    raise ConfigurationError('Give either --logdir, with folders of trained runs, or --baseline=random.')
   if values.baseline:
     found, exit_code = level_evaluation.evaluate_random(evaluated, output, settings)
   else:

@@ -1,6 +1,6 @@
 """The configuration of a run: one frozen dataclass, and its file in the log directory.
 
-    hparams = dataclasses.replace(atari57.hparams.EXPERT_SHALLOW, level_name='seaquest', batch_size=16)
+    hparams = dataclasses.replace(atari57.hparams.EXPERT, level_name='seaquest', batch_size=16)
     print(hparams)
     check_or_save(logdir, hparams)
 
@@ -175,6 +175,11 @@ class HParams:
       object.__setattr__(self, field.name, value)
       if value is not None:
         _check_limits(field, value)
+    if self.inference_minimum_batch > self.inference_maximum_batch:
+      raise ConfigurationError(
+        f'inference_minimum_batch={self.inference_minimum_batch} is above '
+        f'inference_maximum_batch={self.inference_maximum_batch}. Change one of them.'
+      )
 
   def __str__(self):
     """A line for each field: name, value, meaning."""
@@ -287,15 +292,16 @@ def load(logdir):
   Raises:
     ConfigurationError: if the file can't be read or understood; names it.
   """
-  import tensorflow as tf  # Not at the top: environment processes load this module.
+  # Not at the top: environment processes load this module.
+  import tensorflow as tf
+
+  from impala_tf import atomic_files
 
   path = os.path.join(logdir, FILE_NAME)
-  if not tf.io.gfile.exists(path):
-    return None
   try:
-    with tf.io.gfile.GFile(path) as file:
-      return HParams.from_json(file.read())
-  except (ConfigurationError, UnicodeDecodeError) as error:
+    data = atomic_files.read(path)
+    return None if data is None else HParams.from_json(data.decode())
+  except (ConfigurationError, UnicodeDecodeError, tf.errors.OpError) as error:
     raise ConfigurationError(f'{path}: {error} Repair or remove the file, or use another --logdir.') from error
 
 

@@ -13,6 +13,8 @@ from absl import flags
 from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import HParams
 
+flags.disclaim_key_flags()  # So that --help shows them among those of the command.
+
 
 def define():
   """Defines one flag for each field; left out, it has no value."""

@@ -169,15 +169,13 @@ class Learner(tf.Module):
       learning_rate_decay: 'linear', to 0, or 'none'.
       correction: `corrections.Correction`, V-trace by default.
       replayed: int, how many unrolls of each batch are from a replay: their frames were counted before.
-      jit_compile: whether XLA compiles the loss and its gradient. It pays on GPUs.
+      jit_compile: whether XLA compiles the loss and its gradient. It pays on GPUs, and knows no instructions.
       name: of the module.
 
     Raises:
-      ValueError: for an unknown reward clipping, or if XLA is to compile an agent that reads instructions.
+      ValueError: for an unknown reward clipping.
     """
     super().__init__(name=name)
-    if jit_compile and agent.instruction_encoder:
-      raise ValueError('jit_compile: XLA knows no strings, and this agent reads instructions. Leave it out.')
     self._loss_and_gradients = tf.function(self._build_loss_and_gradients, jit_compile=jit_compile, autograph=False)
     rewards.get(reward_clipping)  # An unknown name should fail here, not in the first update.
     self.agent = agent

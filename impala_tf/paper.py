@@ -70,8 +70,8 @@ def _define_flags():
   flags.DEFINE_multi_string(
     'space', None, "'field=distribution' or a YAML file, in place of the paper's Table D.1; 'seed=uniform(1,1000000)' for seeds"
   )
-  flags.DEFINE_integer('sweep_seed', 1, 'of the samples', lower_bound=0)
-  flags.DEFINE_integer('parallel', 1, 'trials at a time', lower_bound=1)
+  flags.DEFINE_integer('sweep_seed', 1, 'of the samples, or of a population', lower_bound=0)
+  flags.DEFINE_integer('parallel', 1, 'trials of a sweep at a time', lower_bound=1)
   flags.DEFINE_list('lags', None, f'with figureE1: policy lags, separated by commas (default: {paper_experiments.LAGS})')
   flags.DEFINE_integer('episodes', None, "of an evaluation of each level (default: the paper's)", lower_bound=1)
   flags.DEFINE_float('seconds', 20.0, 'with table1: seconds of each measurement', lower_bound=0.1)

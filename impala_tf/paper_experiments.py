@@ -65,9 +65,10 @@ class Method:
     values = {'batch_size': BATCH_SIZE} | given | self.given
     environments = self.environments
     if environments == 'batch':
+      size = values['batch_size'] * values.get('num_learners', 1)
       # Replayed unrolls have no environments.
-      replayed = 0 if values.get('replay_beside') else round(values['batch_size'] * values.get('replay_fraction', 0.0))
-      environments = values['batch_size'] - replayed
+      replayed = 0 if values.get('replay_beside') else round(size * values.get('replay_fraction', 0.0))
+      environments = size - replayed
     if environments is not None:
       # In few processes, as that is cheapest on one machine; A3C's workers say themselves how they are hosted.
       actors = given.get('num_actors') or max(n for n in range(1, 2 * cores + 1) if environments % n == 0)

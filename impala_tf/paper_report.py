@@ -14,6 +14,7 @@ import numpy as np
 
 from impala_tf import (
   atomic_files,
+  level_results,
   lineage,
   paper_experiments,
   paper_run,
@@ -154,7 +155,7 @@ def _agents(experiment, logdir, output):
   evaluated = []
   for method in experiment.methods:
     folder = os.path.join(paper_experiments.agents_folder(logdir, experiment, method), paper_run.EVALUATION)
-    if os.path.exists(os.path.join(folder, 'results.json')):
+    if os.path.exists(os.path.join(folder, level_results.FILE_NAME)):
       # Quoted, as labels have commas.
       evaluated.append(f'"{method.label}={folder}"')
   if not evaluated:

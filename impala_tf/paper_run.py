@@ -191,7 +191,9 @@ def _run_agents(experiment, logdir, settings):
       frames = paper_experiments.scaled(experiment.expert_frames, settings.scale)
       for level in settings.levels or _levels_of(experiment.suite):
         arguments = given | {'level_name': level, 'total_environment_frames': frames}
-        code = _train(hparams_flags.arguments(arguments), os.path.join(folder, level), settings.runner_of(method))
+        # Just below the folder, where an evaluation looks for runs.
+        run_folder = os.path.join(folder, level.strip('/').replace('/', '_'))
+        code = _train(hparams_flags.arguments(arguments), run_folder, settings.runner_of(method))
         if code:
           yield code
       best = folder
@@ -221,9 +223,10 @@ def _run_agents(experiment, logdir, settings):
 def _population(method, settings):
   """The flags of a population; a shorter training has as many evaluations as one of the paper's length."""
   rules = pbt_rules.Rules()
-  values = {'population': settings.trials, 'runner': settings.runner_of(method)}
+  values = {'population': settings.trials, 'population_seed': settings.sweep_seed, 'runner': settings.runner_of(method)}
   values |= {name: paper_experiments.scaled(getattr(rules, name), settings.scale) for name in ('burn_in_frames', 'episodes')}
-  return [f'--{name}={value}' for name, value in values.items()]
+  spaces = [f'--space={name}={distribution}' for name, distribution in (settings.space or {}).items()]
+  return [f'--{name}={value}' for name, value in values.items()] + spaces
 
 
 def _evaluate(experiment, logdir, output, settings):

@@ -115,20 +115,36 @@ def _figure(output):
   return axes, save
 
 
-def _read(text):
+def read(texts):
+  """The sweeps of a report.
+
+  Args:
+    texts: list of folders of sweeps, each with or without 'label=' before it. The default label is the folder's name.
+
+  Returns:
+    A dict as `write` takes it.
+
+  Raises:
+    ConfigurationError: if a folder has no sweep, or two have the same label.
+  """
   from impala_tf import sweeps
 
-  label, path = text.split('=', 1) if '=' in text else (os.path.basename(os.path.normpath(text)), text)
-  sweep = sweeps.load(path)
-  if sweep is None:
-    raise ConfigurationError(f'No sweep in {path}: it has no {sweeps.FILE_NAME}.')
-  return label, (path, sweeps.open_study(path, sweep)[0].trials())
+  read_sweeps = {}
+  for text in texts:
+    label, path = curves.split_label(text)
+    if label in read_sweeps:
+      raise ConfigurationError(f"Two sweeps are called {label!r}: put another 'label=' before {path}.")
+    sweep = sweeps.load(path)
+    if sweep is None:
+      raise ConfigurationError(f'No sweep in {path}: it has no {sweeps.FILE_NAME}.')
+    read_sweeps[label] = (path, sweeps.open_study(path, sweep)[0].trials())
+  return read_sweeps
 
 
 @commands.refusing(OSError)
 def _main(argv):
   commands.check_flags_only(argv)
-  print(write(dict(map(_read, flags.FLAGS.logdirs)), flags.FLAGS.output), end='')
+  print(write(read(flags.FLAGS.logdirs), flags.FLAGS.output), end='')
   return 0
 
 

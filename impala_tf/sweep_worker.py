@@ -102,7 +102,7 @@ class Worker:
         raise ConfigurationError(f'{trial.name} was refused:\n{process.last_lines()}')
       else:
         self._note(trial, 'failed', value)
-        self._study.fail(trial, process.last_lines() if code else 'It ended before any episode did.')
+        self._study.fail(trial, process.last_lines() if code else 'It ended before an episode of each level did.')
 
   def _note(self, trial, state, value):
     """Tells of the end of a trial. Before the study is told, which is the last that happens to a trial."""

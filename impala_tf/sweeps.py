@@ -31,6 +31,7 @@ from impala_tf import study as study_lib
 from impala_tf.hparams import ConfigurationError
 
 FILE_NAME = 'sweep.json'
+_HEARTBEAT_SECONDS = 20
 
 
 def check_or_save(logdir, sweep):
@@ -70,7 +71,7 @@ def load(logdir):
     raise ConfigurationError(f'{error} Repair or remove the file, or give another --logdir.') from error
 
 
-def open_study(logdir, sweep, heartbeat_seconds=60, prune=False):
+def open_study(logdir, sweep, heartbeat_seconds=_HEARTBEAT_SECONDS, prune=False):
   """The `study.Study` of a sweep with all its trials, and its search space."""
   space = {name: search_space.parse_one(name, form) for name, form in sweep['space'].items()}
   study = study_lib.Study(logdir, sweep['storage'], heartbeat_seconds, prune)
@@ -92,7 +93,9 @@ def table(logdir, trials):
   return '\n'.join(lines + [f'{trial.name} failed: {trial.message}' for trial in trials if trial.message])
 
 
-def run(logdir, sweep, *, parallel=1, heartbeat_seconds=60, prune=False, retry_failed=False, runner='run_experiment'):
+def run(
+  logdir, sweep, *, parallel=1, heartbeat_seconds=_HEARTBEAT_SECONDS, prune=False, retry_failed=False, runner='run_experiment'
+):
   """Starts a sweep, goes on with it, or joins those who work on it; at its end writes the report.
 
   Args:
@@ -143,7 +146,7 @@ def _define_flags():
     'storage', '', 'database that several machines share, such as postgresql://...; empty for a file in --logdir'
   )
   flags.DEFINE_integer(
-    'heartbeat', 20, 'seconds; a worker that is silent for three times as long is taken for dead', lower_bound=1
+    'heartbeat', _HEARTBEAT_SECONDS, 'seconds; a worker that is silent for three times as long is taken for dead', lower_bound=1
   )
   flags.DEFINE_boolean('prune', False, 'end trials early that are worse than the median of the others; the paper does not')
   flags.DEFINE_boolean('retry_failed', False, 'try again those that failed')

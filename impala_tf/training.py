@@ -142,6 +142,9 @@ def make_learner(suite, hparams, in_cluster=False):
     suite: `experiment.Suite`.
     hparams: `hparams.HParams`.
     in_cluster: whether this process is the learner of a cluster, connected.
+
+  Raises:
+    ConfigurationError: if XLA is to compile what it can't.
   """
   if hparams.num_learners > 1:
     strategy = learners.make_strategy(hparams.num_learners, in_cluster)
@@ -151,6 +154,8 @@ def make_learner(suite, hparams, in_cluster=False):
   with scope:
     agent = experiment.make_agent(suite, hparams)
     optimizer = optimizers.RMSProp(agent.trainable_variables, decay=hparams.decay, momentum=hparams.momentum)
+  if hparams.jit_compile and agent.instruction_encoder:
+    raise ConfigurationError(f'jit_compile: XLA knows no strings, and {hparams.level_name} has instructions. Leave it out.')
   return make(
     agent,
     optimizer,

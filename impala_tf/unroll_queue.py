@@ -152,22 +152,20 @@ class StagingArea:
   A thread of its own fills it. The batch waits in Python and not in TensorFlow's Stage operation: a learner blocked in that one
   could neither be told of a failed actor nor be stopped by a signal, and it would hold a thread of the inter-op pool.
 
-    staging = StagingArea(lambda: unrolls.dequeue_batch(32), device='/GPU:0')
+    staging = StagingArea(lambda: unrolls.dequeue_batch(32))
     staging.start()
     batch, episodes = staging.get(timeout=1.0)     # None if there was no batch in time
   """
 
-  def __init__(self, dequeue, on_host=lambda batch: None, device=None):
+  def __init__(self, dequeue, on_host=lambda batch: None):
     """Describes the area.
 
     Args:
       dequeue: gives the next batch, blocking; ends the flow by tf.errors.OutOfRangeError or CancelledError.
       on_host: computes, from a batch that is still on the host, what `get` returns beside it.
-      device: the learner's device; the default device if None.
     """
     self._dequeue = dequeue
     self._on_host = on_host
-    self._device = device
     self._staged = queue.Queue(maxsize=1)
     self._closed = threading.Event()
     self._error = None
@@ -182,9 +180,7 @@ class StagingArea:
       while not self._closed.is_set():
         batch = self._dequeue()
         beside = self._on_host(batch)
-        with tf.device(self._device):
-          batch = tree.map_structure(tf.identity, batch)
-        self._put((batch, beside))
+        self._put((tree.map_structure(tf.identity, batch), beside))
     except (tf.errors.OutOfRangeError, tf.errors.CancelledError):
       pass
     except Exception as error:  # Whatever it is, the learner's thread is where it can be handled.

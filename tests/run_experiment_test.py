@@ -236,6 +236,6 @@ def test_runs_lie_below_runs():
 
 
 def test_help_names_every_hyper_parameter():
-  shown = run('--helpfull').stdout
+  shown = run('--help').stdout
   for name in ('learning_rate', 'clip_global_norm', 'entropy_cost', 'envs_per_actor', 'test_num_episodes', 'logdir'):
     assert f'--{name}' in shown or f'--[no]{name}' in shown

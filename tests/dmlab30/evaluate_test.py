@@ -381,7 +381,7 @@ def run_main(monkeypatch, outcome, **changes):
   threads = []
   monkeypatch.setattr(experiment, 'configure_tensorflow', threads.append)
   code = evaluate.main(['evaluate'])
-  assert threads == [5]
+  assert threads == [5] * bool(code != 1 or outcome)
   return code
 
 
@@ -415,6 +415,19 @@ def test_errors_are_told_in_a_sentence(monkeypatch, capsys, error):
 
   assert run_main(monkeypatch, outcome) == 1
   assert capsys.readouterr().err == 'Error: The sentence.\n'
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'level_cache_max_gigabytes': 'much'}, '--level_cache_max_gigabytes=much is not a number'),
+    ({'logdir': []}, 'Give either --logdir'),
+    ({'baseline': 'random'}, 'Give either --logdir'),
+  ],
+)
+def test_bad_flags_are_told_in_a_sentence(monkeypatch, capsys, given, message):
+  assert run_main(monkeypatch, None, **given) == 1
+  assert capsys.readouterr().err.startswith(f'Error: {message}')
 
 
 def test_results_of_a_remote_run_need_a_place(monkeypatch, capsys):

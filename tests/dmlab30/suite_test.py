@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dmlab30 import hparams, levels, suite
-from impala_tf import experiment, metrics
+from impala_tf import experiment, metrics, training
 from impala_tf.environments import EnvironmentBatch
 from impala_tf.hparams import ConfigurationError
 
@@ -91,6 +91,12 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(install, agent, p
   output, _ = agent.step(np.zeros(2, np.int32), step_outputs, agent.initial_state(2))
   assert batch.step(output.action.numpy()).reward.shape == (2,)
   batch.close()
+
+
+def test_xla_can_not_compile_what_reads_instructions(install):
+  install()
+  with pytest.raises(ConfigurationError, match=r'jit_compile: .* rooms_watermaze has instructions'):
+    training.make_learner(suite.DMLabSuite(), settings('rooms_watermaze', jit_compile=True))
 
 
 def test_levels():

@@ -225,6 +225,11 @@ class TestValues:
     with pytest.raises(ConfigurationError, match=message):
       make(**{name: value})
 
+  def test_refuses_to_wait_for_more_than_there_is_room_for(self):
+    with pytest.raises(ConfigurationError, match='inference_minimum_batch=9 is above inference_maximum_batch=8'):
+      make(inference_minimum_batch=9, inference_maximum_batch=8)
+    assert make(inference_minimum_batch=8, inference_maximum_batch=8).inference_minimum_batch == 8
+
   def test_whole_numbers_become_floats(self):
     value = make(clip_global_norm=40).clip_global_norm
     assert value == 40.0
@@ -306,6 +311,11 @@ class TestCheckOrSave:
 
   def test_no_file(self, tmp_path):
     assert hparams_lib.load(str(tmp_path)) is None
+
+  def test_a_file_that_can_not_be_read_is_named(self, tmp_path):
+    (tmp_path / 'config.json').mkdir()
+    with pytest.raises(ConfigurationError, match=r'config\.json: .* Repair or remove the file'):
+      hparams_lib.load(str(tmp_path))
 
   def test_the_same_again_writes_nothing(self, tmp_path, monkeypatch):
     hparams_lib.check_or_save(str(tmp_path), make())

@@ -69,6 +69,8 @@ def test_what_the_user_gives_does_not_undo_a_method():
   assert values['num_actors'] * values['envs_per_actor'] == 8
   values = lagging[0].hyper_parameters({'batch_size': 16, 'num_actors': 1}, 2)
   assert (values['num_actors'], values['envs_per_actor']) == (1, 8)
+  values = lagging[0].hyper_parameters({'batch_size': 16, 'num_learners': 2}, 2)
+  assert values['num_actors'] * values['envs_per_actor'] == 16
 
 
 def test_the_papers_numbers_say_what_its_text_says():
@@ -248,11 +250,18 @@ def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, m
   assert 'Left out' in capsys.readouterr().out
 
   tape.clear()
+  only_one = dataclasses.replace(EXPERIMENTS['table4'], methods=EXPERIMENTS['table4'].methods[:1])
+  assert paper_run.run(only_one, str(tmp_path), dataclasses.replace(settings, levels=('/mine/of gold',))) == 0
+  assert tape[0][1][-1] == os.path.join(str(tmp_path), 'atari57', 'a3c_shallow', 'mine_of gold')
+
+  tape.clear()
+  settings = dataclasses.replace(settings, space={'decay': 'uniform(0.9,0.99)'}, sweep_seed=7)
   without_sweeps = dataclasses.replace(EXPERIMENTS['table3'], methods=EXPERIMENTS['table3'].methods[4:])
   assert paper_run.run(without_sweeps, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
   ((name, arguments),) = tape
   assert name == 'impala_tf.pbt'
   assert {'--population=5', '--level_name=dmlab30', '--total_environment_frames=100000', '--agent=deep'} <= set(arguments)
+  assert {'--population_seed=7', '--space=decay=uniform(0.9,0.99)'} <= set(arguments)
   # At this scale the paper's burn-in would be longer than the training.
   assert {'--burn_in_frames=200', '--episodes=1'} <= set(arguments)
   assert 'IMPALA, deep, PBT is not evaluated' in capsys.readouterr().out

@@ -40,6 +40,20 @@ def sweep(tmp_path):
   return str(tmp_path / 'sweep')
 
 
+def test_sweeps_are_told_apart_by_their_labels(sweep, tmp_path):
+  kept = {'given': {}, 'space': {'learning_rate': 'uniform(0.0,1.0)'}, 'num_trials': 2, 'sweep_seed': 1, 'storage': ''}
+  sweeps.check_or_save(sweep, kept)
+  found = sweep_report.read([sweep, f'again={sweep}'])
+  assert [(label, folder, len(trials)) for label, (folder, trials) in found.items()] == [
+    ('sweep', sweep, 2),
+    ('again', sweep, 2),
+  ]
+  with pytest.raises(ConfigurationError, match="Two sweeps are called 'sweep'"):
+    sweep_report.read([sweep, sweep])
+  with pytest.raises(ConfigurationError, match='No sweep in'):
+    sweep_report.read([str(tmp_path)])
+
+
 def test_trials_with_a_return_are_ranked():
   assert [t.number for t in sweep_report.ranked(TRIALS)] == [1, 3, 0, 4]
 

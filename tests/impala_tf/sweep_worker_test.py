@@ -40,7 +40,7 @@ class Process:
   [
     (0, 0, True, False, ('finish', 2.0, 1)),
     (0, 0, True, True, ('finish', 2.0, 1)),  # It was faster than the request to stop.
-    (0, 0, False, False, ('fail', 'It ended before any episode did.', 1)),
+    (0, 0, False, False, ('fail', 'It ended before an episode of each level did.', 1)),
     (1, 0, True, False, ('fail', 'Error: why', 1)),
     (143, 0, True, True, ('prune', 2.0, 1)),
     (143, 0, True, False, ('release', True, 0)),
