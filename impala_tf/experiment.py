@@ -132,6 +132,8 @@ def configure_tensorflow(num_actors, precision='float32', num_learners=1):
 def set_precision(precision):
   """The part of `configure_tensorflow` that may come later, before the first function is traced."""
   if precision == 'bfloat16':
+    if not machine.has_bfloat16():
+      logging.warning('precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor AVX-NE-CONVERT.')
     tf.config.optimizer.set_experimental_options({'auto_mixed_precision_onednn_bfloat16': True})
 
 

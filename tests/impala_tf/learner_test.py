@@ -141,30 +141,31 @@ def test_learning_rate_and_frames_equal_the_authors(authors):
   assert [m.frames for m in metrics] == authors.expected['num_env_frames'].tolist()
 
 
-# In single precision the gradient of the layers before a max-pooling jumps where two of its inputs are nearly equal: against
-# the same computation in float64 the authors' numbers for the first section are off by 1.4e-3, ours by as much, but those of
-# the layers behind the last pooling by 1e-5. Each update multiplies the difference by about ten, for any two implementations:
-# after ten the two float32 runs and the float64 one are three different trajectories. So the comparison is close where
-# nothing can jump, looser elsewhere, and ends after the second update.
-PAST_POOLING = slice(22, None)
+# In single precision the gradient of the layers before a max-pooling jumps where two of its inputs are nearly equal, and that
+# of the layers before a ReLU where its input is nearly zero: against the same computation in float64 the authors' numbers for
+# the first section are off by 1.4e-3, ours by as much. Where it jumps depends on the processor's instructions, too. Each update
+# multiplies the difference by about ten, for any two implementations: after ten the two float32 runs and the float64 one are
+# three different trajectories. So the comparison is close where nothing can jump, looser elsewhere, and ends after the second
+# update.
+PAST_JUMPS = slice(32, None)
 
 
 @pytest.mark.parametrize(
-  ('name', 'past_pooling', 'all_variables'),
+  ('name', 'past_jumps', 'all_variables'),
   [
     ('vars_before', 1e-12, 1e-12),
-    ('grads_1', 2e-5, 5e-3),
-    ('vars_after_1', 1e-5, 1e-5),
-    ('rms_after_1', 2e-5, 1e-3),
-    ('delta_after_1', 2e-4, 5e-3),
-    ('vars_after_2', 3e-4, 3e-4),
-    ('rms_after_2', 5e-4, 2e-3),
+    ('grads_1', 2e-5, 1e-2),
+    ('vars_after_1', 1e-6, 5e-5),
+    ('rms_after_1', 2e-5, 2e-3),
+    ('delta_after_1', 5e-4, 1e-2),
+    ('vars_after_2', 1e-4, 5e-4),
+    ('rms_after_2', 2e-3, 5e-3),
   ],
 )
-def test_updates_equal_the_authors(authors, name, past_pooling, all_variables):
+def test_updates_equal_the_authors(authors, name, past_jumps, all_variables):
   ours, expected = authors.ours[name], authors.expected[name]
   difference = lambda rows: golden.worst_difference(ours[rows], expected[rows], authors.sizes[rows])
-  assert difference(PAST_POOLING) < past_pooling
+  assert difference(PAST_JUMPS) < past_jumps
   assert difference(slice(None)) < all_variables
 
 

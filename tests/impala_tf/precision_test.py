@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from impala_tf import experiment, machine
+
 PROGRAM = """
 import dataclasses, json, sys
 import numpy as np
@@ -46,7 +48,24 @@ def test_bfloat16_changes_loss_and_step_by_its_rounding_only(plain):
   np.testing.assert_allclose(norm, expected_norm, rtol=0.03)
   cosine = steps @ expected_steps / np.linalg.norm(steps) / np.linalg.norm(expected_steps)
   assert cosine > 0.99
-  assert np.abs(steps - expected_steps).max() > 1e-3 * np.abs(expected_steps).max()  # or it was not in bfloat16 at all
+  if machine.has_bfloat16():
+    assert np.abs(steps - expected_steps).max() > 1e-3 * np.abs(expected_steps).max()  # or it was not in bfloat16 at all
+
+
+@pytest.mark.parametrize(
+  ('flags', 'has'),
+  [('fpu avx2 fma', False), ('fpu avx512f', True), ('avx_ne_convert', True), ('avx512', False), (None, True)],
+)
+def test_a_processor_without_bfloat16_is_warned_of(tmp_path, monkeypatch, caplog, flags, has):
+  monkeypatch.setattr(machine, '_CPU_INFO', str(tmp_path / 'cpuinfo'))
+  monkeypatch.setattr(experiment.tf.config.optimizer, 'set_experimental_options', lambda options: None)
+  if flags:
+    (tmp_path / 'cpuinfo').write_text(f'model name\t: one\nflags\t\t: {flags}\nbugs\t\t: none\n')
+  assert machine.has_bfloat16() == has
+  experiment.set_precision('float32')
+  assert not caplog.records
+  experiment.set_precision('bfloat16')
+  assert ['changes nothing here' in record.getMessage() for record in caplog.records] == [True] * (not has)
 
 
 def test_xla_takes_the_same_step(plain):
