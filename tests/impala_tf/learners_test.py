@@ -45,7 +45,8 @@ def test_three_learners_do_what_the_authors_did_with_one(tmp_path, place):
   expected = golden.load('learner_synthetic_T20_abs_one')
   np.testing.assert_allclose(several['metrics_0'][:4], expected['losses'][0], rtol=1e-5)
   count = len(expected['vars_after_1'])
-  for name, key, bound in (('variables', 'vars_after', 1e-5), ('slots', 'rms_after', 1e-3)):
+  # As close as a gradient that jumps lets one learner come to the authors' (see learner_test).
+  for name, key, bound in (('variables', 'vars_after', 5e-5), ('slots', 'rms_after', 2e-3)):
     arrays = [several[f'{name}_0_{i}'] for i in range(count)]
     ours = np.array([golden.summary(array, i) for i, array in enumerate(arrays)])
     assert golden.worst_difference(ours, expected[f'{key}_1'], [array.size for array in arrays]) < bound
