@@ -239,3 +239,10 @@ def test_help_names_every_hyper_parameter():
   shown = run('--help').stdout
   for name in ('learning_rate', 'clip_global_norm', 'entropy_cost', 'envs_per_actor', 'test_num_episodes', 'logdir'):
     assert f'--{name}' in shown or f'--[no]{name}' in shown
+
+
+def test_help_of_an_evaluation_names_the_flags_that_the_suites_share():
+  command = [sys.executable, '-m', 'atari57.evaluate', '--help']
+  shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False).stdout
+  for name in ('logdir', 'baseline', 'episodes', 'envs_per_process', 'record_video'):
+    assert f'--{name}:' in shown
