@@ -20,7 +20,7 @@ import os
 from absl import app, flags, logging
 
 from impala_tf import commands, hparams_flags, machine, roles, suites
-from impala_tf.hparams import ConfigurationError, load_with
+from impala_tf.hparams import ConfigurationError
 
 _MODE = flags.DEFINE_enum(
   'mode',
@@ -115,6 +115,7 @@ def _act_for_any(role, given):
     cluster_actor.check(hparams)
     suite = found.make()
     suite.check(hparams)
+    suite.check_installed(hparams)
     experiment.set_precision(hparams.precision)
     print(f'Acting for:\n{hparams}', flush=True)
     return suite, hparams
@@ -132,10 +133,13 @@ def _run(make_suite, hparams, given, logdir, role):
   if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
     # An evaluation may draw other episodes than the training did; all else that was given must be the run's.
     given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
-    hparams = load_with(logdir, given)
+    from impala_tf import run_config
+
+    hparams = run_config.load_with(logdir, given)
+  suite.check(hparams)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
-    suite.check(hparams)
+    suite.check_installed(hparams)
   from impala_tf import cluster, cluster_actor, evaluation, experiment, export, pbt_member, training
 
   logging.set_verbosity(logging.WARNING)

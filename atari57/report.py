@@ -302,9 +302,10 @@ def write(evaluations, output, runs=()):
   text = markdown(columns, by_label)
   files = {'report.md': text, 'table_4.csv': table_4(columns), 'statistics.csv': statistics(columns)}
   files['table_c1.csv'] = table_c1(columns)
-  for column in columns:
-    if column.kind == _RANDOM_KIND:
-      files['random.csv'] = random_table(by_label[column.label].levels)
+  random = {column.label: random_table(by_label[column.label].levels) for column in columns if column.kind == _RANDOM_KIND}
+  if random:
+    header = next(iter(random.values()))[0]
+    files['random.csv'] = [['evaluation', *header], *([label, *row] for label, rows in random.items() for row in rows[1:])]
   tables.write(output, files)
   draw(columns, os.path.join(output, 'scores.png'))
   if episodes:

@@ -18,15 +18,14 @@ class AtariSuite:
   """An `experiment.Suite`; level names are those of `games.find_level`."""
 
   def check(self, hparams):
-    """Emulator and games come with the requirements.
-
-    Raises:
-      ConfigurationError: if one agent shall play all games without the full action set.
-    """
+    """Refuses one agent for all games without the full action set; see `experiment.Suite`."""
     if hparams.level_name == games.SUITE and not hparams.full_action_space:
       raise ConfigurationError(
         f'One agent for {games.SUITE} needs actions that mean the same in all games. Leave out --nofull_action_space.'
       )
+
+  def check_installed(self, hparams):
+    """Nothing: emulator and games come with the requirements."""
 
   def levels(self, hparams):
     """All 57 for 'atari57', otherwise the one game."""

@@ -34,15 +34,13 @@ class DMLabSuite:
     self._temp_folder = tempfile.TemporaryDirectory(prefix='impala_tf_dmlab_', ignore_cleanup_errors=True)
 
   def check(self, hparams):
-    """Looks for what the levels need.
-
-    Raises:
-      ConfigurationError: if DeepMind Lab is not installed, if the images that some levels need are missing, or if a field has a
-        value of which nothing would come here; names these.
-    """
+    """Refuses values of fields of which nothing would come here; see `experiment.Suite`."""
     for field in _WITHOUT_MEANING:
       if getattr(hparams, field) != getattr(SINGLE_LEVEL, field):
         raise ConfigurationError(f'{field}={getattr(hparams, field)} has no meaning in DeepMind Lab. Leave --{field} out.')
+
+  def check_installed(self, hparams):
+    """Looks for DeepMind Lab, and for the images that some levels need; see `experiment.Suite`."""
     check_levels(self.levels(hparams), hparams.dataset_path)
 
   def levels(self, hparams):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 import tree
 
-from impala_tf import structs
+from impala_tf import devices, structs
 
 
 class Carry(NamedTuple):
@@ -99,36 +99,39 @@ class Unroller:
       carry: its `Carry`.
       context, version: what the policy's `begin` gave.
     """
-    first = (carry.step_output, carry.agent_output)
+    # On the host, where environments and queue are: a graphics card would be sent each unroll only to rearrange it.
+    with tf.device(devices.local_cpu()):
+      first = (carry.step_output, carry.agent_output)
 
-    def array(tensor):
-      rows = self._unroll_length + 1
-      return tf.TensorArray(tensor.dtype, rows, element_shape=tensor.shape).write(0, tensor)
+      def array(tensor):
+        rows = self._unroll_length + 1
+        return tf.TensorArray(tensor.dtype, rows, element_shape=tensor.shape).write(0, tensor)
 
-    def step(t, carry, rows):
-      last_action, step_output, agent_state = carry.agent_output.action, carry.step_output, carry.agent_state
-      agent_output, agent_state = self._policy.step(context, last_action, step_output, agent_state)
-      step_output = self._environments.call(index, 'step', agent_output.action)
-      row = (step_output, agent_output)
-      rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, row)
-      return t + 1, Carry(step_output, agent_output, agent_state), rows
+      def step(t, carry, rows):
+        last_action, step_output, agent_state = carry.agent_output.action, carry.step_output, carry.agent_state
+        with tf.device(None):  # Wherever the network runs best.
+          agent_output, agent_state = self._policy.step(context, last_action, step_output, agent_state)
+        step_output = self._environments.call(index, 'step', agent_output.action)
+        row = (step_output, agent_output)
+        rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, row)
+        return t + 1, Carry(step_output, agent_output, agent_state), rows
 
-    _, last, rows = tf.while_loop(
-      cond=lambda t, *_: t <= self._unroll_length,
-      body=step,
-      loop_vars=(1, carry, tree.map_structure(array, first)),
-      parallel_iterations=1,
-    )
-    step_outputs, agent_outputs = tree.map_structure(self._stack, rows)
-    spread = lambda scalar: tf.fill([self._num_environments], scalar)
-    unrolls = structs.Unroll(
-      level=spread(self._levels[index]),
-      policy_version=spread(version),
-      agent_state=carry.agent_state,
-      step_outputs=step_outputs,
-      agent_outputs=agent_outputs,
-    )
-    return last, unrolls
+      _, last, rows = tf.while_loop(
+        cond=lambda t, *_: t <= self._unroll_length,
+        body=step,
+        loop_vars=(1, carry, tree.map_structure(array, first)),
+        parallel_iterations=1,
+      )
+      step_outputs, agent_outputs = tree.map_structure(self._stack, rows)
+      spread = lambda scalar: tf.fill([self._num_environments], scalar)
+      unrolls = structs.Unroll(
+        level=spread(self._levels[index]),
+        policy_version=spread(version),
+        agent_state=carry.agent_state,
+        step_outputs=step_outputs,
+        agent_outputs=agent_outputs,
+      )
+      return last, unrolls
 
   def _stack(self, array):
     rows = array.stack()
@@ -169,7 +172,8 @@ class ActorThreads:
 
   def _run(self, index):
     try:
-      carry = self._unroller.initial(index)
+      with self._timer('unroll'):
+        carry = self._unroller.initial(index)
       while not self._stopping.is_set():
         with self._timer('unroll'):
           carry, unrolls = self._unroller.unroll(index, carry)
@@ -199,6 +203,9 @@ class ActorThreads:
     for thread in self._threads:
       if thread.ident is not None:
         thread.join(max(0.0, deadline - time.monotonic()))
-    running = [thread.name for thread in self._threads if thread.is_alive()]
-    if running:
+    if running := self.running():
       raise RuntimeError(f'Still running {timeout:.0f} s after they were stopped: {", ".join(running)}.')
+
+  def running(self):
+    """The names of the threads that have not ended, a list."""
+    return [thread.name for thread in self._threads if thread.is_alive()]

@@ -190,10 +190,11 @@ def _measure_all(found, hparams, names):
   from impala_tf import benchmark_parts, experiment
 
   suite = found.make()
+  suite.check(hparams)
   if values.fake_environment:
     suite = benchmark_parts.FakeSuite(suite)
   elif _WITH_ENVIRONMENTS.intersection(names):
-    suite.check(hparams)
+    suite.check_installed(hparams)
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
   parts = [(name, getattr(benchmark_parts, name)) for name in names if name != 'cluster']
@@ -217,6 +218,8 @@ def _actor_processes():
   texts = flags.FLAGS.actor_processes
   if not all(text.isdecimal() and int(text) for text in texts):
     raise ConfigurationError(f'--actor_processes={",".join(texts)} must be whole numbers above 0, such as 1,2,4.')
+  if len({int(text) for text in texts}) < len(texts):
+    raise ConfigurationError(f'--actor_processes={",".join(texts)} has a number twice. --repeats measures each several times.')
   return [int(text) for text in texts]
 
 

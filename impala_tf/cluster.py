@@ -203,7 +203,7 @@ def terms(suite, hparams, agent, unroll_spec):
     unroll_spec: as `unroll_queue.unroll_spec`.
   """
   return {
-    **{name: str(getattr(hparams, name)) for name in _lasting_fields()},
+    **{name: str(getattr(hparams, name)) for name in hparams_lib.lasting_fields()},
     'levels': ' '.join(suite.levels(hparams)),
     'weights': ' '.join(f'{v.name.removesuffix(":0")}{v.shape}' for v in agent.trainable_variables),
     'unroll': ' '.join(f'{spec.dtype.name}{spec.shape}' for spec in tree.flatten(unroll_spec)),
@@ -218,11 +218,7 @@ def settings(terms):
   Raises:
     ConfigurationError: if a text means no value of its field, as of another version.
   """
-  return {name: hparams_lib.parse(name, terms[name]) for name in _lasting_fields() if name in terms}
-
-
-def _lasting_fields():
-  return [field.name for field in dataclasses.fields(hparams_lib.HParams) if not field.metadata['resumable']]
+  return {name: hparams_lib.parse(name, terms[name]) for name in hparams_lib.lasting_fields() if name in terms}
 
 
 def differing_terms(theirs, ours):

@@ -80,7 +80,8 @@ def act(configure, role, give_up_after):
       if acting is None:
         acting = resources.enter_context(Acting(*configure(learner.terms), role, learner))
       acting.check(learner, link)
-      acting.run(learner, link, stop)
+      if acting.run(learner, link, stop):
+        break
     link.leave()
   return stop.exit_code
 
@@ -206,7 +207,7 @@ class Acting:
     self._environments = experiment.make_environments(
       suite, hparams, [names[i] for i in self._levels], hparams.envs_per_actor, False, seed, self._timer
     )
-    self._unroller = None
+    self._unroller = self._threads = None
     self._unrolls = 0
     self._count_lock = threading.Lock()
     self._failures_in_a_row = 0
@@ -215,7 +216,12 @@ class Acting:
     return self
 
   def __exit__(self, *exception):
+    # It frees threads that play, however long their unrolls last.
     self._environments.close()
+    if self._threads is not None:
+      # One that waits for room in the queue can't be told to leave it; the process must end all the same.
+      with contextlib.suppress(RuntimeError):
+        self._threads.join(_JOIN_SECONDS)
 
   def check(self, learner, link):
     """Makes sure that the learner's settings are this actor's.
@@ -240,6 +246,9 @@ class Acting:
       link: `Link`, connected.
       stop: whatever is true once the acting is to end.
 
+    Returns:
+      Whether the learner has finished. Then, and after `stop`, threads may still run until the context ends.
+
     Raises:
       ActorError, ProcessError: as `act`.
     """
@@ -255,24 +264,23 @@ class Acting:
     )
     sent_before = self._unrolls
     ended = threading.Event()
-    threads = actors.ActorThreads(
+    self._threads = actors.ActorThreads(
       self._unroller, self._hparams.num_actors, self._enqueue_many, self._timer, on_failure=ended.set
     )
-    threads.start()
+    self._threads.start()
     beats = _Beats(link, self._tell, on_end=ended.set)
     beats.start()
     while not (stop or ended.wait(0.2) or beats.silence() > _SILENT_SECONDS):
       pass
-    threads.stop()
+    self._threads.stop()
     beats.stop()
-    # A thread that waits for room in the queue can't be told to leave it; the process must end all the same.
-    try:
-      threads.join(_JOIN_SECONDS)
-    except RuntimeError:
-      if not stop:
-        raise
-    if not stop:
-      self._conclude(threads.error, self._unrolls > sent_before, link, stop)
+    has_finished = beats.learner_state == 'finished'
+    # One that plays ends with its unroll, which may last for minutes; one that waits for the queue ends with the connection.
+    while self._threads.running() and not (stop or has_finished):
+      time.sleep(0.2)
+    if not (stop or has_finished):
+      self._conclude(self._threads.error, self._unrolls > sent_before, link, stop)
+    return has_finished
 
   def _start(self):
     """Starts the environments and traces what the threads run."""
@@ -323,7 +331,10 @@ class Acting:
 
 
 class _Beats:
-  """A thread that tells the learner that the actor lives, and hears of the learner."""
+  """A thread that tells the learner that the actor lives, and hears of the learner.
+
+  learner_state: what the learner last said of itself, as in `cluster.LearnerNotice`.
+  """
 
   def __init__(self, link, tell, on_end):
     """Describes it.
@@ -336,6 +347,7 @@ class _Beats:
     self._link = link
     self._tell = tell
     self._on_end = on_end
+    self.learner_state = 'running'
     self._last_answer = time.monotonic()
     self._stopping = threading.Event()
     # A daemon, and never waited for: it may hang in a call to a learner that is gone.
@@ -357,9 +369,9 @@ class _Beats:
   def _run(self):
     try:
       while not self._stopping.is_set():
-        learner = self._link.exchange(**self._tell())
+        self.learner_state = self._link.exchange(**self._tell()).state
         self._last_answer = time.monotonic()
-        if learner.state != 'running':
+        if self.learner_state != 'running':
           break
         self._stopping.wait(BEAT_SECONDS)
         sockets.expect_answers()

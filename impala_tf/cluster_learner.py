@@ -3,7 +3,7 @@
 import dataclasses
 import time
 
-from impala_tf import arrangement, cluster, environments, pipeline
+from impala_tf import arrangement, cluster, environments, pipeline, sockets
 
 BEAT_SECONDS = 5.0  # between two notices of an actor
 LOST_SECONDS = 30.0  # without a new notice, after which an actor counts as lost
@@ -75,6 +75,7 @@ class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
 
   def _look(self):
     self._next_look = self._clock() + BEAT_SECONDS
+    sockets.expect_answers()  # Also of connections that were opened since, to fetch unrolls.
     came, went = self._crowd.update(self._noticeboard.read())
     if came or went:
       changes = [f'{verb}: {", ".join(map(str, tasks))}' for verb, tasks in (('came', came), ('went', went)) if tasks]

@@ -1,11 +1,13 @@
 """What the main functions of all commands have in common."""
 
 import functools
+import os
 import sys
 
 from absl import app
 
 from impala_tf.errors import UserError
+from impala_tf.hparams import ConfigurationError
 
 
 def refusing(*errors):
@@ -37,3 +39,37 @@ def check_flags_only(argv):
   """
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+
+
+def check_local(logdir):
+  """Refuses a folder that is not of a file system of this machine.
+
+  Raises:
+    ConfigurationError: for such as gs://bucket/runs.
+  """
+  if '://' in logdir:
+    raise ConfigurationError(
+      f'{logdir} is no folder of a file system, in which processes could lock files. Give one that all machines of this have '
+      'mounted.'
+    )
+
+
+def split_label(text, default_label):
+  """Label and path of 'label=path', or of a path alone.
+
+  Args:
+    text: str. What exists as a path is one, whatever '=' there is in it.
+    default_label: function from a path without label to its label.
+
+  Returns:
+    Two str.
+  """
+  if '=' not in text or os.path.exists(text):
+    return default_label(text), text
+  label, path = text.split('=', 1)
+  return label, path
+
+
+def last_part(path):
+  """The name of a file or folder without those of the folders around it, as a label."""
+  return os.path.basename(os.path.abspath(path))

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from impala_tf import commands, episode_log
+from impala_tf import commands, episode_log, final_return
 from impala_tf.hparams import ConfigurationError
 
 
@@ -30,17 +30,11 @@ def read_runs(texts):
   """
   runs = {}
   for text in texts:
-    label, path = split_label(text)
+    label, path = commands.split_label(text, commands.last_part)
     if label in runs:
       raise ConfigurationError(f"Two runs are called {label!r}: put another 'label=' before {path}.")
     runs[label] = read_episodes(path)
   return runs
-
-
-def split_label(text):
-  """Label and path of 'label=path', or of a path alone, whose label is its last part. Both str."""
-  label, path = text.split('=', 1) if '=' in text else (os.path.basename(os.path.abspath(text)), text)
-  return label, path
 
 
 def read_episodes(path):
@@ -68,14 +62,6 @@ def read_episodes(path):
   return {level: tuple(map(np.array, zip(*values, strict=True))) for level, values in levels.items()}
 
 
-def moving_average(values, window):
-  """Means of the last `window` values, of as many as there are at the start; float64 of the same length as `values`."""
-  sums = np.cumsum(np.concatenate([[0.0], values]))
-  ends = np.arange(1, len(values) + 1)
-  starts = np.maximum(0, ends - window)
-  return (sums[ends] - sums[starts]) / (ends - starts)
-
-
 def draw(runs, output, references, window=100):
   """Draws the curves, a panel for each level.
 
@@ -99,7 +85,9 @@ def draw(runs, output, references, window=100):
     for label, run in runs.items():
       if level in run:
         frames, returns = run[level]
-        (line,) = axes.plot(frames, moving_average(returns, window), label=f'{label}, mean of the last {window} episodes')
+        (line,) = axes.plot(
+          frames, final_return.moving_average(returns, window), label=f'{label}, mean of the last {window} episodes'
+        )
         axes.plot(frames, returns, '.', markersize=2, alpha=0.25, color=line.get_color())
     for (label, score), color in zip(references(level).items(), ('gray', 'black'), strict=False):
       axes.axhline(score, linestyle='--', color=color, label=f'{label} ({score:g})')

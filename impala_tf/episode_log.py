@@ -35,11 +35,7 @@ def read(logdir):
   Returns:
     A list of Row; empty if there is no file yet.
   """
-  path = os.path.join(logdir, FILE_NAME)
-  if not tf.io.gfile.exists(path):
-    return []
-  with tf.io.gfile.GFile(path, 'rb') as file:
-    lines = file.read().decode().splitlines(keepends=True)
+  lines = (atomic_files.read(os.path.join(logdir, FILE_NAME)) or b'').decode().splitlines(keepends=True)
   # A line without its end is just being written.
   rows = csv.reader(line for line in lines[1:] if line.endswith('\n'))
   return [Row(int(frames), level, float(total), int(length)) for frames, level, total, length in rows]
@@ -107,10 +103,7 @@ class EpisodeLog:
         file.write(rows)
 
   def _repair(self, frames):
-    text = ''
-    if tf.io.gfile.exists(self._path):
-      with tf.io.gfile.GFile(self._path, 'rb') as file:
-        text = file.read().decode(errors='replace')
+    text = (atomic_files.read(self._path) or b'').decode(errors='replace')
     header, *lines = text.splitlines(keepends=True) or ['']
     if header != _HEADER and not _HEADER.startswith(header):
       raise ConfigurationError(

@@ -53,17 +53,18 @@ def play(suite, hparams, agent, name, num_episodes, seed):
   """
   tf.random.set_seed(seed)
   n = min(num_episodes, hparams.envs_per_actor)
+  # Once for all levels, as TensorFlow keeps each vector for as long as this process lives.
+  policy = agent and inference.OwnInference(agent, weights.PublishedWeights(agent))
   returns = {}
   for index, level in enumerate(suite.levels(hparams)):
     # One level after the other, as environments may be large.
     environments = experiment.make_environments(suite, hparams, [level], n, True, [seed, index], metrics.StageTimer())
     with environments, process_errors(environments):
-      if agent is None:
+      if policy is None:
         episodes = play_randomly(environments[0], suite.num_actions(hparams), n, num_episodes, [seed, index])
       else:
-        policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
         unroller = actors.Unroller(policy, environments, [index], n, hparams.unroll_length)
-        episodes = play_episodes(unroller, 0, n, num_episodes)
+        episodes = play_episodes(unroller, n, num_episodes)
     returns[level] = [episode.episode_return for episode in episodes]
     print(
       f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes '
@@ -88,18 +89,17 @@ def process_errors(group):
     raise
 
 
-def play_episodes(unroller, index, num_environments, num_episodes, on_episode=None):
-  """Plays complete episodes of one actor's environments and returns what they earned; see `_fixed_shares`.
+def play_episodes(unroller, num_environments, num_episodes, on_episode=None):
+  """Plays complete episodes of an actor's environments and returns what they earned; see `_fixed_shares`.
 
   Args:
-    unroller: an `actors.Unroller` with the weights to be judged; its environments must be test environments.
-    index: int, which of its actors.
+    unroller: an `actors.Unroller` of one actor, with the weights to be judged; its environments must be test environments.
     num_environments: int, environments of that actor.
     num_episodes: int, how many episodes in all.
     on_episode: called without arguments after each of them, None for nothing.
 
   Returns:
-    A list of `num_episodes` `metrics.Episode` with unclipped returns, in the order in which they ended.
+    A list of `num_episodes` `metrics.Episode` with unclipped returns, in the order in which they ended; all of level 0.
 
   Raises:
     ValueError: if `num_episodes` is below 1.
@@ -107,13 +107,13 @@ def play_episodes(unroller, index, num_environments, num_episodes, on_episode=No
   """
 
   def infos():
-    carry = unroller.initial(index)
+    carry = unroller.initial(0)
     while True:
-      carry, unrolls = unroller.unroll(index, carry)
+      carry, unrolls = unroller.unroll(0, carry)
       # Column 0 repeats the last one of the unroll before.
       yield tf.nest.map_structure(lambda t: t.numpy()[:, 1:], unrolls.step_outputs.info)
 
-  return _fixed_shares(infos(), index, num_environments, num_episodes, on_episode)
+  return _fixed_shares(infos(), num_environments, num_episodes, on_episode)
 
 
 def play_randomly(process, num_actions, num_environments, num_episodes, seed, on_episode=None):
@@ -140,10 +140,10 @@ def play_randomly(process, num_actions, num_environments, num_episodes, seed, on
       actions = random.integers(num_actions, size=num_environments, dtype=np.int32)
       yield tf.nest.map_structure(lambda array: array[:, np.newaxis], process.call('step', actions).info)
 
-  return _fixed_shares(infos(), 0, num_environments, num_episodes, on_episode)
+  return _fixed_shares(infos(), num_environments, num_episodes, on_episode)
 
 
-def _fixed_shares(infos, level, num_environments, num_episodes, on_episode):
+def _fixed_shares(infos, num_environments, num_episodes, on_episode):
   """The first episodes of each environment, as many as its share.
 
   Each environment plays a fixed share of the episodes, decided beforehand. Taking instead whichever episodes end first, over
@@ -151,7 +151,6 @@ def _fixed_shares(infos, level, num_environments, num_episodes, on_episode):
 
   Args:
     infos: iterator of `structs.EpisodeInfo` of arrays [num_environments, steps], which goes on for ever.
-    level: int, that of the episodes.
     num_environments: int.
     num_episodes: int.
     on_episode: called without arguments after each episode, or None.
@@ -169,7 +168,7 @@ def _fixed_shares(infos, level, num_environments, num_episodes, on_episode):
       if left[environment]:
         left[environment] -= 1
         where = environment, t
-        episodes.append(metrics.Episode(level, float(info.episode_return[where]), int(info.episode_steps[where])))
+        episodes.append(metrics.Episode(0, float(info.episode_return[where]), int(info.episode_steps[where])))
         if on_episode is not None:
           on_episode()
   return episodes

@@ -23,7 +23,10 @@ class Suite(Protocol):
   """What `impala_tf` needs to know of a suite of levels."""
 
   def check(self, hparams):
-    """Raises `hparams.ConfigurationError` if something is missing that the levels need: a module, a data set."""
+    """Raises `hparams.ConfigurationError` if the hyper-parameters don't go with the suite."""
+
+  def check_installed(self, hparams):
+    """Raises `hparams.ConfigurationError` if something is missing that environments need: a module, a data set."""
 
   def levels(self, hparams):
     """The names of the levels that `hparams.level_name` stands for, a tuple of str."""
@@ -72,7 +75,8 @@ class Suite(Protocol):
 class Stop:
   """A request to end the run in good order, made by SIGINT or SIGTERM while the context lasts.
 
-  The second signal of a kind has its usual effect, for a user who does not want to wait.
+  The second SIGINT has its usual effect, for a user who does not want to wait. A second SIGTERM has none: whoever ends a whole
+  tree of processes sends it to this one, and so does this one's parent, which must not cost the checkpoint.
 
     with Stop() as stop:
       while not stop: ...
@@ -94,7 +98,8 @@ class Stop:
   def _handle(self, number, frame):
     del frame
     self.signal = signal.Signals(number)
-    signal.signal(number, self._previous[number])
+    if number == signal.SIGINT:
+      signal.signal(number, self._previous[number])
 
   def __exit__(self, *exception):
     for number, handler in self._previous.items():

@@ -12,7 +12,7 @@ state are zeros.
 
 import tensorflow as tf
 
-from impala_tf import checkpoints, experiment, structs
+from impala_tf import checkpoints, experiment, storage, structs
 
 
 def export(suite, hparams, logdir, folder):
@@ -29,11 +29,13 @@ def export(suite, hparams, logdir, folder):
 
   Raises:
     CheckpointError: if there is no checkpoint, or it is another agent's.
+    StorageError: if the folder can't be written.
   """
   agent = experiment.make_agent(suite, hparams)
   loaded = checkpoints.load_weights(logdir, agent)
   policy = Policy(agent, suite.observation_spec(hparams))
-  tf.saved_model.save(policy, folder, signatures={'serving_default': policy.act})
+  with storage.writing(folder):
+    tf.saved_model.save(policy, folder, signatures={'serving_default': policy.act})
   return loaded
 
 

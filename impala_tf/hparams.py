@@ -1,23 +1,18 @@
-"""The configuration of a run: one frozen dataclass, and its file in the log directory.
+"""The configuration of a run as one frozen dataclass.
 
     hparams = dataclasses.replace(atari57.hparams.EXPERT, level_name='seaquest', batch_size=16)
     print(hparams)
-    check_or_save(logdir, hparams)
 
-The suites supply complete presets with the paper's values. This module imports no TensorFlow at the top, as environment
-processes load it.
+The suites supply complete presets with the paper's values. This module imports no TensorFlow, as environment processes load it.
 """
 
 import dataclasses
 import difflib
 import json
 import math
-import os
 import typing
 
 from impala_tf import errors, machine
-
-FILE_NAME = 'config.json'
 
 
 class ConfigurationError(errors.UserError, ValueError):
@@ -66,13 +61,18 @@ class HParams:
   width: int = _field('of the observed frame, in pixels', minimum=1)
   height: int = _field('of the observed frame, in pixels', minimum=1)
   frame_stack: int = _field('most recent frames in an observation, one per agent step', minimum=1)
-  max_noops: int = _field('an episode starts with 1 to this many no-op actions; 0 for none', minimum=0)
+  max_noops: int = _field(
+    'emulator frames of no-ops, from 1 to this many, with which a game of Atari starts; 0 for none', minimum=0
+  )
   full_action_space: bool = _field("all 18 of Atari's actions instead of those the game uses", default=False)
   learning_rate_decay: str = _field(
     'how the learning rate goes to 0 over the training, or none: it stays', default='linear', choices=('linear', 'none')
   )
   repeat_action_probability: float = _field(
-    "with which each of Atari's frames takes the action of the frame before (sticky actions)", default=0.0, minimum=0, below=1
+    "with which each frame (of Gymnasium's environments, each step) takes the action of the one before (sticky actions)",
+    default=0.0,
+    minimum=0,
+    below=1,
   )
 
   # What the loss makes of actions that an older policy chose (Section 5.2.2); the defaults are the paper's.
@@ -183,7 +183,7 @@ class HParams:
 
   def __str__(self):
     """A line for each field: name, value, meaning."""
-    rows = [(f.name, _format(getattr(self, f.name)), f.metadata['help']) for f in dataclasses.fields(self)]
+    rows = [(f.name, as_text(getattr(self, f.name)), f.metadata['help']) for f in dataclasses.fields(self)]
     name_width, value_width = (max(len(row[i]) for row in rows) for i in (0, 1))
     return '\n'.join(f'{name:{name_width}}  {value:{value_width}}  {help}' for name, value, help in rows)
 
@@ -267,90 +267,26 @@ def parse(name, text):
 
 def differences(a, b):
   """What sets two runs apart: a list of (name, value in `a`, value in `b`), resumable fields left out."""
-  names = [field.name for field in dataclasses.fields(HParams) if not field.metadata['resumable']]
-  return [(name, getattr(a, name), getattr(b, name)) for name in names if getattr(a, name) != getattr(b, name)]
+  return [(name, getattr(a, name), getattr(b, name)) for name in lasting_fields() if getattr(a, name) != getattr(b, name)]
 
 
-def save(logdir, hparams):
-  """Writes config.json, which exists either whole or not at all.
-
-  Args:
-    logdir: an existing folder, anything that tf.io.gfile takes.
-    hparams: the run's HParams.
-
-  Raises:
-    storage.StorageError: if it can't be written.
-  """
-  from impala_tf import atomic_files  # Not at the top: it loads TensorFlow.
-
-  atomic_files.write(os.path.join(logdir, FILE_NAME), hparams.to_json())
+def lasting_fields():
+  """The names of the fields that are not resumable, a list."""
+  return [field.name for field in dataclasses.fields(HParams) if not field.metadata['resumable']]
 
 
-def load(logdir):
-  """The HParams of the run in `logdir`, None if it has no config.json.
-
-  Raises:
-    ConfigurationError: if the file can't be read or understood; names it.
-  """
-  # Not at the top: environment processes load this module.
-  import tensorflow as tf
-
-  from impala_tf import atomic_files
-
-  path = os.path.join(logdir, FILE_NAME)
-  try:
-    data = atomic_files.read(path)
-    return None if data is None else HParams.from_json(data.decode())
-  except (ConfigurationError, UnicodeDecodeError, tf.errors.OpError) as error:
-    raise ConfigurationError(f'{path}: {error} Repair or remove the file, or use another --logdir.') from error
+def lasting(given):
+  """Those of a dict of fields that are not resumable."""
+  return {name: value for name, value in given.items() if not field_of(name).metadata['resumable']}
 
 
-def check_or_save(logdir, hparams):
-  """Writes config.json on the first run, and on later ones makes sure that they go on with the same configuration.
-
-  Args:
-    logdir: an existing folder, anything that tf.io.gfile takes.
-    hparams: the HParams of the run about to start. Where only resumable fields differ from the file, they replace
-      those.
-
-  Raises:
-    ConfigurationError: if another field differs, naming each with both values, or if the file can't be understood. The
-      file is unchanged then.
-  """
-  old = load(logdir)
-  if old == hparams:
-    return
-  if old is not None:
-    _check_same(logdir, old, hparams)
-  save(logdir, hparams)
-
-
-def load_with(logdir, given):
-  """The HParams of the run in `logdir`, with other values for some of its resumable fields; nothing is written.
-
-  Args:
-    logdir: folder of a run, anything that tf.io.gfile takes.
-    given: a dict of fields. One that is not resumable must have the run's own value.
-
-  Raises:
-    ConfigurationError: if there is no run, its file can't be understood, or its configuration is another one.
-  """
-  run = load(logdir)
-  if run is None:
-    raise ConfigurationError(f'No run in {logdir}: it has no {FILE_NAME}. Train first, or give --logdir the folder of a run.')
-  hparams = dataclasses.replace(run, **given)
-  _check_same(logdir, run, hparams)
-  return hparams
-
-
-def _check_same(logdir, old, new):
-  different = differences(old, new)
-  if different:
-    rows = '\n'.join(f'  {name}: {_format(was)} in {FILE_NAME}, {_format(now)} now' for name, was, now in different)
-    raise ConfigurationError(
-      f'The run in {logdir} has another configuration:\n{rows}\n'
-      'To go on with that run, give these their old values; for a new run, use another --logdir.'
-    )
+def as_text(value):
+  """The value of a field, for people to read."""
+  if value is None:
+    return 'none'
+  if type(value) is int:
+    return f'{value:_}'
+  return str(value) or "''"
 
 
 def _typed(field, value):
@@ -392,14 +328,6 @@ def _check_limits(field, value):
 def _suggestion(name, choices):
   matches = difflib.get_close_matches(name, choices, n=1)
   return f' (did you mean {matches[0]}?)' if matches else ''
-
-
-def _format(value):
-  if value is None:
-    return 'none'
-  if type(value) is int:
-    return f'{value:_}'
-  return str(value) or "''"
 
 
 def _shortened(text):

@@ -16,9 +16,12 @@ import time
 from absl import app, flags
 
 from impala_tf import commands, hparams_flags, machine, roles, run_process, suites
+from impala_tf.hparams import ConfigurationError
 
 _POLL_SECONDS = 0.2
 _RESTART_SECONDS = 1.0  # before a process that was killed is started anew
+_SOUND_SECONDS = 60.0  # after which a process was well, and may be killed again
+_MAX_KILLS_IN_A_ROW = 3
 _STOP_SECONDS = 90.0  # for a process to save and end
 _LAST_LINES_SECONDS = 5.0  # for what it printed to be shown, which a child of its own that lives on might delay for ever
 
@@ -34,8 +37,11 @@ def actors_of_each(num_actor_processes, level_name, preset_name):
   """
   level_name = level_name or (preset_name and suites.presets()[preset_name].level_name)
   wanted = 2 * machine.cores()
-  if level_name in suites.PACKAGES:  # All levels of a suite, of which a single process would have a multiple.
-    wanted = suites.find(level_name).configure(level_name).num_actors
+  # It may be a level of another runner, which knows what it means; a bad name is that one's to refuse, too.
+  with contextlib.suppress(ConfigurationError):
+    configured = suites.find(level_name or '').configure(level_name)
+    if configured.level_name in suites.PACKAGES:  # All levels of a suite, of which a single process would have a multiple.
+      wanted = configured.num_actors
   return -(-wanted // num_actor_processes)
 
 
@@ -48,7 +54,8 @@ def run(num_actor_processes, arguments, runner='run_experiment'):
     runner: the module that trains and acts, as for `run_process.command`.
 
   Returns:
-    The learner's exit code; 1 if an actor failed; or the code that tells which signal ended it.
+    The learner's exit code; 1 if an actor failed, or a process was killed again and again; or the code that tells which signal
+    ended it.
   """
   # It loads TensorFlow, which takes seconds: not at the top, so that --help and refusals come at once.
   from impala_tf import experiment
@@ -90,7 +97,8 @@ class _Process:
     # `run_process` ends it with this process, even if that is killed.
     self._command = run_process.command(runner, arguments)
     self._process = self._reader = None
-    self._ended = None
+    self._began = self._ended = None
+    self._kills_in_a_row = 0
 
   def start(self):
     """Starts it; what it prints is shown from then on."""
@@ -110,6 +118,7 @@ class _Process:
     )
     self._reader = threading.Thread(target=self._pass_on, args=(self._process.stdout,), daemon=True)
     self._reader.start()
+    self._began = time.monotonic()
     _show(f'{self.name} is process {self._process.pid}.')
 
   def _pass_on(self, stream):
@@ -125,7 +134,13 @@ class _Process:
       self.code = code
     elif self._ended is None:
       self._ended = time.monotonic()
-      _show(f'{self.name} was killed by {signal.Signals(-code).name} and is started anew.')
+      self._kills_in_a_row = 1 if self._ended - self._began > _SOUND_SECONDS else self._kills_in_a_row + 1
+      was_killed = f'{self.name} was killed by {signal.Signals(-code).name}'
+      if self._kills_in_a_row > _MAX_KILLS_IN_A_ROW:
+        self.code = 1
+        _show(f'{was_killed} {self._kills_in_a_row} times in a row, each time within {_SOUND_SECONDS:.0f} s of its start.')
+      else:
+        _show(f'{was_killed} and is started anew.')
     elif time.monotonic() - self._ended >= _RESTART_SECONDS:
       self._ended = None
       self.start()

@@ -33,16 +33,15 @@ def make_strategy(num_learners, in_cluster=False):
     ConfigurationError: if there are fewer devices than learners.
   """
   kind = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
-  # In a cluster those of other machines are among them.
-  here = tf.config.list_logical_devices(kind)
-  if len(here) < num_learners:
+  devices = tf.config.list_logical_devices(kind)
+  if len(devices) < num_learners:
     raise ConfigurationError(
-      f'num_learners={num_learners} needs a device for each, and there are {len(here)} of kind {kind}. Change --num_learners.'
+      f'num_learners={num_learners} needs a device for each, and there are {len(devices)} ({kind}). Change --num_learners.'
     )
   # TensorFlow's collective operations, the default, know the devices by the names they have outside of a cluster: within one
   # the first sum fails, and never returns.
   reduction = tf.distribute.ReductionToOneDevice() if in_cluster else None
-  return tf.distribute.MirroredStrategy([device.name for device in here[:num_learners]], reduction)
+  return tf.distribute.MirroredStrategy([device.name for device in devices[:num_learners]], reduction)
 
 
 class MirroredLearner(learner.Learner):

@@ -12,9 +12,10 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from impala_tf import checkpoints, experiment, level_player, level_results, weights
-from impala_tf import hparams as hparams_lib
+from impala_tf import checkpoints, experiment, folder_lock, level_player, level_results, run_config, weights
 from impala_tf.hparams import ConfigurationError
+
+_LOCK_NAME = '.evaluation'
 
 
 class EvaluatedSuite(Protocol):
@@ -96,18 +97,21 @@ def evaluate(evaluated, logdirs, output, settings):
     `level_results.Evaluation` with all that `output` now has, and the exit code: 0, or that of the signal that ended it early.
 
   Raises:
-    ConfigurationError: if a run or something that its levels need is missing, if two runs have the same level, or if `output`
-      has results of another protocol or other weights.
+    ConfigurationError: if a run or something that its levels need is missing, if two runs have the same level, if `output` has
+      results of another protocol or other weights, lacks videos of levels that are finished, or is
+      another evaluation's just now.
     CheckpointError: if a run has no checkpoint that can be read, or it is of another agent than its configuration.
     ProcessError: if a level can't be played. Those finished before are kept.
   """
   all_hparams = {
-    logdir: dataclasses.replace(hparams_lib.load_with(logdir, settings.changes), **settings.test_changes)
+    logdir: dataclasses.replace(run_config.load_with(logdir, settings.changes), **settings.test_changes)
     for logdir in _runs_in(logdirs)
   }
   chosen = _choose(evaluated, all_hparams, settings.only)
   actions = 'of the highest probability' if settings.greedy else 'sampled from the policy'
-  protocol = _protocol(evaluated, [(levels, all_hparams[logdir]) for logdir, levels in chosen.items()], actions, settings)
+  games = [(levels, all_hparams[logdir], {'precision': all_hparams[logdir].precision}) for logdir, levels in chosen.items()]
+  protocol = _protocol(evaluated, games, actions, settings)
+  experiment.set_precision(protocol['precision'])
   runs = {logdir: _load_run(evaluated.suite, logdir, all_hparams[logdir]) for logdir in chosen}
   jobs = [(runs[logdir], level) for logdir, levels in chosen.items() for level in levels]
   return _evaluate(evaluated, jobs, protocol, output, settings)
@@ -115,15 +119,12 @@ def evaluate(evaluated, logdirs, output, settings):
 
 def evaluate_random(evaluated, output, settings):
   """As `evaluate`, with the policy that chooses all actions equally often; on all of the suite's levels by default."""
-  names = settings.only or evaluated.suite.levels(evaluated.random_hparams(evaluated.name))
   runs = {}
-  for name in map(evaluated.find, names):
-    hparams = dataclasses.replace(evaluated.random_hparams(name), **{**settings.changes, **settings.test_changes})
-    for level in evaluated.suite.levels(hparams):
-      runs[level] = level_player.Run('', hparams)
-  protocol = _protocol(
-    evaluated, [([level], run.hparams) for level, run in runs.items()], 'all equally often, without an agent', settings
-  )
+  for level in _levels(evaluated, settings.only or [evaluated.name]):
+    hparams = dataclasses.replace(evaluated.random_hparams(level), **{**settings.changes, **settings.test_changes})
+    runs[level] = level_player.Run('', hparams)
+  games = [([level], run.hparams, {}) for level, run in runs.items()]
+  protocol = _protocol(evaluated, games, 'all equally often, without an agent', settings)
   return _evaluate(evaluated, [(run, level) for level, run in runs.items()], protocol, output, settings)
 
 
@@ -132,16 +133,21 @@ def _runs_in(logdirs):
   runs = []
   for logdir in logdirs:
     below = []
-    if tf.io.gfile.isdir(logdir) and hparams_lib.load(logdir) is None:
+    if tf.io.gfile.isdir(logdir) and run_config.load(logdir) is None:
       folders = (os.path.join(logdir, name.rstrip('/')) for name in sorted(tf.io.gfile.listdir(logdir)))
-      below = [folder for folder in folders if tf.io.gfile.exists(os.path.join(folder, hparams_lib.FILE_NAME))]
+      below = [folder for folder in folders if tf.io.gfile.exists(os.path.join(folder, run_config.FILE_NAME))]
     runs += below or [logdir]
   return list(dict.fromkeys(runs))
 
 
+def _levels(evaluated, names):
+  """The levels of some names, in any spelling, of which the suite's stands for all of its own."""
+  return [level for name in names for level in evaluated.suite.levels(evaluated.random_hparams(evaluated.find(name)))]
+
+
 def _choose(evaluated, all_hparams, only):
   """The levels that each run has to play, a dict from its folder to names."""
-  wanted = {evaluated.find(name) for name in only}
+  wanted = set(_levels(evaluated, only))
   chosen, owner = {}, {}
   for logdir, hparams in all_hparams.items():
     name = evaluated.find(hparams.level_name)
@@ -168,12 +174,22 @@ def _load_run(suite, logdir, hparams):
   return level_player.Run(logdir, hparams, agent, published, checkpoint.path, checkpoint.frames, f'{checksum:08x}')
 
 
-def _protocol(evaluated, runs, actions, settings):
-  """All that decides what the results mean, for a list of (levels, HParams), after making sure that they can be played."""
+def _protocol(evaluated, games, actions, settings):
+  """All that decides what the results mean, after making sure that the levels can be played.
+
+  Args:
+    evaluated: an `EvaluatedSuite`.
+    games: a list of (levels, HParams, what else there is to say of how these are played, a dict).
+    actions: how actions are chosen, str.
+    settings: `Settings`.
+
+  Returns:
+    A dict.
+  """
   protocols = []
-  for levels, hparams in runs:
+  for levels, hparams, further in games:
     evaluated.check(levels, hparams)
-    protocols.append(evaluated.protocol(hparams))
+    protocols.append(evaluated.protocol(hparams) | further)
     if protocols[-1] != protocols[0]:
       raise ConfigurationError(
         f'The runs need different protocols: {level_results.differences(protocols[0], protocols[-1])}. Evaluate them '
@@ -190,8 +206,16 @@ def _protocol(evaluated, runs, actions, settings):
 
 def _evaluate(evaluated, jobs, protocol, output, settings):
   """Plays those of a list of (run, level) that `output` does not have yet; returns what `evaluate` does."""
+  os.makedirs(output, exist_ok=True)
+  # Two that write there would each lose what the other has found.
+  with folder_lock.held(output, _LOCK_NAME, 'evaluates'):
+    return _evaluate_alone(evaluated, jobs, protocol, output, settings)
+
+
+def _evaluate_alone(evaluated, jobs, protocol, output, settings):
   found = level_results.load(output) or level_results.Evaluation(protocol, {})
   _check_same(evaluated, found, protocol, jobs, output)
+  _check_videos(evaluated, found, jobs, output, settings)
   found.save(output, evaluated.scores)  # Fails now rather than after hours, if it fails.
   jobs = [(run, level) for run, level in jobs if evaluated.result_name(level) not in found.levels]
   per_level = settings.processes_per_level or max(1, settings.processes // max(1, len(jobs)))
@@ -228,6 +252,16 @@ def _evaluate(evaluated, jobs, protocol, output, settings):
 
   player = level_player.Player(evaluated.suite, settings)
   return found, level_player.play_all(player, [part for level in parts.values() for part in level], settings.processes, take)
+
+
+def _check_videos(evaluated, found, jobs, output, settings):
+  names = {evaluated.result_name(level) for _, level in jobs} & found.levels.keys()
+  without = sorted(name for name in names if not all(map(os.path.exists, level_player.videos_of(name, output, settings))))
+  if without:
+    raise ConfigurationError(
+      f'{", ".join(without)} in {output} was played without --record_video={settings.record_video}, and is not played again. '
+      'Use another --output, or leave --record_video out.'
+    )
 
 
 def _check_same(evaluated, found, protocol, jobs, output):

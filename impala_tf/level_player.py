@@ -72,13 +72,16 @@ def parts_of(run, level, name, num_parts, output, settings):
   """
   num_parts = min(num_parts, settings.num_episodes)
   numbers = np.array_split(np.arange(settings.num_episodes), num_parts)
-  videos = np.array_split(
-    [os.path.join(output, 'videos', f'{name}_{i + 1}.mp4') for i in range(settings.record_video)], num_parts
-  )
+  videos = np.array_split(videos_of(name, output, settings), num_parts)
   return [
     Part(run, level, index, len(numbers[index]), min(settings.envs_per_process, len(numbers[index])), videos[index].tolist())
     for index in range(num_parts)
   ]
+
+
+def videos_of(name, output, settings):
+  """The files of a level's videos, a list of str; arguments as for `parts_of`."""
+  return [os.path.join(output, 'videos', f'{name}_{i + 1}.mp4') for i in range(settings.record_video)]
 
 
 def play_all(player, parts, processes, take):
@@ -156,7 +159,7 @@ class Player:
         with self._lock:  # weights are put in the variables' place while functions are traced, in one thread at a time
           policy = inference.OwnInference(agent, part.run.published)
           unroller = actors.Unroller(policy, group, [0], n, hparams.unroll_length)
-        return evaluation.play_episodes(unroller, 0, n, part.num_episodes, self._count)
+        return evaluation.play_episodes(unroller, n, part.num_episodes, self._count)
     finally:
       with self._lock:
         self._groups.discard(group)

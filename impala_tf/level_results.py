@@ -11,6 +11,7 @@ import statistics
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
+from impala_tf import commands
 from impala_tf.hparams import ConfigurationError
 
 FILE_NAME = 'results.json'
@@ -138,7 +139,7 @@ def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
   """
   by_label = {}
   for text in evaluations:
-    label, path = text.split('=', 1) if '=' in text else (_default_label(text), text)
+    label, path = commands.split_label(text, _default_label)
     found = load(path)
     if found is None:
       raise ConfigurationError(f'No evaluation in {path}: it has no {FILE_NAME}. Evaluate first.')
@@ -162,7 +163,7 @@ def _default_label(path):
     path = os.path.dirname(path)
   if os.path.basename(path) == 'evaluation':
     path = os.path.dirname(path)
-  return os.path.basename(os.path.abspath(path))
+  return commands.last_part(path)
 
 
 def differences(a: Mapping, b: Mapping) -> str:

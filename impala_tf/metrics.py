@@ -11,6 +11,8 @@ import tensorflow as tf
 
 from impala_tf import storage
 
+_WINDOW = 100
+
 
 class Episode(NamedTuple):
   """A finished episode, on Atari a whole game.
@@ -45,11 +47,11 @@ def episodes_in(unrolls, count=None):
 
 
 class EpisodeStatistics:
-  """Mean return of the last episodes, over all levels."""
+  """Mean return of the last 100 episodes, over all levels."""
 
-  def __init__(self, window=100):
-    """Starts without episodes; `window` is how many count."""
-    self._returns = collections.deque(maxlen=window)
+  def __init__(self):
+    """Starts without episodes."""
+    self._returns = collections.deque(maxlen=_WINDOW)
 
   def add(self, episodes):
     """Counts a list of Episode in."""

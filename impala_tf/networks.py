@@ -12,6 +12,8 @@ from typing import NamedTuple
 import sonnet as snt
 import tensorflow as tf
 
+from impala_tf.hparams import ConfigurationError
+
 
 def _to_float(frames):
   if frames.dtype != tf.uint8:
@@ -19,14 +21,31 @@ def _to_float(frames):
   return tf.cast(frames, tf.float32) / 255.0
 
 
-def _plain_torso(convolutions, features):
-  layers = []
-  for channels, kernel, stride in convolutions:
-    layers += [snt.Conv2D(channels, kernel, stride, padding='VALID'), tf.nn.relu]
-  return snt.Sequential([*layers, snt.Flatten(), snt.Linear(features), tf.nn.relu])
+class _PlainTorso(snt.Module):
+  """Convolutions with VALID padding, each [channels, kernel, stride], and a linear layer of so many features behind them."""
+
+  def __init__(self, convolutions, features, name):
+    super().__init__(name=name)
+    layers = []
+    for channels, kernel, stride in convolutions:
+      layers += [snt.Conv2D(channels, kernel, stride, padding='VALID'), tf.nn.relu]
+    self.layers = snt.Sequential([*layers, snt.Flatten(), snt.Linear(features), tf.nn.relu])
+    self._least_pixels = 1
+    for _, kernel, stride in reversed(convolutions):
+      self._least_pixels = (self._least_pixels - 1) * stride + kernel
+
+  def __call__(self, frames):
+    """Features of frames; see the class. ConfigurationError if they are too small for the convolutions."""
+    height, width = frames.shape[1:3]
+    if min(height, width) < self._least_pixels:
+      raise ConfigurationError(
+        f'height={height} and width={width} must be at least {self._least_pixels} for this network. Change '
+        '--height and --width.'
+      )
+    return self.layers(_to_float(frames))
 
 
-class ShallowTorso(snt.Module):
+class ShallowTorso(_PlainTorso):
   """The shallow net's two convolutions (figure 3, left); uint8 [N, H, W, C] to float32 [N, 256].
 
   The paper gives no sizes. These, with VALID padding, are the ones that make up its 1.2 million parameters.
@@ -34,25 +53,15 @@ class ShallowTorso(snt.Module):
 
   def __init__(self, name='shallow_torso'):
     """Describes the layers; the first call makes their variables."""
-    super().__init__(name=name)
-    self.layers = _plain_torso([(16, 8, 4), (32, 4, 2)], features=256)
-
-  def __call__(self, frames):
-    """Features of frames; see the class."""
-    return self.layers(_to_float(frames))
+    super().__init__([(16, 8, 4), (32, 4, 2)], features=256, name=name)
 
 
-class NatureTorso(snt.Module):
+class NatureTorso(_PlainTorso):
   """Three convolutions (Mnih et al., 2015), for the shallow agent on Atari; uint8 [N, H, W, C] to float32 [N, 512]."""
 
   def __init__(self, name='nature_torso'):
     """Describes the layers; the first call makes their variables."""
-    super().__init__(name=name)
-    self.layers = _plain_torso([(32, 8, 4), (64, 4, 2), (64, 3, 1)], features=512)
-
-  def __call__(self, frames):
-    """Features of frames; see the class."""
-    return self.layers(_to_float(frames))
+    super().__init__([(32, 8, 4), (64, 4, 2), (64, 3, 1)], features=512, name=name)
 
 
 class DeepTorso(snt.Module):

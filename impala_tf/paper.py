@@ -38,7 +38,7 @@ def _settings(values):
   for name, flag in (('level_name', '--levels'), ('total_environment_frames', '--scale')):
     if name in given:
       raise ConfigurationError(f'--{name} follows from the experiment: use {flag}.')
-  space = None if values.space is None else {name: str(d) for name, d in search_space.parse(values.space).items()}
+  space = None if values.space is None else search_space.as_texts(search_space.parse(values.space))
   cluster = _cluster(values.cluster)
   benchmark = [f'--{name}={values[name].value}' for name in ('seconds', 'repeats', 'warm_up_seconds')]
   from impala_tf import paper_run  # Not earlier, as it loads TensorFlow: refusals come at once.
@@ -55,6 +55,7 @@ def _settings(values):
     benchmark=tuple(benchmark),
     fake_environment=values.fake_environment,
     runner=values.runner,
+    time_slice=values.time_slice,
     cluster=cluster,
   )
 
@@ -72,6 +73,9 @@ def _define_flags():
   )
   flags.DEFINE_integer('sweep_seed', 1, 'of the samples, or of a population', lower_bound=0)
   flags.DEFINE_integer('parallel', 1, 'trials of a sweep at a time', lower_bound=1)
+  flags.DEFINE_float(
+    'time_slice', None, 'seconds that each member of a population runs in turn; left out, all run side by side', lower_bound=1
+  )
   flags.DEFINE_list('lags', None, f'with figureE1: policy lags, separated by commas (default: {paper_experiments.LAGS})')
   flags.DEFINE_integer('episodes', None, "of an evaluation of each level (default: the paper's)", lower_bound=1)
   flags.DEFINE_float('seconds', 20.0, 'with table1: seconds of each measurement', lower_bound=0.1)

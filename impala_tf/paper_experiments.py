@@ -61,6 +61,9 @@ class Method:
 
     Returns:
       A dict from fields of `hparams.HParams` to values.
+
+    Raises:
+      ConfigurationError: if the method's environments can't be shared out as asked.
     """
     values = {'batch_size': BATCH_SIZE} | given | self.given
     environments = self.environments
@@ -70,8 +73,18 @@ class Method:
       replayed = 0 if values.get('replay_beside') else round(size * values.get('replay_fraction', 0.0))
       environments = size - replayed
     if environments is not None:
+      if 'envs_per_actor' in given:
+        raise ConfigurationError(
+          f'{self.label} has {environments} environments in all: leave --envs_per_actor out, which follows from --num_actors.'
+        )
       # In few processes, as that is cheapest on one machine; A3C's workers say themselves how they are hosted.
-      actors = given.get('num_actors') or max(n for n in range(1, 2 * cores + 1) if environments % n == 0)
+      shares = [n for n in range(1, environments + 1) if environments % n == 0]
+      actors = given.get('num_actors') or max(n for n in shares if n <= 2 * cores)
+      if actors not in shares:
+        raise ConfigurationError(
+          f'--num_actors={actors} does not divide the {environments} environments of {self.label}. Leave it out, or give '
+          f'one of {", ".join(map(str, shares))}.'
+        )
       values |= {'num_actors': actors, 'envs_per_actor': environments // actors}
     return values
 

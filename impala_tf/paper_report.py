@@ -20,12 +20,12 @@ from impala_tf import (
   paper_run,
   pbt_member,
   pbt_report,
+  run_config,
   scalars,
   sweep_report,
   sweeps,
   tables,
 )
-from impala_tf import hparams as hparams_lib
 from impala_tf.hparams import ConfigurationError
 
 _SCORE = 'dmlab30/training_cap_100'
@@ -144,7 +144,7 @@ def _sweeps(experiment, logdir, output):
   )
   if missing:
     notes += f' {missing} of the methods and levels have not been run.'
-  return '\n\n'.join([tables.markdown(_numbers_as_text(rows)), notes, *pictures])
+  return '\n\n'.join([tables.markdown([map(tables.short, row) for row in rows]), notes, *pictures])
 
 
 def _agents(experiment, logdir, output):
@@ -175,12 +175,12 @@ def _agents(experiment, logdir, output):
 def _trained_frames(experiment, logdir):
   for method in experiment.methods:
     for folder in _runs_below(paper_experiments.agents_folder(logdir, experiment, method)):
-      yield hparams_lib.load(folder).total_environment_frames
+      yield run_config.load(folder).total_environment_frames
 
 
 def _runs_below(folder):
   """The folders of runs at any depth."""
-  return [path for path, _, files in os.walk(folder) if hparams_lib.FILE_NAME in files]
+  return [path for path, _, files in os.walk(folder) if run_config.FILE_NAME in files]
 
 
 def _history(folder, method):
@@ -258,7 +258,3 @@ def _whole(number):
 
 def _mean(values):
   return float(np.mean(values)) if values else None
-
-
-def _numbers_as_text(rows):
-  return [['' if c is None else f'{c:.4g}' if isinstance(c, float) else str(c) for c in row] for row in rows]

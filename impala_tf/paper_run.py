@@ -7,15 +7,18 @@ import dataclasses
 import os
 import shlex
 import subprocess
+import sys
 import time
 from typing import Any
 
 from impala_tf import (
   atomic_files,
+  commands,
   hparams_flags,
   lineage,
   machine,
   paper_experiments,
+  pbt,
   pbt_member,
   pbt_report,
   pbt_rules,
@@ -31,6 +34,7 @@ from impala_tf.hparams import ConfigurationError
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
 _POLL_SECONDS = 0.5
+_STOP_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Settings:
   benchmark: further arguments of the benchmark.
   fake_environment: whether throughput is that of environments that cost nothing.
   runner: the module that trains, as after `python -m`.
+  time_slice: seconds that each member of a population trains in turn, None for all side by side.
   cluster: how many actor processes of this machine each training has, or the 'host:port' at which its learner waits for
     actors; None for a training in one process.
   """
@@ -63,6 +68,7 @@ class Settings:
   benchmark: tuple[str, ...] = ()
   fake_environment: bool = False
   runner: str = 'run_experiment'
+  time_slice: float | None = None
   cluster: int | str | None = None
 
   def hyper_parameters(self, method):
@@ -85,7 +91,11 @@ class Settings:
     return isinstance(self.cluster, str)
 
   def check(self, experiment):
-    """Refuses a cluster where there is no use for one."""
+    """Refuses what a part of an experiment would refuse after others had run, and a cluster where there is no use for it."""
+    for method in experiment.methods:
+      given = self.hyper_parameters(method)
+      if method.trainer == 'population' and not self.levels:
+        pbt.check({'given': given, 'space': self.space or search_space.as_texts(search_space.TABLE_D1), 'rules': {}})
     if self.cluster is None:
       return
     if isinstance(experiment, paper_experiments.Throughput):
@@ -124,6 +134,7 @@ def run(experiment, logdir, settings):
   Raises:
     ConfigurationError: if what is in the folder has other settings, or these are refused.
   """
+  commands.check_local(logdir)
   settings.check(experiment)
   kinds = {paper_experiments.Throughput: _run_throughput, paper_experiments.Sweeps: _run_sweeps}
   worst = 0
@@ -171,10 +182,9 @@ def _run_sweeps(experiment, logdir, settings):
 
 
 def _sweep(folder, method, given, settings):
-  space = settings.space or {name: str(distribution) for name, distribution in search_space.TABLE_D1.items()}
   sweep = {
     'given': given,
-    'space': space,
+    'space': settings.space or search_space.as_texts(search_space.TABLE_D1),
     'num_trials': settings.trials,
     'sweep_seed': settings.sweep_seed,
     'storage': '',
@@ -225,6 +235,8 @@ def _population(method, settings):
   rules = pbt_rules.Rules()
   values = {'population': settings.trials, 'population_seed': settings.sweep_seed, 'runner': settings.runner_of(method)}
   values |= {name: paper_experiments.scaled(getattr(rules, name), settings.scale) for name in ('burn_in_frames', 'episodes')}
+  if settings.time_slice is not None:
+    values['time_slice'] = settings.time_slice
   spaces = [f'--space={name}={distribution}' for name, distribution in (settings.space or {}).items()]
   return [f'--{name}={value}' for name, value in values.items()] + spaces
 
@@ -253,9 +265,9 @@ def _levels_of(suite):
 
 
 def _train(arguments, folder, runner):
-  """Trains, with the output in the run's log.txt. Returns the exit code."""
+  """Trains, with the output in the run's log.txt. Returns 0, 1 if that failed, or the exit code of the signal that ended it."""
   with experiment_lib.Stop() as stop:
-    process = run_process.RunProcess(runner, arguments, folder)
+    process = run_process.start_when_free(runner, arguments, folder, _STOP_SECONDS)
     code = None
     while code is None:
       try:
@@ -263,9 +275,11 @@ def _train(arguments, folder, runner):
       except subprocess.TimeoutExpired:
         if stop and not process.was_stopped:
           process.stop()
-  if code and not stop:
-    raise ConfigurationError(f'The run in {folder} ended with exit code {code}:\n{process.last_lines()}')
-  return stop.exit_code
+  if stop:
+    return stop.exit_code
+  if code:
+    print(f'The run in {folder} ended with exit code {code}:\n{process.last_lines()}', file=sys.stderr, flush=True)
+  return int(code != 0)
 
 
 def _call(module, *arguments):

@@ -53,22 +53,25 @@ def run_together(path, definition, members, stop, runner):
   processes = {number: start(number) for number in members}
   kills = dict.fromkeys(members, 0)
   failed = False
-  while any(process.poll() is None for process in processes.values()) and not stop:
+  while processes and not stop:
     time.sleep(_POLL_SECONDS)
     for number, process in list(processes.items()):
       code = process.poll()
-      if code is not None and run_process.ended_by_signal(code) and kills[number] < _MAX_KILLS and not stop:
+      if code is None or stop:
+        continue
+      if run_process.ended_by_signal(code) and kills[number] < _MAX_KILLS:
         kills[number] += 1
         print(f'Member {number} was killed (exit code {code}) and is started again.', flush=True)
         processes[number] = start(number)
-  if stop:
-    for process in processes.values():
-      process.stop()
-  for number, process in processes.items():
-    code = process.wait_or_kill(_STOP_SECONDS)
-    if code and not stop:
-      failed = True
-      print(f'Member {number} ended with exit code {code}:\n{process.last_lines()}', file=sys.stderr, flush=True)
+        continue
+      del processes[number]
+      if code:
+        failed = True
+        _tell_of_failure(number, code, process)
+  for process in processes.values():
+    process.stop()
+  for process in processes.values():
+    process.wait_or_kill(_STOP_SECONDS)
   return not failed
 
 
@@ -110,8 +113,27 @@ def run_in_turn(path, definition, members, stop, runner, seconds):
       left.remove(number)
       if code:
         failed = True
-        print(f'Member {number} ended with exit code {code}:\n{process.last_lines()}', file=sys.stderr, flush=True)
+        _tell_of_failure(number, code, process)
   return not failed
+
+
+def _tell_of_failure(number, code, process):
+  print(f'Member {number} ended with exit code {code}:\n{process.last_lines()}', file=sys.stderr, flush=True)
+
+
+def check(definition):
+  """Raises ConfigurationError if the settings of a population, as for `pbt_member.define`, make no sense."""
+  pbt_rules.Rules(**definition['rules'])
+  for name, form in definition['space'].items():
+    if name not in _ADAPTED:
+      raise ConfigurationError(f'{name} is not changed by a population, which adapts {", ".join(_ADAPTED)}. Fix --{name}.')
+    if None in getattr(search_space.parse_one(name, form), 'choices', ()):
+      raise ConfigurationError(
+        f'--space={name}={form}: a population multiplies numbers, and none is no number. Leave it out, or fix --{name}.'
+      )
+  unwanted = sorted(definition['given'].keys() & {*definition['space'], 'seed', 'learning_rate_decay'})
+  if unwanted:
+    raise ConfigurationError(f'--{unwanted[0]} is set by the population itself. Leave it out.')
 
 
 def run(path, definition, *, members=None, time_slice=None, runner='run_experiment'):
@@ -130,13 +152,7 @@ def run(path, definition, *, members=None, time_slice=None, runner='run_experime
   Raises:
     ConfigurationError: if another population is in the folder, or the settings make no sense.
   """
-  pbt_rules.Rules(**definition['rules'])
-  for name in definition['space']:
-    if name not in _ADAPTED:
-      raise ConfigurationError(f'{name} is not changed by a population, which adapts {", ".join(_ADAPTED)}. Fix --{name}.')
-  unwanted = sorted(definition['given'].keys() & {*definition['space'], 'seed', 'learning_rate_decay'})
-  if unwanted:
-    raise ConfigurationError(f'--{unwanted[0]} is set by the population itself. Leave it out.')
+  check(definition)
   pbt_member.define(path, definition)
   members = list(range(definition['population'])) if members is None else members
   if not all(0 <= number < definition['population'] for number in members):
@@ -151,15 +167,7 @@ def run(path, definition, *, members=None, time_slice=None, runner='run_experime
 
 def _start(path, definition, number, runner):
   folder = pbt_member.member_folder(path, number)
-  deadline = time.monotonic() + _STOP_SECONDS
-  while True:
-    try:
-      return run_process.RunProcess(runner, member_arguments(definition, number), folder)
-    except run_process.FolderBusyError as error:
-      # What is left of an earlier start may still be saving.
-      if time.monotonic() > deadline:
-        raise ConfigurationError(f'{error} End it first.') from error
-      time.sleep(_POLL_SECONDS)
+  return run_process.start_when_free(runner, member_arguments(definition, number), folder, _STOP_SECONDS)
 
 
 def _define_flags():
@@ -195,7 +203,7 @@ def _main(argv):
     'population': values.population,
     'seed': values.population_seed,
     'given': given,
-    'space': {name: str(distribution) for name, distribution in space.items()},
+    'space': search_space.as_texts(space),
     'rules': {name: values[name].value for name in ('burn_in_frames', 'episodes', 'threshold', 'probability', 'factor')},
   }
   members = None if values.member is None else [values.member]

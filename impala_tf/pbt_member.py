@@ -201,8 +201,7 @@ def define(path, definition):
   """
   checkpoints.prepare_logdir(path)
   # How fast a member runs is a matter of its machine.
-  lasting = {name: v for name, v in definition['given'].items() if not hparams_lib.field_of(name).metadata['resumable']}
-  definition = definition | {'given': lasting}
+  definition = definition | {'given': hparams_lib.lasting(definition['given'])}
   if not tf.io.gfile.exists(os.path.join(path, POPULATION_FILE)):
     atomic_files.write_json(os.path.join(path, POPULATION_FILE), definition)
   there = read_population(path)

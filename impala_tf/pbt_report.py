@@ -4,7 +4,6 @@ Writes report.md, members.csv, ancestry.csv (the curve of one agent, as in the p
 ancestry.png and schedule.png.
 """
 
-import csv
 import io
 import os
 
@@ -16,9 +15,14 @@ from impala_tf.hparams import ConfigurationError
 
 
 def best_member(histories):
-  """The member with the highest fitness at its last evaluation, None before any evaluation."""
-  last = {name: events[-1].fitness for name, events in histories.items() if events and events[-1].fitness is not None}
+  """The member whose agent has the highest fitness, None before any evaluation."""
+  last = {name: _fitness(events[-1]) for name, events in histories.items() if events and events[-1].fitness is not None}
   return max(last, key=last.get) if last else None
+
+
+def _fitness(event):
+  """That of the agent that a member has after an event: after a copy the other's."""
+  return event.fitness if event.copied_from is None else event.opponent_fitness
 
 
 def write(population, output):
@@ -43,15 +47,15 @@ def write(population, output):
   curve, schedule = lineage.curve(segments), lineage.schedule(segments)
   names = list(schedule[0][-1])
   members = [_summary(name, events) for name, events in histories.items() if events]
-  text = _markdown(best, histories[best][-1].fitness, segments, members)
+  text = _markdown(best, _fitness(histories[best][-1]), segments, members)
   tf.io.gfile.makedirs(output)
   for name, contents in (
     ('report.md', text),
-    ('members.csv', _csv([list(members[0]), *(row.values() for row in members)])),
-    ('ancestry.csv', _csv([['frames', 'member', 'member_frames', 'fitness'], *curve])),
+    ('members.csv', tables.as_csv([list(members[0]), *(row.values() for row in members)])),
+    ('ancestry.csv', tables.as_csv([['frames', 'member', 'member_frames', 'fitness'], *curve])),
     (
       'schedule.csv',
-      _csv([['frames', 'member', 'member_frames', *names], *((*row[:3], *row[3].values()) for row in schedule)]),
+      tables.as_csv([['frames', 'member', 'member_frames', *names], *((*row[:3], *row[3].values()) for row in schedule)]),
     ),
   ):
     atomic_files.write(os.path.join(output, name), contents)
@@ -75,7 +79,7 @@ def _summary(name, events):
 
 def _markdown(best, fitness, segments, members):
   line = ', then by '.join(f'{s.member} (its frames {s.start:_} to {s.end:_})' for s in segments)
-  table = tables.markdown([list(members[0]), *([_cell(v) for v in row.values()] for row in members)])
+  table = tables.markdown([list(members[0]), *(map(tables.short, row.values()) for row in members)])
   return (
     f'# Population\n\nThe best agent is that of {best}, of fitness {fitness:.4g} at its last evaluation. Its weights were '
     f'trained by {line}.\n\n{table}\n'
@@ -134,13 +138,3 @@ def _save(figure, lowest_axes, output):
   plt.close(figure)
   with tf.io.gfile.GFile(output, 'wb') as file:
     file.write(picture.getvalue())
-
-
-def _csv(rows):
-  stream = io.StringIO()
-  csv.writer(stream, lineterminator='\n').writerows(rows)
-  return stream.getvalue()
-
-
-def _cell(value):
-  return '' if value is None else f'{value:.4g}' if isinstance(value, float) else str(value)

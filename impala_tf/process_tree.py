@@ -6,7 +6,7 @@ import psutil
 
 
 class ProcessTree:
-  """This process and its descendants, those that ended in between included as long as their parent has waited for them."""
+  """This process and its descendants; of those that have ended what was last seen of them counts."""
 
   def __init__(self):
     """Starts to look at the tree."""
@@ -18,9 +18,9 @@ class ProcessTree:
     for process in self._processes():
       try:
         times = process.cpu_times()
+        self._seconds[process.pid, process.create_time()] = times.user + times.system
       except psutil.Error:  # it has ended meanwhile
         continue
-      self._seconds[process.pid, process.create_time()] = times.user + times.system
     return sum(self._seconds.values())
 
   def memory_mebibytes(self):

@@ -6,6 +6,8 @@ import shutil
 import sys
 import time
 
+_TERMINAL_INTERVAL = 1.0  # seconds between two rewritings of the line on a terminal
+
 
 class ProgressLine:
   """Prints one line again and again: on a terminal in place, elsewhere line below line and less often.
@@ -24,7 +26,6 @@ class ProgressLine:
     *,
     stream=None,
     interval=10.0,
-    terminal_interval=1.0,
     window=30.0,
     clock=time.monotonic,
   ):
@@ -36,14 +37,13 @@ class ProgressLine:
       updates: int, learner updates already done.
       stream: where to print, standard output by default.
       interval: seconds between two lines where the stream is no terminal.
-      terminal_interval: seconds between two rewritings of the line where it is one.
       window: seconds over which rates are averaged, above 0.
       clock: gives seconds.
     """
     self._total_frames = total_frames
     self._stream = sys.stdout if stream is None else stream
     self._is_terminal = self._stream.isatty()
-    self._interval = terminal_interval if self._is_terminal else interval
+    self._interval = _TERMINAL_INTERVAL if self._is_terminal else interval
     self._window = window
     self._clock = clock
     self._samples = collections.deque([(clock(), frames, updates)])

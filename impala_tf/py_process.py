@@ -23,6 +23,7 @@ TensorFlow until an operation is made.
 """
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import pickle
@@ -38,7 +39,7 @@ from typing import Any
 
 import numpy as np
 
-from impala_tf import errors, hosting, shared_block, structs
+from impala_tf import errors, hosting, machine, shared_block, structs
 
 _context = multiprocessing.get_context('forkserver')
 # `multiprocessing` looks at all its children whenever it starts one, which two threads must not do at once. Garbage
@@ -165,9 +166,11 @@ def start_all(processes: Sequence[PyProcess]):
     processes: not yet running.
 
   Raises:
-    ProcessError: of the first process whose constructor raised or that died in it. All are closed then.
+    ProcessError: of the first process whose constructor raised or that died in it, or if this process may not open as many
+      files as they need. All are closed then.
   """
   close_all(processes)
+  machine.allow_many_files()  # Each process takes four.
   # Modules without TensorFlow that the server imports once, so that the children share their memory.
   _context.set_forkserver_preload(['impala_tf.hosting', 'impala_tf.environments'])
   try:
@@ -176,8 +179,13 @@ def start_all(processes: Sequence[PyProcess]):
     for process in processes:
       with process._call_lock:
         process._exchange('__init__')
-  except BaseException:
+  except BaseException as error:
     close_all(processes)
+    if isinstance(error, OSError) and error.errno == errno.EMFILE:
+      raise ProcessError(
+        f'{len(processes)} processes take more files than may be open at once here. Have fewer of them, or raise that limit '
+        '(`ulimit -n`).'
+      ) from error
     raise
 
 

@@ -7,7 +7,6 @@ A run ends with whoever started it, even if that was killed: it is told by the e
 checkpoint. While it does so it holds a lock on its folder, so that nobody goes on with the same run meanwhile.
 """
 
-import fcntl
 import os
 import runpy
 import shlex
@@ -15,11 +14,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
-from impala_tf import errors
+from impala_tf import errors, folder_lock
 
 LOG_NAME = 'log.txt'
 _LOCK_NAME = '.running'
+_POLL_SECONDS = 0.5
 
 
 def command(runner, arguments):
@@ -69,10 +70,8 @@ class RunProcess:
       return
     os.makedirs(logdir, exist_ok=True)
     with open(os.path.join(logdir, _LOCK_NAME), 'w') as lock, open(os.path.join(logdir, LOG_NAME), 'ab') as log:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-      except BlockingIOError:
-        raise FolderBusyError(f'Another process trains in {logdir}.') from None
+      if not folder_lock.lock(lock):
+        raise FolderBusyError(f'Another process trains in {logdir}. Wait for its end or stop it.')
       # The lock belongs to the open file, which the run has, too: it ends with the run.
       self._process = start(stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()])
 
@@ -105,6 +104,26 @@ class RunProcess:
       return ''
     with open(path, encoding='utf-8', errors='replace') as file:
       return ''.join(file.readlines()[-count:]).strip()
+
+
+def start_when_free(runner, arguments, logdir, seconds):
+  """A `RunProcess`, once what is left of an earlier start in its folder has saved and ended.
+
+  Args:
+    runner, arguments, logdir: as for `RunProcess`.
+    seconds: float, for how long to wait.
+
+  Raises:
+    FolderBusyError: if another process still runs there then.
+  """
+  deadline = time.monotonic() + seconds
+  while True:
+    try:
+      return RunProcess(runner, arguments, logdir)
+    except FolderBusyError:
+      if time.monotonic() > deadline:
+        raise
+      time.sleep(_POLL_SECONDS)
 
 
 def ended_by_signal(code):

@@ -149,6 +149,11 @@ def draw(space, num_samples, seed):
   ]
 
 
+def as_texts(space):
+  """A search space with its distributions as `parse_one` takes them, a dict from fields to str."""
+  return {name: str(distribution) for name, distribution in space.items()}
+
+
 def _split(text):
   name, equals, form = text.partition('=')
   if not equals:

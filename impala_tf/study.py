@@ -9,17 +9,20 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import re
+import uuid
 import warnings
 from typing import Any
 
 import optuna
 from optuna.trial import TrialState
 
+from impala_tf import atomic_files
 from impala_tf.hparams import ConfigurationError
 from impala_tf.search_space import Categorical, LogUniform
 
 _MISSED_HEARTBEATS = 3  # after which a worker counts as dead
-_STUDY = 'sweep'
+_NAME_FILE = '.study_name'
 _NUMBER = 'number'
 _KILLS = 'kills'
 _MESSAGE = 'message'
@@ -79,6 +82,7 @@ class Study:
     warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
     self._lock_path = os.path.join(logdir, '.study_lock')
     url = storage_url or f'sqlite:///{os.path.abspath(os.path.join(logdir, "study.db"))}'
+    shown = re.sub(r'(://[^:/@]*:)[^/@]*@', r'\1***@', url)  # Without its password.
     pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
     with self._alone():
       try:
@@ -88,12 +92,13 @@ class Study:
           heartbeat_interval=heartbeat_seconds,
           grace_period=_MISSED_HEARTBEATS * heartbeat_seconds,
         )
+        name = _name_of(logdir)
         self._study = optuna.create_study(
-          study_name=_STUDY, storage=self._storage, direction='maximize', load_if_exists=True, pruner=pruner
+          study_name=name, storage=self._storage, direction='maximize', load_if_exists=True, pruner=pruner
         )
-        self._study_id = self._storage.get_study_id_from_name(_STUDY)
+        self._study_id = self._storage.get_study_id_from_name(name)
       except Exception as error:  # SQLAlchemy, its drivers and Optuna have no common type.
-        raise ConfigurationError(f"Can't open the study in {url}: {error} Give another --storage.") from error
+        raise ConfigurationError(f"Can't open the study in {shown}: {error} Give another --storage.") from error
 
   def add_missing(self, space, samples):
     """Adds the trials that are not there yet, in the order of their numbers.
@@ -203,8 +208,24 @@ class Study:
   @contextlib.contextmanager
   def _alone(self):
     with open(self._lock_path, 'w') as lock:
-      fcntl.flock(lock, fcntl.LOCK_EX)
+      try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+      except OSError as error:
+        raise ConfigurationError(
+          f"{self._lock_path} can't be locked ({error}), without which workers would take the same trials. Give a --logdir on "
+          'another file system.'
+        ) from error
       yield
+
+
+def _name_of(logdir):
+  """The name of a sweep's study, which tells it from others in the same database."""
+  path = os.path.join(logdir, _NAME_FILE)
+  if (kept := atomic_files.read(path)) is not None:
+    return kept.decode()
+  name = f'sweep_{uuid.uuid4().hex}'
+  atomic_files.write(path, name)
+  return name
 
 
 def _trial(frozen):

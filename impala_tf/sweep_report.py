@@ -12,7 +12,7 @@ import matplotlib
 import numpy as np
 from absl import app, flags
 
-from impala_tf import commands, curves, episode_log, sweep_worker, tables
+from impala_tf import commands, final_return, sweep_worker, tables
 from impala_tf.hparams import ConfigurationError
 
 BEST = 3  # The paper's tables and curves are means of so many.
@@ -55,18 +55,18 @@ def draw_sorted(sweeps, output):
   save()
 
 
-def draw_best(sweeps, output, window=100):
-  """Draws the mean learning curve of the best trials of each sweep to a PNG; `window` episodes in the moving average."""
+def draw_best(sweeps, output):
+  """Draws the mean learning curve of the best trials of each sweep to a PNG, in terms of the final return."""
   axes, save = _figure(output)
   for label, (logdir, trials) in sweeps.items():
-    logs = [episode_log.read(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
-    runs = [([row.frames for row in log], [row.episode_return for row in log]) for log in logs]
+    runs = [final_return.curve(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
+    runs = [(f, values) for f, values in runs if len(f)]
     if runs:
       frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
-      mean = np.mean([np.interp(frames, f, curves.moving_average(returns, window)) for f, returns in runs], axis=0)
+      mean = np.mean([np.interp(frames, f, values) for f, values in runs], axis=0)
       axes.plot(frames, mean, label=f'{label}, mean of the best {len(runs)}')
   axes.set_xlabel('environment frames')
-  axes.set_ylabel(f'return, mean of the last {window} episodes')
+  axes.set_ylabel(f"return, mean of the last {final_return.WINDOW} episodes; or the suite's score")
   save()
 
 
@@ -131,7 +131,7 @@ def read(texts):
 
   read_sweeps = {}
   for text in texts:
-    label, path = curves.split_label(text)
+    label, path = commands.split_label(text, commands.last_part)
     if label in read_sweeps:
       raise ConfigurationError(f"Two sweeps are called {label!r}: put another 'label=' before {path}.")
     sweep = sweeps.load(path)

@@ -5,8 +5,7 @@ import os
 import subprocess
 import time
 
-from impala_tf import episode_log, final_return, hparams_dashboard, hparams_flags, run_process
-from impala_tf import hparams as hparams_lib
+from impala_tf import episode_log, final_return, hparams_dashboard, hparams_flags, run_config, run_process, tables
 from impala_tf.hparams import ConfigurationError
 
 _POLL_SECONDS = 0.5
@@ -97,7 +96,7 @@ class Worker:
       elif run_process.ended_by_signal(code) and trial.kills < _MAX_KILLS:
         print(f'{trial.name} was killed (exit code {code}) and will be taken up again.', flush=True)
         self._study.release(trial, was_killed=True)
-      elif hparams_lib.load(process.logdir) is None:
+      elif run_config.load(process.logdir) is None:
         self._study.release(trial)
         raise ConfigurationError(f'{trial.name} was refused:\n{process.last_lines()}')
       else:
@@ -114,7 +113,7 @@ class Worker:
   def _look_for_bad_ones(self):
     """Reports to the pruner how far trials have come, and stops those that it finds bad."""
     for trial, process in self._processes.items() if self._prune else ():
-      hparams = hparams_lib.load(self._folder(trial))
+      hparams = run_config.load(self._folder(trial))
       if process is None or hparams is None:
         continue
       frames = frames_of(process.logdir)
@@ -160,6 +159,4 @@ def frames_of(logdir):
 def describe(trial, name):
   """A hyper-parameter of a trial as text that fits in a table."""
   value = trial.hyper_parameters[name]
-  if value is None:
-    return 'none'
-  return f'{value:.4g}' if isinstance(value, float) else str(value)
+  return 'none' if value is None else tables.short(value)

@@ -47,9 +47,8 @@ def check_or_save(logdir, sweep):
   """
   old = load(logdir)
   if old is not None:
-    lasting = lambda given: {name: v for name, v in given.items() if not hparams_lib.field_of(name).metadata['resumable']}
     different = [name for name in ('space', 'sweep_seed', 'storage') if old[name] != sweep[name]]
-    different += ['given'] * (lasting(old['given']) != lasting(sweep['given']))
+    different += ['given'] * (hparams_lib.lasting(old['given']) != hparams_lib.lasting(sweep['given']))
     different += ['num_trials'] * (sweep['num_trials'] < old['num_trials'])
     if different:
       rows = '\n'.join(f'  {name}: {json.dumps(old[name])} in {FILE_NAME}, {json.dumps(sweep[name])} now' for name in different)
@@ -115,6 +114,7 @@ def run(
     raise ConfigurationError(
       f'{both[0]} is both given and in the search space. Leave --{both[0]} out, or give another --space.'
     )
+  commands.check_local(logdir)
   os.makedirs(logdir, exist_ok=True)
   check_or_save(logdir, sweep)
   study, space = open_study(logdir, sweep, heartbeat_seconds, prune)
@@ -169,7 +169,7 @@ def _main(argv):
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   sweep = {
     'given': given,
-    'space': {name: str(distribution) for name, distribution in space.items()},
+    'space': search_space.as_texts(space),
     'num_trials': values.num_trials,
     'sweep_seed': values.sweep_seed,
     'storage': values.storage,

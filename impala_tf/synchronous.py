@@ -52,9 +52,9 @@ class SynchronousTrajectories(arrangement.Arrangement):
     return self._hparams.num_actors
 
   def _play(self, index):
-    if self._carries[index] is None:
-      self._carries[index] = self._unroller.initial(index)
     with self.actor_timer('unroll'):
+      if self._carries[index] is None:
+        self._carries[index] = self._unroller.initial(index)
       self._carries[index], unrolls = self._unroller.unroll(index, self._carries[index])
     return unrolls
 

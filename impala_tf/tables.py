@@ -4,6 +4,7 @@ This module imports no TensorFlow.
 """
 
 import csv
+import io
 import os
 from collections.abc import Mapping, Sequence
 
@@ -19,16 +20,24 @@ def markdown(rows: Sequence[Sequence]) -> str:
   return '\n'.join([lines[0], '| ' + ' | '.join(rule) + ' |', *lines[1:]])
 
 
+def short(value: str | float | None) -> str:
+  """A cell for people to read: numbers with a fraction get four digits."""
+  return '' if value is None else f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def as_csv(rows: Sequence[Sequence]) -> str:
+  """A table as the text of a CSV file."""
+  stream = io.StringIO()
+  csv.writer(stream, lineterminator='\n').writerows(['' if cell is None else cell for cell in row] for row in rows)
+  return stream.getvalue()
+
+
 def write(folder: str, files: Mapping[str, str | Sequence[Sequence]]):
   """Writes texts as they are, and tables as CSV, to files of the given names; makes the folder if it is missing."""
   os.makedirs(folder, exist_ok=True)
   for name, contents in files.items():
     with open(os.path.join(folder, name), 'w', encoding='utf-8', newline='') as file:
-      if isinstance(contents, str):
-        file.write(contents)
-      else:
-        rows = [['' if cell is None else cell for cell in row] for row in contents]
-        csv.writer(file, lineterminator='\n').writerows(rows)
+      file.write(contents if isinstance(contents, str) else as_csv(contents))
 
 
 def side_by_side(columns: Mapping[str, Mapping]) -> list[list]:

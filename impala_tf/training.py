@@ -22,9 +22,9 @@ from impala_tf import (
   optimizers,
   progress,
   replay,
+  run_config,
   storage,
 )
-from impala_tf import hparams as hparams_lib
 from impala_tf import learner as learner_lib
 from impala_tf.hparams import ConfigurationError
 
@@ -79,9 +79,10 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
 
 
 def _train(suite, hparams, logdir, controller, in_cluster):
-  hparams_lib.check_or_save(logdir, hparams)
   tf.random.set_seed(hparams.seed)
   learner = make_learner(suite, hparams, in_cluster)
+  # Not before all is known to go together: the folder would be bound to what can't be trained.
+  run_config.check_or_save(logdir, hparams)
   run_state = checkpoints.RunState(hparams.seed)
   controlled = controller.bind(learner) if controller else {}
   checkpointer = checkpoints.Checkpointer(logdir, learner=learner, run=run_state, **controlled)
@@ -221,7 +222,10 @@ class Report:
     self._levels = suite.levels(hparams)
     self._statistics = metrics.EpisodeStatistics()
     self._episodes = episode_log.EpisodeLog(logdir, self._levels, hparams.num_action_repeats, frames)
-    self._scores = metrics.LevelScores(self._levels, suite.scores) if len(self._levels) > 1 else None
+    self._scores = None
+    if len(self._levels) > 1:
+      self._scores = metrics.LevelScores(self._levels, suite.scores)
+      final_return.expect_scores(logdir)
     self._latest_scores = None
     self._summaries = metrics.Summaries(logdir, self._levels, hparams.num_action_repeats)
     self._line = progress.ProgressLine(hparams.total_environment_frames, frames, updates)
@@ -290,4 +294,4 @@ class Report:
     if scores:
       self._latest_scores = scores
       self._summaries.write(frames, scores)
-      final_return.note_score(self._logdir, frames, next(iter(scores.values())))
+      final_return.note_score(self._logdir, frames, *next(iter(scores.items())))

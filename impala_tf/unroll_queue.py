@@ -66,7 +66,8 @@ class UnrollQueue:
       unrolls: `structs.Unroll` with a leading [n] on every leaf.
 
     Raises:
-      tf.errors.CancelledError: if the queue was closed.
+      tf.errors.CancelledError: if the queue is closed meanwhile.
+      tf.errors.AbortedError: if it was closed before.
     """
     tree.assert_same_structure(unrolls, self._spec)
     self._enqueue_many(tree.flatten(unrolls))
@@ -90,12 +91,10 @@ class UnrollQueue:
     Raises:
       tf.errors.OutOfRangeError: if the queue was closed and holds fewer.
     """
-    elements = self._queue().dequeue_many(batch_size)
-    elements = elements if isinstance(elements, list) else [elements]  # which is how TensorFlow gives a single one
-    if self.packing:
-      with tf.device(self._device):
-        return as_batch(self.packing.unpack(elements))
-    return as_batch(tree.unflatten_as(self._spec, elements))
+    with tf.device(self._device):
+      elements = self._queue().dequeue_many(batch_size)
+      elements = elements if isinstance(elements, list) else [elements]  # which is how TensorFlow gives a single one
+      return as_batch(self.packing.unpack(elements) if self.packing else tree.unflatten_as(self._spec, elements))
 
   @tf.function
   def size(self):
@@ -104,7 +103,7 @@ class UnrollQueue:
 
   @tf.function
   def close(self):
-    """Ends the flow: waiting and later `enqueue_many` are cancelled, `dequeue_batch` ends once too little is left."""
+    """Ends the flow: waiting and later calls of `enqueue_many` fail, `dequeue_batch` ends once too little is left."""
     self._queue().close(cancel_pending_enqueues=True)
 
 

@@ -84,6 +84,9 @@ class CatchSuite:
   """An `experiment.Suite` of one level."""
 
   def check(self, hparams):
+    """All goes with it."""
+
+  def check_installed(self, hparams):
     """Nothing is missing."""
 
   def levels(self, hparams):

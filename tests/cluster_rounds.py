@@ -14,7 +14,7 @@ import numpy as np
 
 from tests import catch
 from tests.cluster_processes import Processes
-from tests.run_files import read_episodes, read_scalars_of_all
+from tests.run_files import read_episodes, read_scalars_of_all, shared_memory_names
 
 FRAMES = 32_000
 _BATCH_FRAMES = catch.HPARAMS.batch_size * catch.HPARAMS.unroll_length
@@ -28,7 +28,7 @@ def run(folder, seed):
     AssertionError: if frames, learning rate or episodes are not continuous, or something is left behind.
   """
   draw = random.Random(seed)
-  shared_memory = _shared_memory()
+  shared_memory = shared_memory_names()
   logdir = folder / 'run'
   # Slow, so that every machine is still at it when the last part is killed.
   flags = ('--level_name=slow_catch', f'--logdir={logdir}', f'--total_environment_frames={FRAMES}')
@@ -65,12 +65,7 @@ def run(folder, seed):
     assert 'Going on from frame' in text, text
     processes.wait_until(lambda: not processes.left_over(), 'end of all processes', 20)
   check_continuity(logdir)
-  assert _shared_memory() <= shared_memory
-
-
-def _shared_memory():
-  """The names of what Python programs share; other programs have names of their own."""
-  return {name for name in os.listdir('/dev/shm') if name.startswith(('psm_', 'sem.mp'))}
+  assert shared_memory_names() <= shared_memory
 
 
 def _frames(processes):
@@ -96,14 +91,21 @@ def check_continuity(logdir):
   assert {row['episode_frames'] for row in rows} == {str(_EPISODE_FRAMES)}
 
 
-if __name__ == '__main__':
-  for number in range(int(sys.argv[1])):
-    place = pathlib.Path(sys.argv[2]) / str(number)
+def main(rounds, folder):
+  """Goes through so many rounds in folders below `folder`; returns the exit code, 1 if one of them failed."""
+  failed = False
+  for number in range(rounds):
+    place = folder / str(number)
     place.mkdir(parents=True)
     began = time.monotonic()
     try:
       run(place, seed=number)
       outcome = 'good'
     except AssertionError as error:
-      outcome = f'FAILED: {error}'
+      failed, outcome = True, f'FAILED: {error}'
     print(f'round {number}, {time.monotonic() - began:.0f} s: {outcome}', flush=True)
+  return int(failed)
+
+
+if __name__ == '__main__':
+  sys.exit(main(int(sys.argv[1]), pathlib.Path(sys.argv[2])))

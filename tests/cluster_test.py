@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 
-from impala_tf import hparams, roles
+from impala_tf import roles, run_config
 from tests import blocked_queue, cluster_rounds
 from tests.cluster_processes import ROOT, Processes
 from tests.run_files import read_episodes
@@ -47,7 +47,7 @@ def test_stops_refuses_and_tells_why(tmp_path):
     processes.send('5', signal.SIGTERM)
     assert processes.wait('5') == 128 + signal.SIGTERM
     processes.wait_until(lambda: 'went: 5' in processes.log('learner'), 'leave')
-  assert hparams.load(str(logdir)).level_name == 'catch'
+  assert run_config.load(str(logdir)).level_name == 'catch'
   assert read_episodes(logdir)
 
 

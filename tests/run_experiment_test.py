@@ -16,8 +16,7 @@ from absl.testing import flagsaver
 import run_experiment
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
-from impala_tf import evaluation, experiment, suites
-from impala_tf import hparams as hparams_lib
+from impala_tf import evaluation, experiment, run_config, suites
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ('--level_name=Pong', '--batch_size=2', '--unroll_length=5', '--num_actors=2', '--envs_per_actor=2')
@@ -149,7 +148,7 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, monkeypatch, given
 
 
 def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
-  hparams_lib.save(str(tmp_path), atari57_hparams.preset('pong', 'shallow'))
+  run_config.save(str(tmp_path), atari57_hparams.preset('pong', 'shallow'))
   played = []
   monkeypatch.setattr(evaluation, 'test', lambda suite, hparams, logdir, *how: played.append((hparams.seed, logdir, *how)))
   monkeypatch.setattr(experiment, 'configure_tensorflow', lambda *arguments: None)

@@ -1,10 +1,11 @@
 """What a run has left in its folder."""
 
 import csv
+import os
 
 import tensorflow as tf
 
-from impala_tf import checkpoints, hparams, training
+from impala_tf import checkpoints, run_config, training
 
 
 def read_episodes(logdir):
@@ -36,9 +37,14 @@ def _scalars(paths):
 def make_run(suite, settings, logdir, frames=0):
   """Makes the files of a training that ended after `frames`, with new weights; returns its folder as str."""
   logdir.mkdir(parents=True, exist_ok=True)
-  hparams.save(str(logdir), settings)
+  run_config.save(str(logdir), settings)
   tf.random.set_seed(len(str(logdir)))
   learner = training.make_learner(suite, settings)
   learner.frames.assign(frames)
   checkpoints.Checkpointer(str(logdir), learner=learner, run=checkpoints.RunState(1)).save()
   return str(logdir)
+
+
+def shared_memory_names():
+  """The names of what Python programs share; other programs have names of their own."""
+  return {name for name in os.listdir('/dev/shm') if name.startswith(('psm_', 'sem.mp'))}

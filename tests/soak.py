@@ -18,10 +18,11 @@ import random
 import signal
 import sys
 import time
+import traceback
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
-from tests import soak_faults, soak_training
+from tests import run_files, soak_faults, soak_training
 from tests.cluster_processes import Processes
 
 SURVIVED, FAILED, SKIPPED = 'survived', 'FAILED', 'skipped'
@@ -51,7 +52,7 @@ def _train(place, where, actors, draw, deadline, events):
   """One training, through all faults in some order as long as there is time; ends with the first that it does not survive."""
   faults = [*soak_faults.EVERYWHERE, *(soak_faults.IN_A_CLUSTER if actors else ())]
   draw.shuffle(faults)
-  shared_memory = soak_training.shared_memory_names()
+  shared_memory = run_files.shared_memory_names()
   logdir = place / 'disk' / 'run'
   flags = ('--level_name=slow_catch', f'--logdir={logdir}', '--total_environment_frames=1_000_000_000', '--num_actors=2')
   flags += (f'--checkpoint_interval={soak_training.CHECKPOINT_SECONDS}', '--summary_interval=0.5')
@@ -64,8 +65,9 @@ def _train(place, where, actors, draw, deadline, events):
         event = {'outcome': SURVIVED, **deed()}
       except soak_faults.Skipped as reason:
         event = {'outcome': SKIPPED, 'detail': str(reason)}
-      except AssertionError as error:
-        event = {'outcome': FAILED, 'detail': str(error)}
+      except Exception as error:  # A fault may show in any way.
+        detail = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
+        event = {'outcome': FAILED, 'detail': detail}
       events.append({'where': where, 'fault': name, 'seconds': round(time.monotonic() - began, 1), **event})
       print(f'{time.strftime("%H:%M:%S")} {summary_line(events[-1])}', flush=True)
       return event['outcome'] != FAILED
@@ -142,15 +144,17 @@ def main():
     parser.error(f"--folder={arguments.folder} can't be made: {error}. Name a new folder.")
   # Nothing is left running, or mounted, when this is stopped.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-  events = []
+  events, complete = [], False
   try:
     soak(arguments.folder, arguments.minutes, arguments.seed, events)
+    complete = True
   finally:  # Also of what there was before it was stopped.
-    report = {'seed': arguments.seed, 'minutes': arguments.minutes, 'good': is_good(events), 'events': events}
+    good = complete and is_good(events)
+    report = {'seed': arguments.seed, 'minutes': arguments.minutes, 'complete': complete, 'good': good, 'events': events}
     (arguments.folder / 'soak.json').write_text(json.dumps(report, indent=2) + '\n')
     for row in table(events):
       print('| ' + ' | '.join(row) + ' |')
-  return 0 if report['good'] else 1
+  return 0 if good else 1
 
 
 if __name__ == '__main__':

@@ -10,7 +10,7 @@ import time
 import psutil
 import tensorflow as tf
 
-from tests import catch
+from tests import catch, run_files
 
 BATCH_FRAMES = catch.HPARAMS.batch_size * catch.HPARAMS.unroll_length
 EPISODE_FRAMES = catch.ROWS - 1
@@ -41,11 +41,6 @@ def small_disk(path, megabytes=64):
     yield None
   finally:
     subprocess.run(['umount', '--lazy', str(path)], check=True)  # Lazy, as what was just killed may still be ending.
-
-
-def shared_memory_names():
-  """The names of what Python programs share; other programs have names of their own."""
-  return {name for name in os.listdir('/dev/shm') if name.startswith(('psm_', 'sem.mp'))}
 
 
 class Training:
@@ -159,7 +154,7 @@ class Training:
     """Stops all in good order, and looks at what is left.
 
     Args:
-      shared_memory: as `shared_memory_names` gave before the start.
+      shared_memory: as `run_files.shared_memory_names` gave before the start.
 
     Returns:
       A dict with `left`: processes, and segments of shared memory, as far as there are any.
@@ -174,7 +169,7 @@ class Training:
     with contextlib.suppress(AssertionError):
       self.processes.wait_until(lambda: not self.processes.left_over(), 'end of all processes', _SETTLING)
     self.check_episodes()
-    left = {'processes': self.processes.left_over(), 'shared memory': shared_memory_names() - shared_memory}
+    left = {'processes': self.processes.left_over(), 'shared memory': run_files.shared_memory_names() - shared_memory}
     return {'left': {kind: len(found) for kind, found in left.items() if found}}
 
   def check_episodes(self):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from impala_tf import hparams, search_space, sweeps
+from impala_tf import run_config, search_space, sweeps
 from tests.run_files import read_episodes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -103,7 +103,7 @@ def check_killed_and_resumed(tmp_path, sweep, finished):
   assert [trials[trial.number].value for trial in done] == [trial.value for trial in done]
   for trial in trials:
     folder = logdir / trial.name
-    settings = hparams.load(str(folder))
+    settings = run_config.load(str(folder))
     assert {name: getattr(settings, name) for name in trial.hyper_parameters} == trial.hyper_parameters
     rows = read_episodes(folder)
     assert FRAMES * 0.9 < int(rows[-1]['frames']) <= FRAMES + 160

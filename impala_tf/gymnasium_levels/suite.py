@@ -11,8 +11,6 @@ from impala_tf.gymnasium_levels import environment
 from impala_tf.gymnasium_levels.hparams import PREFIX
 from impala_tf.hparams import ConfigurationError
 
-_LEAST_PIXELS = {'shallow': 36, 'deep': 1}  # what the convolutions without padding need
-
 
 def make():
   """A `GymnasiumSuite`."""
@@ -31,18 +29,14 @@ class GymnasiumSuite:
     for field in ('max_noops', 'full_action_space'):
       if getattr(hparams, field):
         raise ConfigurationError(f'{field}={getattr(hparams, field)} is for Atari only. Leave --{field} out.')
-    is_vector = self._is_vector(hparams)
-    if is_vector and (hparams.agent == 'deep' or hparams.frame_stack > 1):
+    if self._is_vector(hparams) and (hparams.agent == 'deep' or hparams.frame_stack > 1):
       raise ConfigurationError(
         f'{hparams.level_name} gives vectors, and agent={hparams.agent} with frame_stack={hparams.frame_stack} is for images. '
         'Take --agent=shallow and --frame_stack=1.'
       )
-    least = _LEAST_PIXELS[hparams.agent]
-    if not is_vector and min(hparams.height, hparams.width) < least:
-      raise ConfigurationError(
-        f'height={hparams.height} and width={hparams.width} must be at least {least} for agent={hparams.agent}. '
-        'Change --height and --width.'
-      )
+
+  def check_installed(self, hparams):
+    """Nothing: `check` has made the environment."""
 
   def levels(self, hparams):
     """The one level."""

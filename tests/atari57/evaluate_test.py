@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from atari57 import evaluate, games, hparams, suite
-from impala_tf import checkpoints, level_evaluation, level_results, weights
-from impala_tf import hparams as hparams_lib
+from impala_tf import checkpoints, experiment, folder_lock, level_evaluation, level_results, run_config, weights
 from impala_tf.hparams import ConfigurationError
 from tests import run_files
 
@@ -68,6 +67,7 @@ def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_p
     'height': 84,
     'frame_stack': 4,
     'score': 'mean return',
+    'precision': 'float32',
   }
   with open(tmp_path / 'out' / 'results.csv', newline='') as file:
     rows = {row['level']: row for row in csv.DictReader(file)}
@@ -125,6 +125,7 @@ def test_random_policy_needs_no_run(tmp_path):
   assert (result.run, result.checkpoint, result.trained_on, result.agent, result.frames) == ('', '', '', 'random', 0)
   assert found.protocol['actions'] == 'all equally often, without an agent'
   assert 0 <= np.mean(result.returns) < 5
+  assert 'precision' not in found.protocol
   other, _ = play_randomly(tmp_path / 'other', seed=2, only=['breakout'])
   assert other.levels['breakout'].episode_frames != result.episode_frames
   with pytest.raises(ConfigurationError, match="actions: 'all equally often"):
@@ -149,6 +150,39 @@ def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
     assert 4 * (len(frames) - 1) in result.episode_frames
   with pytest.raises(ConfigurationError, match='4 of 3 episodes can not be recorded'):
     play_randomly(tmp_path / 'more', record_video=4)
+  # The same goes on, or has nothing to do; more can't be had of what was played.
+  play_randomly(tmp_path / 'out', only=['breakout'], record_video=2)
+  with pytest.raises(ConfigurationError, match=r'breakout in .* was played without --record_video=3, .* Use another --output'):
+    play_randomly(tmp_path / 'out', only=['breakout'], record_video=3)
+
+
+def test_two_evaluations_do_not_write_to_one_folder(tmp_path):
+  with (
+    folder_lock.held(str(tmp_path), level_evaluation._LOCK_NAME),
+    pytest.raises(ConfigurationError, match=f'Another process evaluates in {tmp_path}'),
+  ):
+    play_randomly(tmp_path)
+
+
+def test_the_suites_name_stands_for_all_of_its_levels(tmp_path, monkeypatch):
+  monkeypatch.setattr(level_evaluation, '_evaluate', lambda evaluated, jobs, protocol, output, settings: (jobs, protocol))
+  jobs, protocol = play_randomly(tmp_path, only=['Atari57'])
+  assert [level for _, level in jobs] == [game.name for game in games.all_games()]
+  assert protocol['action_set'] == 'minimal'  # Of each game, as without --levels.
+  run = make_run(tmp_path / 'run', 'atari57')
+  jobs, _ = play([run], tmp_path, only=['atari57'])
+  assert len(jobs) == 57
+
+
+def test_runs_are_played_in_their_precision(tmp_path, monkeypatch):
+  chosen = []
+  monkeypatch.setattr(experiment, 'set_precision', chosen.append)
+  runs = [make_run(tmp_path / name, name, precision=p) for name, p in (('breakout', 'bfloat16'), ('qbert', 'float32'))]
+  found, _ = play(runs[:1], tmp_path / 'out')
+  assert chosen == ['bfloat16']
+  assert found.protocol['precision'] == 'bfloat16'
+  with pytest.raises(ConfigurationError, match="precision: 'bfloat16' and 'float32'"):
+    play(runs, tmp_path / 'both')
 
 
 def test_what_can_not_be_played_is_refused(tmp_path):
@@ -186,7 +220,7 @@ def test_a_run_without_its_checkpoint_is_refused(tmp_path, change, message):
   if change is None:
     _without_checkpoint(run)
   else:
-    hparams_lib.save(run, dataclasses.replace(hparams_lib.load(run), **change))
+    run_config.save(run, dataclasses.replace(run_config.load(run), **change))
   with pytest.raises(checkpoints.CheckpointError, match=message):
     play([run], tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

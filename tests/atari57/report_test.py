@@ -158,13 +158,14 @@ def test_interquartile_mean_is_that_of_the_middle_half_of_all_games_and_seeds():
 
 def test_random_policy_stands_beside_the_references(tmp_path):
   means = {game.name: game.random for game in games.all_games()} | {'pong': 14.6, 'boxing': 1.3}
-  text = report.write([save(tmp_path / 'random', means, agent='random', trained_on=None)], str(tmp_path / 'out'))
+  evaluated = save(tmp_path / 'random', means, agent='random', trained_on=None)
+  text = report.write([evaluated, f'again={evaluated}'], str(tmp_path / 'out'))
   header, first, second, *rest = read(tmp_path / 'out' / 'random.csv')
-  assert header[:4] == ['game', 'mean return', 'standard error', 'reference']
-  assert first == ['pong', '14.6', '1.0', '-20.7', '35.3', '100.0', '500.0']
-  assert second[0] == 'boxing'
-  assert float(second[4]) == pytest.approx(1.2)
-  assert len(rest) == 55
+  assert header[:5] == ['evaluation', 'game', 'mean return', 'standard error', 'reference']
+  assert first == ['random', 'pong', '14.6', '1.0', '-20.7', '35.3', '100.0', '500.0']
+  assert second[:2] == ['random', 'boxing']
+  assert float(second[5]) == pytest.approx(1.2)
+  assert [row[0] for row in rest] == ['random'] * 55 + ['again'] * 57
   assert '## random: the random policy beside the references' in text
   assert read(tmp_path / 'out' / 'table_4.csv')[-1][:3] == ['random policy', '', '']
 

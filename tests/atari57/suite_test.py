@@ -28,6 +28,7 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, para
 def test_nothing_is_missing_and_one_game_has_no_score_of_the_suite():
   atari = suite.AtariSuite()
   assert atari.check(hparams.preset('pong', 'shallow')) is None
+  assert atari.check_installed(hparams.preset('pong', 'shallow')) is None
   assert atari.scores({'pong': [21.0]}) == {}
 
 

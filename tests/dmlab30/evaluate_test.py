@@ -18,8 +18,7 @@ import numpy as np
 import pytest
 
 from dmlab30 import evaluate, hparams, levels, suite
-from impala_tf import checkpoints, experiment, level_evaluation, level_player, level_results, py_process
-from impala_tf import hparams as hparams_lib
+from impala_tf import checkpoints, experiment, level_evaluation, level_player, level_results, py_process, run_config
 from impala_tf.hparams import ConfigurationError
 from tests import deepmind_lab_stand_in as stand_in
 from tests import run_files
@@ -251,7 +250,7 @@ def test_nothing_starts_after_the_end(modules, tmp_path):
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   dmlab = suite.DMLabSuite()
   settings = level_evaluation.Settings(num_episodes=1)
-  loaded = level_evaluation._load_run(dmlab, run, hparams_lib.load_with(run, {}))
+  loaded = level_evaluation._load_run(dmlab, run, run_config.load_with(run, {}))
   (part,) = level_player.parts_of(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
   player = level_player.Player(dmlab, settings)
   player.close()

@@ -158,29 +158,28 @@ def test_files_of_killed_environments_go_with_the_suite(install):
 def test_check_says_what_is_missing(install, tmp_path):
   dmlab = suite.DMLabSuite()
   with pytest.raises(ConfigurationError, match='not installed'):
-    dmlab.check(settings())
+    dmlab.check_installed(settings())
   install()
-  dmlab.check(settings())
+  dmlab.check_installed(settings())
   with pytest.raises(ConfigurationError, match=rf'--dataset_path={tmp_path} has no 0001.png. .*bradylab'):
-    dmlab.check(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
+    dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
   (tmp_path / '0001.png').touch()
-  dmlab.check(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
-  dmlab.check(settings('dmlab30', num_actors=30, dataset_path='dummy'))
+  dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
+  dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path='dummy'))
   with pytest.raises(ConfigurationError) as refused:
-    dmlab.check(settings('dmlab30'))
+    dmlab.check_installed(settings('dmlab30'))
   for part in ('psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition', 'bradylab', '--dataset_path'):
     assert part in str(refused.value)
   with pytest.raises(ConfigurationError, match='psychlab_continuous_recognition'):
-    dmlab.check(settings('psychlab_continuous_recognition'))
+    dmlab.check_installed(settings('psychlab_continuous_recognition'))
   with pytest.raises(ConfigurationError, match='--dataset_path=/no/where is no folder'):
-    dmlab.check(settings(dataset_path='/no/where'))
+    dmlab.check_installed(settings(dataset_path='/no/where'))
 
 
 @pytest.mark.parametrize(
   'changes', [{'frame_stack': 4}, {'max_noops': 30}, {'full_action_space': True}, {'repeat_action_probability': 0.25}]
 )
-def test_fields_of_atari_are_refused(install, changes):
-  install()
+def test_fields_of_atari_are_refused_with_and_without_deepmind_lab(changes):
   ((name, value),) = changes.items()
   with pytest.raises(ConfigurationError, match=f'{name}={value} has no meaning in DeepMind Lab. Leave --{name} out.'):
     suite.DMLabSuite().check(settings(**changes))

@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+import threading
+import time
 
 import pytest
 import tensorflow as tf
 
-from impala_tf import cluster, cluster_actor, roles
+from impala_tf import actors, cluster, cluster_actor, roles
 from impala_tf.arrangement import ActorError
 from impala_tf.hparams import ConfigurationError
 from tests import catch
@@ -113,3 +115,82 @@ def test_a_learner_that_has_stopped_is_waited_for(link_to):
 def test_an_error_of_another_kind_is_a_failure():
   with pytest.raises(ActorError, match=r'An actor failed: .*a defect'):
     make()._conclude(KeyError('a defect'), True, Link(), False)
+
+
+class LongUnrolls:
+  """In place of actor threads: they go on until environments are closed, or for some seconds after they were stopped."""
+
+  error = LOST
+
+  def __init__(self, *arguments, **options):
+    self._freed = threading.Event()
+
+  def start(self):
+    """They play."""
+
+  def stop(self):
+    self._freed.timer = threading.Timer(0.5, self._freed.set)
+    self._freed.timer.start()
+
+  def running(self):
+    return [] if self._freed.is_set() else ['actor-0']
+
+  def join(self, timeout):
+    if not self._freed.wait(timeout):
+      raise RuntimeError('Still running')
+
+
+class Endless(LongUnrolls):
+  """Whose unrolls don't end."""
+
+  def stop(self):
+    """They play on."""
+
+
+class Answering(Link):
+  """Whose learner answers with one state after the other, and then not at all."""
+
+  def __init__(self, *states):
+    super().__init__()
+    self._states = iter(states)
+
+  def exchange(self, **told):
+    for state in self._states:
+      return cluster.LearnerNotice(state)
+    raise LOST
+
+
+@pytest.fixture
+def acting(monkeypatch):
+  """A function that makes an `Acting` whose threads are of a given kind, without environments of its own."""
+  monkeypatch.setattr(cluster_actor, 'BEAT_SECONDS', 0.01)
+  monkeypatch.setattr(cluster_actor, '_JOIN_SECONDS', 0.1)
+  monkeypatch.setattr(cluster_actor, 'wait', lambda seconds, stop: None)
+
+  def make_acting(kind):
+    monkeypatch.setattr(actors, 'ActorThreads', kind)
+    made = make()
+    made._unroller = object()
+    made._tell = dict
+    return made
+
+  return make_acting
+
+
+def test_the_end_of_the_training_ends_an_actor_however_long_its_unrolls_last(acting):
+  made, link = acting(Endless), Answering('running', 'finished')
+  with made:
+    assert made.run(cluster.LearnerNotice('running', 1, 1), link, False)
+    # It has heard, and does not ask a learner that is about to go.
+    assert link.tape == []
+    closed = []
+    made._environments.close = lambda: closed.append(True)
+  assert closed == [True]
+
+
+def test_a_lost_learner_is_not_asked_for_before_all_unrolls_have_ended(acting):
+  made, link = acting(LongUnrolls), Answering('running')
+  began = time.monotonic()
+  assert not made.run(cluster.LearnerNotice('running', 1, 1), link, False)
+  assert time.monotonic() - began >= 0.5  # Longer than `_JOIN_SECONDS`, after which one that is to end would be left.
+  assert link.tape == ['lost']

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from impala_tf import cluster, experiment
+from impala_tf import cluster, experiment, sockets
 from impala_tf.cluster import ActorNotice
 from impala_tf.cluster_learner import LOST_SECONDS, ClusterPipeline, Crowd
 from tests import catch
@@ -96,3 +96,12 @@ def test_numbers_of_the_actors_that_are_there_come_together():
   )
   assert (learning.connected, learning.restarts, learning.statistics()) == (3, 3, {'hits': 3.5})
   assert shares() == {'queue': 0.5, 'inference': 0.5}
+
+
+def test_connections_opened_since_expect_answers_too(monkeypatch):
+  suite, calls = catch.CatchSuite(), []
+  learning = ClusterPipeline(suite, catch.HPARAMS, experiment.make_agent(suite, catch.HPARAMS), [1, 1])
+  monkeypatch.setattr(sockets, 'expect_answers', lambda: calls.append('expect'))
+  monkeypatch.setattr(learning._noticeboard, 'read', dict)
+  learning._look()
+  assert calls == ['expect']

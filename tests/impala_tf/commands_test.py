@@ -42,3 +42,19 @@ def test_words_are_no_flags():
   commands.check_flags_only(['command'])
   with pytest.raises(app.UsageError, match=r"Not a flag: 'seed=1'\."):
     commands.check_flags_only(['command', 'seed=1', 'more'])
+
+
+def test_a_label_precedes_a_path_that_may_have_an_equals_sign_itself(tmp_path, monkeypatch):
+  split = lambda text: commands.split_label(text, commands.last_part)
+  assert split('runs/pong/') == ('pong', 'runs/pong/')
+  assert split('ours=runs/pong') == ('ours', 'runs/pong')
+  assert split('ours=runs/lr=0.1') == ('ours', 'runs/lr=0.1')
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'lr=0.1').mkdir()
+  assert split('lr=0.1') == ('lr=0.1', 'lr=0.1')
+
+
+def test_folders_that_are_none_of_this_machine_are_refused():
+  commands.check_local('runs/a')
+  with pytest.raises(hparams.ConfigurationError, match=r'gs://bucket/runs is no folder of a file system'):
+    commands.check_local('gs://bucket/runs')

@@ -38,11 +38,6 @@ def test_a_run_without_episodes_is_named(tmp_path):
     curves.read_episodes(str(tmp_path))
 
 
-def test_moving_average_is_over_the_last_values_there_are():
-  np.testing.assert_allclose(curves.moving_average([2.0, 4.0, 9.0, 1.0], window=2), [2.0, 3.0, 6.5, 5.0])
-  np.testing.assert_allclose(curves.moving_average([2.0, 4.0], window=100), [2.0, 3.0])
-
-
 def test_draws_every_run_and_reference_in_the_panel_of_its_level(tmp_path, monkeypatch):
   from matplotlib.figure import Figure
 

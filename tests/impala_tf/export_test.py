@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import agents, checkpoints, experiment, export, structs
+from impala_tf import agents, checkpoints, experiment, export, storage, structs
 from tests import catch, run_files
 
 MEMORY = dataclasses.replace(catch.HPARAMS, level_name='catch_with_memory')
@@ -92,3 +92,11 @@ def test_a_run_without_checkpoint_is_refused(tmp_path):
   with pytest.raises(checkpoints.CheckpointError, match='No checkpoint'):
     export.export(catch.CatchSuite(), catch.HPARAMS, str(tmp_path), str(tmp_path / 'model'))
   assert not (tmp_path / 'model').exists()
+
+
+def test_a_folder_that_can_not_be_written_is_an_error_of_storage(tmp_path):
+  suite = catch.CatchSuite()
+  run = run_files.make_run(suite, catch.HPARAMS, tmp_path / 'run')
+  (tmp_path / 'file').touch()
+  with pytest.raises(storage.StorageError, match=rf"Can't write {tmp_path}/file/model"):
+    export.export(suite, catch.HPARAMS, run, str(tmp_path / 'file' / 'model'))

@@ -1,4 +1,6 @@
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from impala_tf import episode_log, final_return
 
@@ -25,9 +27,33 @@ def test_a_line_that_is_being_written_does_not_count(tmp_path):
 
 
 def test_several_levels_have_their_suites_score(tmp_path):
-  write(tmp_path, [(1, 'a', 3.0), (2, 'b', 1000.0)])
-  assert final_return.read(str(tmp_path)) is None
-  final_return.note_score(str(tmp_path), 10, 41.5)
-  final_return.note_score(str(tmp_path), 20, 42.5)
-  assert final_return.read(str(tmp_path)) == 42.5
-  assert final_return.read(str(tmp_path), max_frames=15) is None
+  logdir = str(tmp_path)
+  final_return.expect_scores(logdir)
+  write(tmp_path, [(1, 'a', 3.0)])
+  assert final_return.read(logdir) is None  # The return of the only level that has ended an episode is no score.
+  assert [len(array) for array in final_return.curve(logdir)] == [0, 0]
+  final_return.note_score(logdir, 10, 'suite/median', 41.5)
+  final_return.note_score(logdir, 20, 'suite/median', 42.5)
+  final_return.expect_scores(logdir)  # At the next start.
+  assert final_return.read(logdir) == 42.5
+  assert final_return.read(logdir, max_frames=15) is None
+
+
+def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_score(tmp_path):
+  write(tmp_path, [(10, 'a', 1.0), (20, 'a', 4.0), (30, 'a', 1.0)])
+  frames, values = final_return.curve(str(tmp_path))
+  assert frames.tolist() == [10, 20, 30]
+  assert values.tolist() == [1.0, 2.5, 2.0]
+  with tf.summary.create_file_writer(str(tmp_path)).as_default():
+    for step, score in ((40, 41.5), (50, 42.5)):
+      tf.summary.scalar('suite/median', score, step)
+      tf.summary.scalar('suite/mean', -1.0, step)
+  final_return.note_score(str(tmp_path), 50, 'suite/median', 42.5)
+  frames, values = final_return.curve(str(tmp_path))
+  assert frames.tolist() == [40, 50]
+  assert values.tolist() == [41.5, 42.5]
+
+
+def test_moving_average_is_over_the_last_values_there_are():
+  np.testing.assert_allclose(final_return.moving_average([2.0, 4.0, 9.0, 1.0], window=2), [2.0, 3.0, 6.5, 5.0])
+  np.testing.assert_allclose(final_return.moving_average([2.0, 4.0], window=100), [2.0, 3.0])

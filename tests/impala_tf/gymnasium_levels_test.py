@@ -131,7 +131,6 @@ def test_environments_of_a_batch_differ_and_follow_from_the_seed():
     ('gymnasium:CartPole-v1', {'agent': 'deep'}, 'Take --agent=shallow'),
     ('gymnasium:CartPole-v1', {'frame_stack': 4}, '--frame_stack=1'),
     ('gymnasium:CartPole-v1', {'max_noops': 30}, 'max_noops=30 is for Atari only'),
-    ('gymnasium:Echo-v0', {'height': 20}, 'must be at least 36'),
   ],
 )
 def test_bad_input_is_refused(level_name, given, message):

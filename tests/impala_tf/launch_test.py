@@ -97,6 +97,7 @@ def test_all_levels_are_played_by_default(monkeypatch):
   assert launch.actors_of_each(3, 'catch', None) == 3  # a level of another runner's
   assert launch.actors_of_each(20, 'pong', None) == 1
   assert launch.actors_of_each(4, 'dmlab30', None) == 8
+  assert launch.actors_of_each(4, ' DMLab30', None) == 8
   assert launch.actors_of_each(4, None, 'atari_multitask_deep') == 15
 
 
@@ -140,3 +141,13 @@ def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes
   own_flags.parse(monkeypatch, launch._define_flags, *given, '--runner=my.own')
   assert launch._main(['launch']) == 143
   assert calls == [(processes, passed_on, 'my.own')]
+
+
+def test_what_is_killed_again_and_again_is_given_up(tmp_path, monkeypatch, capsys):
+  (tmp_path / 'dying.py').write_text('import os, signal; os.kill(os.getpid(), signal.SIGKILL)')
+  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{ROOT}')
+  monkeypatch.setattr(launch, '_RESTART_SECONDS', 0.0)
+  assert launch.run(1, [], runner='dying') == 1
+  printed = capsys.readouterr().out
+  assert re.search(r'(learner|actor 0) was killed by SIGKILL 4 times in a row, each time within 60 s of its start', printed)
+  assert printed.count('learner was killed by SIGKILL and is started anew') <= 3

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import networks
+from impala_tf.hparams import ConfigurationError
 from tests.impala_tf import golden
 
 
@@ -53,6 +54,13 @@ def test_plain_torsos_equal_numpy(torso, shapes, strides):
 )
 def test_features_of_a_torso(torso, features):
   assert torso()(tf.zeros([2, 84, 84, 4], tf.uint8)).shape == [2, features]
+
+
+@pytest.mark.parametrize(('torso', 'least'), [(networks.ShallowTorso, 20), (networks.NatureTorso, 36)])
+def test_frames_too_small_for_the_convolutions_are_refused(torso, least):
+  assert torso()(tf.zeros([1, least, least + 9, 1], tf.uint8)).shape[0] == 1
+  with pytest.raises(ConfigurationError, match=rf'height={least + 9} and width={least - 1} must be at least {least} '):
+    torso()(tf.zeros([1, least + 9, least - 1, 1], tf.uint8))
 
 
 def test_frames_that_are_not_bytes_are_refused():

@@ -1,8 +1,10 @@
 """The paper's agents of whole suites: which of the runs is taken, how runs end, and what the report makes of evaluations."""
 
 import csv
+import dataclasses
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import threading
@@ -13,8 +15,16 @@ import tensorflow as tf
 
 import atari57.hparams
 import dmlab30.hparams
-from impala_tf import episode_log, hparams, level_results, lineage, paper_experiments, paper_report, paper_run, sweeps
-from impala_tf.hparams import ConfigurationError
+from impala_tf import (
+  episode_log,
+  level_results,
+  lineage,
+  paper_experiments,
+  paper_report,
+  paper_run,
+  run_config,
+  sweeps,
+)
 
 TABLE_3, TABLE_4 = paper_experiments.EXPERIMENTS['table3'], paper_experiments.EXPERIMENTS['table4']
 SHALLOW, EXPERTS, POPULATION = TABLE_3.methods[1], TABLE_4.methods[3], TABLE_3.methods[4]
@@ -135,7 +145,7 @@ def evaluated(folder, level, settings, returns):
   """Files of a run of one level and of its evaluation."""
   run = os.path.join(folder, level)
   os.makedirs(run)
-  hparams.save(run, settings)
+  run_config.save(run, settings)
   result = level_results.LevelResult(run, 'ckpt-1', level, settings.agent, 9, 'aa', 1, 1, returns, [100] * len(returns))
   level_results.Evaluation({'seed': 1}, {level: result}).save(os.path.join(folder, paper_run.EVALUATION), {})
 
@@ -182,9 +192,15 @@ def test_a_signal_to_this_process_alone_ends_what_it_runs(tmp_path, runner, kind
   assert (folder / 'ended').read_text() == str(int(signal.SIGTERM))
 
 
-def test_a_run_that_fails_says_why(tmp_path, runner):
-  with pytest.raises(ConfigurationError, match=r'ended with exit code 3:\nno such seed'):
-    paper_run._train(['--seed=3'], str(tmp_path / 'run'), runner)
+def test_a_run_that_fails_says_why_and_is_not_in_the_way_of_others(tmp_path, runner, monkeypatch, capsys):
+  assert paper_run._train(['--seed=3'], str(tmp_path / 'run'), runner) == 1
+  assert re.search(r'The run in .*run ended with exit code 3:\nno such seed', capsys.readouterr().err)
+  trained = []
+  monkeypatch.setattr(paper_run, '_train', lambda arguments, folder, runner: (trained.append(folder), 1)[1])
+  monkeypatch.setattr(paper_run, '_evaluate', lambda *arguments: 0)
+  one = dataclasses.replace(TABLE_4, methods=(EXPERTS,))
+  assert paper_run.run(one, str(tmp_path), paper_run.Settings(levels=('pong', 'qbert'))) == 1
+  assert [os.path.basename(folder) for folder in trained] == ['pong', 'qbert']
   assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 3
 
 

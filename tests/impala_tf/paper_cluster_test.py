@@ -14,7 +14,7 @@ import time
 import psutil
 import pytest
 
-from impala_tf import hparams, paper_experiments, paper_run, roles, sweeps
+from impala_tf import paper_experiments, paper_run, roles, run_config, sweeps
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIGURE = paper_experiments.EXPERIMENTS['figureE3']
@@ -123,5 +123,5 @@ def test_the_same_actors_serve_one_learner_after_another(tmp_path, descendants):
     assert trial.state == 'finished'
     assert 'Connected actors: 1 (came: 0)' in (folder / 'log.txt').read_text()
     # The actor was told no learning rate, and yet has that of its learner.
-    assert f'learning_rate              {hparams.load(str(folder)).learning_rate} ' in acted
+    assert f'learning_rate              {run_config.load(str(folder)).learning_rate} ' in acted
   assert wait_until(lambda: not descendants(), 60), descendants()

@@ -255,13 +255,13 @@ def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, m
   assert tape[0][1][-1] == os.path.join(str(tmp_path), 'atari57', 'a3c_shallow', 'mine_of gold')
 
   tape.clear()
-  settings = dataclasses.replace(settings, space={'decay': 'uniform(0.9,0.99)'}, sweep_seed=7)
+  settings = dataclasses.replace(settings, space={'epsilon': 'uniform(0.1,0.2)'}, sweep_seed=7, time_slice=900.0)
   without_sweeps = dataclasses.replace(EXPERIMENTS['table3'], methods=EXPERIMENTS['table3'].methods[4:])
   assert paper_run.run(without_sweeps, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
   ((name, arguments),) = tape
   assert name == 'impala_tf.pbt'
   assert {'--population=5', '--level_name=dmlab30', '--total_environment_frames=100000', '--agent=deep'} <= set(arguments)
-  assert {'--population_seed=7', '--space=decay=uniform(0.9,0.99)'} <= set(arguments)
+  assert {'--population_seed=7', '--space=epsilon=uniform(0.1,0.2)', '--time_slice=900.0'} <= set(arguments)
   # At this scale the paper's burn-in would be longer than the training.
   assert {'--burn_in_frames=200', '--episodes=1'} <= set(arguments)
   assert 'IMPALA, deep, PBT is not evaluated' in capsys.readouterr().out
@@ -283,9 +283,14 @@ def test_a_failure_shows_in_the_exit_code_and_a_signal_ends_all(monkeypatch):
     ('figureE1', {'cluster': 2}, 'all methods of figureE1 keep actors and learner in step'),
     ('table2', {'cluster': 'node7:x'}, "--cluster='node7:x' is no address"),
     ('table2', {'cluster': 'node7:1', 'parallel': 2}, 'there is room for one learner at a time'),
+    # What the population would refuse comes before the other rows are trained.
+    ('table3', {'given': {'seed': 2}}, '--seed is set by the population itself'),
+    ('table4', {'space': {'seed': 'uniform(1,9)'}}, 'seed is not changed by a population'),
+    ('table1', {'given': {'num_actors': 10}}, '--num_actors=10 does not divide the 32 environments of Batched A2C (sync step)'),
+    ('table1', {'given': {'envs_per_actor': 4}}, 'leave --envs_per_actor out, which follows from --num_actors'),
   ],
 )
-def test_clusters_that_make_no_sense_are_refused(tmp_path, name, given, message):
+def test_settings_that_make_no_sense_are_refused(tmp_path, name, given, message):
   with pytest.raises(ConfigurationError) as refused:
     paper_run.run(EXPERIMENTS[name], str(tmp_path), paper_run.Settings(**given))
   assert message in str(refused.value)
@@ -396,3 +401,8 @@ def test_the_command_lists_and_refuses(tmp_path):
     assert message in refused.stderr
   assert list(tmp_path.iterdir()) == []
   assert paper.listed().count('\n') == len(EXPERIMENTS) - 1
+
+
+def test_folders_that_no_file_system_has_are_refused():
+  with pytest.raises(ConfigurationError, match='gs://bucket/paper is no folder'):
+    paper_run.run(EXPERIMENTS['table4'], 'gs://bucket/paper', paper_run.Settings())

@@ -61,3 +61,11 @@ def test_curve_and_schedule_are_over_the_frames_of_the_weights(written):
     ['180', 'member_001', '200', '1.44'],
     ['240', 'member_001', '260', '1.2'],
   ]
+
+
+def test_a_member_that_has_copied_has_the_fitness_of_what_it_copied():
+  copied = dataclasses.replace(event(1, 200, 1.0, 20.0, ('member_000', 180, 1)), opponent_fitness=60.0)
+  histories = {'member_000': [event(1, 100, 1.0, 30.0)], 'member_001': [copied]}
+  assert pbt_report.best_member(histories) == 'member_001'
+  histories['member_001'] = [dataclasses.replace(copied, fitness=50.0, opponent_fitness=29.0)]
+  assert pbt_report.best_member(histories) == 'member_000'

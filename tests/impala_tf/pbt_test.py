@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from impala_tf import hparams, hparams_flags, lineage, pbt, pbt_member, pbt_report, search_space
+from impala_tf import hparams, hparams_flags, lineage, pbt, pbt_member, pbt_report, run_config, search_space
 from tests import own_flags
 
 RULES = {'burn_in_frames': 2000, 'episodes': 300, 'threshold': 5.0, 'probability': 0.5, 'factor': 1.2}
@@ -35,6 +35,7 @@ def test_first_values_are_the_samples_of_the_space_and_seeds_differ():
   ('changes', 'members', 'message'),
   [
     ({'space': {'decay': 'uniform(0.9,0.99)'}}, None, 'decay is not changed by a population'),
+    ({'space': {'clip_global_norm': 'categorical(none,40)'}}, None, 'none is no number'),
     ({'given': {'level_name': 'catch', 'learning_rate': 0.1}}, None, '--learning_rate is set by the population'),
     ({'given': {'level_name': 'catch', 'seed': 3}}, None, '--seed is set by the population'),
     ({'rules': RULES | {'factor': 0.5}}, None, 'factor=0.5'),
@@ -153,6 +154,14 @@ def test_a_member_that_fails_does_not_hold_up_the_others(starts, capsys):
   assert 'Member 0 ended with exit code 1:\nthe last lines' in capsys.readouterr().err
 
 
+def test_a_member_that_fails_beside_others_is_told_of_at_once(starts, capsys, monkeypatch):
+  starts({0: 5, 1: 100}, codes={0: [1]})
+  told_at = []
+  monkeypatch.setattr(pbt, '_tell_of_failure', lambda number, code, process: told_at.append((number, code, pbt.time.now)))
+  assert not pbt.run_together('folder', DEFINITION, [0, 1], False, 'runner')
+  assert told_at == [(0, 1, 5.0)]
+
+
 def test_a_slice_in_which_nothing_can_begin_is_refused(starts):
   starts({0: 50}, when_stopped=-signal.SIGTERM)
   with pytest.raises(hparams.ConfigurationError, match=r'before it had begun\. Give a longer --time_slice than 10'):
@@ -191,7 +200,7 @@ def test_a_population_of_real_runs_and_its_report(tmp_path, monkeypatch):
   for name, events in histories.items():
     assert [event.evaluation for event in events] == list(range(len(events)))
     assert len(events) > 5
-    initial = hparams.load(f'{path}/{name}')
+    initial = run_config.load(f'{path}/{name}')
     assert events[0].hyper_parameters == pytest.approx(
       {field: getattr(initial, field) for field in events[0].hyper_parameters}, rel=1e-6
     )

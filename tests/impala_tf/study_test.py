@@ -1,6 +1,9 @@
 """The trials of a sweep: who gets which, and what becomes of those whose worker dies. A real database throughout."""
 
+import errno
+import fcntl
 import multiprocessing
+import shutil
 import time
 
 import pytest
@@ -139,9 +142,42 @@ def test_only_what_is_worse_than_the_median_is_pruned_and_only_if_wanted(tmp_pat
   assert opened.should_prune(bad, 1, 1.5) == prune
 
 
+def test_sweeps_in_one_database_are_kept_apart(tmp_path):
+  url = f'sqlite:///{tmp_path}/shared.db'
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+
+  def open_in(name, num_samples):
+    opened = study.Study(str(tmp_path / name), url, 60)
+    opened.add_missing(SPACE, SAMPLES[:num_samples])
+    return opened
+
+  first = open_in('a', 3)
+  first.finish(first.claim(), 1.0)
+  assert states(open_in('b', 2)) == ['waiting', 'waiting']
+  assert states(open_in('a', 3)) == ['finished', 'waiting', 'waiting']
+  # A folder that was emptied has a new sweep.
+  shutil.rmtree(tmp_path / 'a')
+  (tmp_path / 'a').mkdir()
+  assert states(open_in('a', 3)) == ['waiting'] * 3
+
+
 def test_a_database_that_is_none_is_refused(tmp_path):
   with pytest.raises(ConfigurationError, match=r"Can't open the study in nonsense"):
     study.Study(str(tmp_path), 'nonsense', 1)
+  with pytest.raises(ConfigurationError) as refusal:
+    study.Study(str(tmp_path), 'nonsense://me:secret@server/db', 1)
+  assert 'nonsense://me:***@server/db' in str(refusal.value)
+  assert 'secret' not in str(refusal.value)
+
+
+def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):
+  def refuse(*unused):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', refuse)
+  with pytest.raises(ConfigurationError, match=f"{tmp_path}.* can't be locked .*Give a --logdir on another"):
+    study.Study(str(tmp_path), '', 1)
 
 
 def test_a_worker_is_taken_for_dead_after_three_heartbeats(tmp_path):

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from impala_tf import episode_log, hparams, sweep_worker
+from impala_tf import episode_log, run_config, sweep_worker
 from impala_tf.hparams import ConfigurationError
 from impala_tf.study import Trial
 from tests import catch
@@ -52,7 +52,7 @@ def test_the_end_of_a_trial(tmp_path, code, kills, has_episodes, bad, told):
   trial = Trial(0, {'learning_rate': 0.1}, 'running', None, '', kills, 0)
   folder = tmp_path / trial.name
   folder.mkdir()
-  hparams.save(str(folder), catch.HPARAMS)
+  run_config.save(str(folder), catch.HPARAMS)
   if has_episodes:
     (folder / episode_log.FILE_NAME).write_text(','.join(episode_log.COLUMNS) + '\n5,catch,1.0,7\n9,catch,3.0,7\n')
   study = Study(folder)
@@ -116,7 +116,7 @@ def test_a_bad_trial_is_stopped_by_what_it_had_come_to_at_each_twentieth(tmp_pat
   worker, trial, process = running(tmp_path, judge, prune=prune)
   folder = tmp_path / trial.name
   folder.mkdir()
-  hparams.save(str(folder), catch.HPARAMS)  # 120,000 frames.
+  run_config.save(str(folder), catch.HPARAMS)  # 120,000 frames.
   rows = [(6_000, 1.0), (11_000, 3.0), (12_000, 5.0), (17_000, 99.0)]
   lines = [','.join(episode_log.COLUMNS), *(f'{frames},catch,{value},7' for frames, value in rows)]
   (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')

@@ -294,7 +294,7 @@ def test_lag_is_updates_since_the_unroll_began(tmp_path):
   assert lags[-1][1] < 20
 
 
-def test_second_signal_is_not_caught():
+def test_second_interrupt_is_not_caught():
   with experiment.Stop() as stop:
     assert not stop
     signal.raise_signal(signal.SIGINT)
@@ -302,6 +302,14 @@ def test_second_signal_is_not_caught():
     assert stop.exit_code == 130
     with pytest.raises(KeyboardInterrupt):
       signal.raise_signal(signal.SIGINT)
+
+
+def test_further_requests_to_terminate_are_not_in_the_way_of_the_checkpoint():
+  with experiment.Stop() as stop:
+    # A scheduler sends it to all processes of a job, and the parent of this one passes its own on.
+    for _ in range(3):
+      signal.raise_signal(signal.SIGTERM)
+    assert stop.exit_code == 143
 
 
 def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
@@ -314,7 +322,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
   agent.build(slow.observation_spec)
   group = scripted.InProcess([slow, fast])
   unroller = actors.Unroller(inference.OwnInference(agent, weights.PublishedWeights(agent)), group, [0], 2, 7)
-  played = evaluation.play_episodes(unroller, 0, 2, 5)
+  played = evaluation.play_episodes(unroller, 2, 5)
   assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
   # Rewards are 100 n + action: each episode's return tells which steps it had.
   sums = lambda first, last: 100 * sum(range(first, last + 1))
@@ -322,7 +330,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
   for episode, (first, last) in zip(played, starts, strict=True):
     assert round((episode.episode_return - sums(first, last)) / (last - first + 1)) in range(9)
   with pytest.raises(ValueError, match='At least one'):
-    evaluation.play_episodes(unroller, 0, 2, 0)
+    evaluation.play_episodes(unroller, 2, 0)
 
 
 class Halving:
