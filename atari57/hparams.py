@@ -31,9 +31,9 @@ EXPERT = HParams(
   full_action_space=False,
 )
 
-# One agent for all games (Section 5.3.2). The paper's was trained with a population, whose starting values for this suite are
-# not printed; these are the experts'. As many actors on each game; unrolls wait in their actors while the learner is
-# busy, so that each has but a few environments, or they would be old when they are learned from.
+# One agent for all games (Section 5.3.2). The paper's is of a population that started from Table D.1, as `impala_tf.pbt` does;
+# what it found is not printed, and a single agent has the experts' values. As many actors on each game; unrolls wait in their
+# actors while the learner is busy, so that each has but a few environments, or they would be old when they are learned from.
 MULTI_TASK = dataclasses.replace(
   EXPERT,
   level_name=games.SUITE,

@@ -114,7 +114,7 @@ class Throughput(Experiment):
 class Sweeps(Experiment):
   """Final returns, sorted or of the best three, and their curves.
 
-  frames: of each training in the paper.
+  frames: of each training, in the authors' README; the paper prints none.
   trials: samples of hyper-parameters in the paper.
   """
 
@@ -127,13 +127,15 @@ class Agents(Experiment):
   """Agents for a suite of levels.
 
   suite: name of its package.
-  frames: of the training of all levels in the paper.
+  frames: of the training of all levels.
   expert_frames: of that of one level.
+  source: of these two.
   """
 
   suite: str = 'dmlab30'
   frames: int = 10_000_000_000
   expert_frames: int = 1_000_000_000
+  source: str = "the authors' README"
 
 
 def _slug(*parts):
@@ -239,7 +241,7 @@ EXPERIMENTS = {
       (*_corrections(replay=False), *_corrections(replay=True)),
     ),
     Agents('table3', 'Tables 3 and B.1: DMLab-30', _TABLE_3, ()),
-    Agents('table4', 'Tables 4 and C.1: Atari-57', _TABLE_4, (), 'atari57', frames=57 * 200_000_000, expert_frames=200_000_000),
+    Agents('table4', 'Tables 4 and C.1: Atari-57', _TABLE_4, (), 'atari57', 57 * 200_000_000, 200_000_000, 'the paper'),
     Sweeps('figure4', 'Figure 4: single tasks, IMPALA and the baselines', (_IMPALA, _A2C, _A3C)),
     Agents('figure5', 'Figure 5: DMLab-30, score over frames', _TABLE_3, ()),
     Agents('figure6', 'Figure 6: DMLab-30, score over hours, deep networks', _TABLE_3[:1] + _TABLE_3[3:], ()),

@@ -139,7 +139,7 @@ def _sweeps(experiment, logdir, output):
   tables.write(output, {f'{experiment.name}.csv': rows})
   scale = ', '.join(f'{scale:.3g}' for scale in sorted(scales))
   notes = (
-    f"Scale {scale} of the paper's {experiment.frames:_} frames; the paper's numbers are means of the best "
+    f"Scale {scale} of the {experiment.frames:_} frames of the authors' README; the paper's numbers are means of the best "
     f'{sweep_report.BEST} of {experiment.trials} trials.'
   )
   if missing:
@@ -167,8 +167,8 @@ def _agents(experiment, logdir, output):
     raise ConfigurationError(f'{" ".join(command[1:])} failed:\n{ran.stderr.strip() or ran.stdout.strip()}')
   frames = ', '.join(sorted({f'{frames:_}' for frames in _trained_frames(experiment, logdir)}))
   return (
-    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in the paper '
-    f'{experiment.frames:_} for an agent of all levels, {experiment.expert_frames:_} for an expert.'
+    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in '
+    f'{experiment.source} {experiment.frames:_} for an agent of all levels, {experiment.expert_frames:_} for an expert.'
   )
 
 

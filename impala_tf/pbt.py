@@ -1,7 +1,7 @@
 """Population-based training, as in Appendix F of the paper.
 
-    python -m impala_tf.pbt --level_name=dmlab30 --logdir=runs/population --population=24               # all on this machine
-    python -m impala_tf.pbt --level_name=dmlab30 --logdir=gs://bucket/population --member=7             # one a machine
+    python -m impala_tf.pbt --level_name=atari57 --agent=deep --logdir=runs/population                  # all on this machine
+    python -m impala_tf.pbt --level_name=atari57 --agent=deep --logdir=gs://bucket/population --member=7     # one a machine
     python -m impala_tf.pbt --level_name=pong --logdir=runs/small --population=4 --time_slice=1800      # in turn on a small one
     python -m impala_tf.pbt --logdir=runs/small --report
 

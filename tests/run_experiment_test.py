@@ -126,6 +126,10 @@ def test_random_policy_scores_what_is_known_of_it():
     # Where DeepMind Lab is not installed that is the error, elsewhere that the folder is missing.
     (('--level_name=psychlab_continuous_recognition', '--dataset_path={empty}/none'), 'DeepMind Lab'),
     (('--level_name=pong', '--level_cache_max_gigabytes=0'), 'level_cache_max_gigabytes=0.0'),
+    (('--level_name=pong', '--height=30'), 'height=30 and width=84 must be at least 36 for this network.'),
+    # A learner of a cluster has no environments, but their settings.
+    (('--level_name=rooms_watermaze', '--frame_stack=4', '--job_name=learner'), 'frame_stack=4 has no meaning in DeepMind Lab'),
+    (('--level_name=atari57', '--nofull_action_space', '--job_name=learner'), 'needs actions that mean the same in all'),
     (('--level_name=pong', '--batch_size=0'), 'batch_size=0 (unrolls in each update, of each learner) must be at least 1'),
     (('--level_name=pong', '--unroll_length=-3'), 'unroll_length=-3'),
     (('--level_name=pong', '--num_actors=0'), 'num_actors=0'),

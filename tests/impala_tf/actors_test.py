@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import actors, agents, inference, networks, structs, weights
+from impala_tf import actors, agents, arrangement, inference, metrics, networks, structs, weights
 from tests import scripted
 from tests.impala_tf import golden
 
@@ -295,3 +295,49 @@ def test_a_memory_made_of_an_lstm_resets_where_done():
   # episode, rows 5-8 in the second.
   np.testing.assert_allclose(baselines[1:5], baselines[5:9], rtol=1e-6)
   assert len(np.unique(baselines[1:5])) == 4
+
+
+def test_what_is_rearranged_stays_on_the_host_and_the_network_is_free_to_go_elsewhere():
+  graph = make_unroller([scripted.Counting()])._unroll.get_concrete_function().graph
+  bodies = [graph, *(function.graph for function in graph._functions.values() if getattr(function, 'graph', None))]
+  operations = [operation for body in bodies for operation in body.get_operations()]
+  devices = lambda kind: {operation.device for operation in operations if operation.type == kind}
+  assert {device.rpartition('/')[2] for device in devices('Transpose')} == {'device:CPU:0'}
+  assert {device.rpartition('/')[2] for device in devices('TensorListSetItem')} == {'device:CPU:0'}
+  assert devices('MatMul') == {''}
+
+
+class Clock:
+  """Time that passes by acting."""
+
+  now = 0.0
+
+  def __call__(self):
+    return self.now
+
+
+class SlowToBegin(FakeUnroller):
+  """Whose environments take long for their first episode; ends after two unrolls."""
+
+  def __init__(self, clock, timer):
+    super().__init__(fail_at=(0, 2))
+    self._clock, self._timer = clock, timer
+
+  def initial(self, index):
+    with self._timer('environment'):
+      self._clock.now += 9.0
+    return super().initial(index)
+
+  def unroll(self, index, carry):
+    self._clock.now += 0.5
+    return super().unroll(index, carry)
+
+
+def test_the_first_episode_is_a_part_of_the_time_of_unrolls():
+  clock = Clock()
+  timer = metrics.StageTimer(clock)
+  shares = arrangement.stage_shares(timer)
+  threads = actors.ActorThreads(SlowToBegin(clock, timer), 1, lambda unrolls: None, timer, on_failure=lambda: None)
+  threads.start()
+  threads.join()
+  assert shares() == pytest.approx({'environment': 9 / 10.5, 'inference': 1.5 / 10.5, 'queue': 0.0})

@@ -111,3 +111,36 @@ def test_unrolls_of_a_resumed_run_know_how_many_updates_are_behind_them():
     while batch is None:
       batch = running.staging.get(timeout=1.0)
   assert set(batch[0].policy_version.numpy()) == {123}
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ({}, {'minimum_batch_size': 1, 'maximum_batch_size': 1024, 'timeout': 0.1}),
+    (
+      {'inference_minimum_batch': 3, 'inference_maximum_batch': 6, 'inference_timeout_ms': 20.0},
+      {'minimum_batch_size': 3, 'maximum_batch_size': 6, 'timeout': 0.02},
+    ),
+    # No batch can be larger than all environments, and those of an actor go together.
+    (
+      {'inference_minimum_batch': 100, 'inference_maximum_batch': 200, 'envs_per_actor': 4},
+      {'minimum_batch_size': 8, 'maximum_batch_size': 200, 'timeout': 0.1},
+    ),
+    ({'inference_maximum_batch': 2, 'envs_per_actor': 5}, {'minimum_batch_size': 1, 'maximum_batch_size': 5, 'timeout': 0.1}),
+  ],
+)
+def test_shared_inference_is_as_the_flags_say(monkeypatch, given, expected):
+  hparams = dataclasses.replace(HPARAMS, inference='shared', **given)
+  running = Pipeline(catch.CatchSuite(), hparams, experiment.make_agent(catch.CatchSuite(), hparams), [1])
+  running.weights = None
+  monkeypatch.setattr(inference, 'SharedInference', lambda agent, published, specs, **options: options)
+  assert running._make_policy() == expected
+
+
+def test_the_queue_is_as_large_as_the_flag_says_and_tells_how_full_it_is():
+  hparams = dataclasses.replace(catch.HPARAMS, queue_capacity=3)
+  running = Pipeline(catch.CatchSuite(), hparams, experiment.make_agent(catch.CatchSuite(), hparams), [1])
+  assert running.queue_fill() == (0, 3)
+  zeros = tree.map_structure(lambda spec: tf.zeros([2, *spec.shape], spec.dtype), running._batches.spec)
+  running.queue.enqueue_many(zeros)
+  assert running.queue_fill() == (2, 3)

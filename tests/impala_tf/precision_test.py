@@ -25,6 +25,12 @@ batch = benchmark_parts.example_unroll(atari, values, learner.agent, 4)
 before = [v.numpy() for v in learner.agent.trainable_variables]
 update = learner.update(batch)
 steps = np.concatenate([(v.numpy() - b).ravel() for v, b in zip(learner.agent.trainable_variables, before)])
+try:
+  learner._loss_and_gradients.experimental_get_compiler_ir(batch, learner.tunable.entropy_cost.read_value())(stage='hlo')
+  is_compiled = True
+except ValueError:  # TensorFlow has none of a function that is not to be compiled.
+  is_compiled = False
+assert is_compiled == values.jit_compile
 print(json.dumps([float(update.total_loss), float(update.gradient_norm), steps.astype(float).tolist()[::50]]))
 """
 

@@ -23,6 +23,7 @@ from impala_tf import (
   learner,
   metrics,
   py_process,
+  run_config,
   storage,
   training,
   weights,
@@ -405,3 +406,18 @@ def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(tmp_
   agent = None if random else experiment.make_agent(suite, catch.HPARAMS)
   with pytest.raises(py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'):
     evaluation.play(suite, catch.HPARAMS, agent, 'agent', 2, 1)
+
+
+def test_what_can_not_be_trained_binds_no_folder(tmp_path):
+  with pytest.raises(hparams.ConfigurationError, match=r'num_learners=2 .*Change --num_learners'):
+    training.train(catch.CatchSuite(), dataclasses.replace(catch.HPARAMS, num_learners=2), str(tmp_path))
+  # Or what the message advises would be refused as another configuration.
+  assert run_config.load(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize(('environments', 'warned'), [((1, 4), True), ((2, 4), False)])
+def test_fewer_environments_than_a_batch_are_warned_of(caplog, environments, warned):
+  num_actors, envs_per_actor = environments
+  settings = dataclasses.replace(catch.HPARAMS, num_actors=num_actors, envs_per_actor=envs_per_actor)
+  training._check_actors(['catch'], settings)
+  assert ['A batch of 8 new unrolls will hold several in a row' in r.getMessage() for r in caplog.records] == [True] * warned
