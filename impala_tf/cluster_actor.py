@@ -122,16 +122,19 @@ class Link:
       if not is_new:
         is_new = True
         print(f'The learner at {self._role.learner} has {"stopped" if learner else "gone"}. Waiting for it.', flush=True)
-      silence = self._clock() - began
-      if silence > self._give_up_after:
-        raise LearnerLostError(
-          f'No word from a learner at {self._role.learner} for {silence:.0f} s. Start it, or correct --learner_address; '
-          '--give_up_after says how long to wait.'
-        )
+      self.check_silence(self._clock() - began)
       # Not all at once, when a thousand actors have lost the same learner.
       wait(pause * random.uniform(0.5, 1.0), stop)
       pause = min(2 * pause, _LAST_PAUSE)
     return None
+
+  def check_silence(self, seconds):
+    """Raises LearnerLostError if so many seconds without a word from the learner are too many."""
+    if seconds > self._give_up_after:
+      raise LearnerLostError(
+        f'No word from a learner at {self._role.learner} for {seconds:.0f} s. Start it, or correct --learner_address; '
+        '--give_up_after says how long to wait.'
+      )
 
   def _attempt(self):
     """The learner's notice, None if it can't be had now."""
@@ -275,8 +278,10 @@ class Acting:
     self._threads.stop()
     beats.stop()
     has_finished = beats.learner_state == 'finished'
-    # One that plays ends with its unroll, which may last for minutes; one that waits for the queue ends with the connection.
+    # One that plays ends with its unroll, which may last for minutes; one that waits for the queue ends with the connection, or
+    # goes on waiting, with a learner that is there and does nothing.
     while self._threads.running() and not (stop or has_finished):
+      link.check_silence(beats.silence())
       time.sleep(0.2)
     if not (stop or has_finished):
       self._conclude(self._threads.error, self._unrolls > sent_before, link, stop)
@@ -362,18 +367,20 @@ class _Beats:
     return time.monotonic() - self._last_answer
 
   def stop(self):
-    """Tells nothing more, and waits a moment for what is under way."""
+    """Asks once more how the learner is, and waits a moment for the answer."""
     self._stopping.set()
     self._thread.join(BEAT_SECONDS)
 
   def _run(self):
     try:
-      while not self._stopping.is_set():
+      is_last = False
+      while True:
         self.learner_state = self._link.exchange(**self._tell()).state
         self._last_answer = time.monotonic()
-        if self.learner_state != 'running':
+        if self.learner_state != 'running' or is_last:
           break
-        self._stopping.wait(BEAT_SECONDS)
+        # Once more when it is to stop: a queue that was closed frees the actors before they hear why.
+        is_last = self._stopping.wait(BEAT_SECONDS)
         sockets.expect_answers()
     except cluster.CONNECTION_ERRORS:
       pass

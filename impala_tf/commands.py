@@ -49,8 +49,8 @@ def check_local(logdir):
   """
   if '://' in logdir:
     raise ConfigurationError(
-      f'{logdir} is no folder of a file system, in which processes could lock files. Give one that all machines of this have '
-      'mounted.'
+      f'{logdir} is no folder of a file system, in which processes could lock files. Give one, which all machines that take '
+      'part have mounted.'
     )
 
 

@@ -134,11 +134,14 @@ class _Process:
       self.code = code
     elif self._ended is None:
       self._ended = time.monotonic()
-      self._kills_in_a_row = 1 if self._ended - self._began > _SOUND_SECONDS else self._kills_in_a_row + 1
+      self._kills_in_a_row = 0 if self._ended - self._began > _SOUND_SECONDS else self._kills_in_a_row + 1
       was_killed = f'{self.name} was killed by {signal.Signals(-code).name}'
-      if self._kills_in_a_row > _MAX_KILLS_IN_A_ROW:
+      if self._kills_in_a_row == _MAX_KILLS_IN_A_ROW:
         self.code = 1
-        _show(f'{was_killed} {self._kills_in_a_row} times in a row, each time within {_SOUND_SECONDS:.0f} s of its start.')
+        _show(
+          f'{was_killed} {self._kills_in_a_row} times in a row, each time within {_SOUND_SECONDS:.0f} s of its start. See what '
+          'kills it: if memory is short, have fewer --num_actors or --num_actor_processes.'
+        )
       else:
         _show(f'{was_killed} and is started anew.')
     elif time.monotonic() - self._ended >= _RESTART_SECONDS:

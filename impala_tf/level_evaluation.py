@@ -97,9 +97,9 @@ def evaluate(evaluated, logdirs, output, settings):
     `level_results.Evaluation` with all that `output` now has, and the exit code: 0, or that of the signal that ended it early.
 
   Raises:
-    ConfigurationError: if a run or something that its levels need is missing, if two runs have the same level, if `output` has
-      results of another protocol or other weights, lacks videos of levels that are finished, or is
-      another evaluation's just now.
+    ConfigurationError: if a run or something that its levels need is missing, if two runs have the same level, or if `output`
+      has results of another protocol or other weights, lacks videos of levels that are finished, or has another evaluation
+      under way.
     CheckpointError: if a run has no checkpoint that can be read, or it is of another agent than its configuration.
     ProcessError: if a level can't be played. Those finished before are kept.
   """
@@ -259,8 +259,8 @@ def _check_videos(evaluated, found, jobs, output, settings):
   without = sorted(name for name in names if not all(map(os.path.exists, level_player.videos_of(name, output, settings))))
   if without:
     raise ConfigurationError(
-      f'{", ".join(without)} in {output} was played without --record_video={settings.record_video}, and is not played again. '
-      'Use another --output, or leave --record_video out.'
+      f'{output} has no --record_video={settings.record_video} of {", ".join(without)}, and what is finished is not played '
+      'again. Use another --output, or leave --record_video out.'
     )
 
 

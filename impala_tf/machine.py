@@ -1,5 +1,6 @@
 """What this process may use of the machine that it runs on."""
 
+import contextlib
 import math
 import os
 import re
@@ -11,6 +12,7 @@ except ImportError:  # Not a Unix.
 
 _CPU_INFO = '/proc/cpuinfo'
 _CGROUP = '/sys/fs/cgroup'
+_MANY_FILES = 65_536
 
 
 def cores():
@@ -38,11 +40,13 @@ def _read(path):
 
 
 def allow_many_files():
-  """Lets this process open as many files as the system would let it if asked, for some systems' default is 1024."""
+  """Lets this process open many files at once, as far as the system lets it; the default is often 1024."""
   if resource is not None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-      resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+      with contextlib.suppress(OSError, ValueError):  # Some systems have a limit that they don't tell.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def has_bfloat16():

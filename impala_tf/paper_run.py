@@ -90,11 +90,21 @@ class Settings:
     """Whether no two trainings can run at a time, as their learners would listen at the same address."""
     return isinstance(self.cluster, str)
 
+  def left_out(self, method):
+    """Why a method of `paper_experiments.Agents` is not run, a text after 'as'; None if it is."""
+    if method.trainer == 'experts':
+      return None
+    if self.levels:
+      return f'it is one agent for all levels, and --levels={",".join(self.levels)} was given'
+    if method.trainer == 'population' and self.has_one_address() and self.time_slice is None:
+      return f'members train side by side, and at --cluster={self.cluster} is room for one learner; let them take --time_slice'
+    return None
+
   def check(self, experiment):
     """Refuses what a part of an experiment would refuse after others had run, and a cluster where there is no use for it."""
     for method in experiment.methods:
       given = self.hyper_parameters(method)
-      if method.trainer == 'population' and not self.levels:
+      if method.trainer == 'population' and not self.left_out(method):
         pbt.check({'given': given, 'space': self.space or search_space.as_texts(search_space.TABLE_D1), 'rules': {}})
     if self.cluster is None:
       return
@@ -197,24 +207,25 @@ def _run_agents(experiment, logdir, settings):
     folder = paper_experiments.agents_folder(logdir, experiment, method)
     given = settings.hyper_parameters(method)
     print(f'{experiment.name}: {method.label}', flush=True)
+    if reason := settings.left_out(method):
+      print(f'Left out, as {reason}.', flush=True)
+      continue
     if method.trainer == 'experts':
       frames = paper_experiments.scaled(experiment.expert_frames, settings.scale)
+      failed = 0
       for level in settings.levels or _levels_of(experiment.suite):
         arguments = given | {'level_name': level, 'total_environment_frames': frames}
         # Just below the folder, where an evaluation looks for runs.
         run_folder = os.path.join(folder, level.strip('/').replace('/', '_'))
         code = _train(hparams_flags.arguments(arguments), run_folder, settings.runner_of(method))
         if code:
+          failed += 1
           yield code
+      if failed:
+        # An evaluation keeps what it has found, and would refuse the same levels' agents of a later training.
+        print(f'{method.label} is not evaluated, as {failed} trainings failed. The same command tries them again.', flush=True)
+        continue
       best = folder
-    elif settings.levels:
-      print(f'Left out, as it is one agent for all levels, and --levels={",".join(settings.levels)} was given.', flush=True)
-      continue
-    elif method.trainer == 'population' and settings.has_one_address():
-      print(
-        f'Left out, as members train side by side, and at --cluster={settings.cluster} is room for one learner.', flush=True
-      )
-      continue
     else:
       frames = paper_experiments.scaled(experiment.frames, settings.scale)
       given |= {'level_name': experiment.suite, 'total_environment_frames': frames}
@@ -267,9 +278,13 @@ def _levels_of(suite):
 def _train(arguments, folder, runner):
   """Trains, with the output in the run's log.txt. Returns 0, 1 if that failed, or the exit code of the signal that ended it."""
   with experiment_lib.Stop() as stop:
-    process = run_process.start_when_free(runner, arguments, folder, _STOP_SECONDS)
+    try:
+      process = run_process.start_when_free(runner, arguments, folder, _STOP_SECONDS, stop)
+    except run_process.FolderBusyError as error:
+      print(error, file=sys.stderr, flush=True)
+      return 1
     code = None
-    while code is None:
+    while process and code is None:
       try:
         code = process.wait(_POLL_SECONDS)
       except subprocess.TimeoutExpired:

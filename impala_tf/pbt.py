@@ -49,15 +49,15 @@ def run_together(path, definition, members, stop, runner):
   Returns:
     Whether all of them ended well.
   """
-  start = lambda number: _start(path, definition, number, runner)
+  start = lambda number: _start(path, definition, number, runner, stop)
   processes = {number: start(number) for number in members}
   kills = dict.fromkeys(members, 0)
   failed = False
   while processes and not stop:
     time.sleep(_POLL_SECONDS)
     for number, process in list(processes.items()):
-      code = process.poll()
-      if code is None or stop:
+      code = None if stop else process.poll()
+      if code is None:
         continue
       if run_process.ended_by_signal(code) and kills[number] < _MAX_KILLS:
         kills[number] += 1
@@ -68,9 +68,10 @@ def run_together(path, definition, members, stop, runner):
       if code:
         failed = True
         _tell_of_failure(number, code, process)
-  for process in processes.values():
+  running = [process for process in processes.values() if process]
+  for process in running:
     process.stop()
-  for process in processes.values():
+  for process in running:
     process.wait_or_kill(_STOP_SECONDS)
   return not failed
 
@@ -96,7 +97,9 @@ def run_in_turn(path, definition, members, stop, runner, seconds):
       if not left:
         break
       continue
-    process = _start(path, definition, number, runner)
+    process = _start(path, definition, number, runner, stop)
+    if process is None:
+      break
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end and not stop:
       time.sleep(_POLL_SECONDS)
@@ -151,6 +154,7 @@ def run(path, definition, *, members=None, time_slice=None, runner='run_experime
 
   Raises:
     ConfigurationError: if another population is in the folder, or the settings make no sense.
+    FolderBusyError: if another process trains one of the members.
   """
   check(definition)
   pbt_member.define(path, definition)
@@ -165,9 +169,9 @@ def run(path, definition, *, members=None, time_slice=None, runner='run_experime
   return stop.exit_code or int(not well)
 
 
-def _start(path, definition, number, runner):
+def _start(path, definition, number, runner, stop):
   folder = pbt_member.member_folder(path, number)
-  return run_process.start_when_free(runner, member_arguments(definition, number), folder, _STOP_SECONDS)
+  return run_process.start_when_free(runner, member_arguments(definition, number), folder, _STOP_SECONDS, stop)
 
 
 def _define_flags():

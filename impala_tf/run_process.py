@@ -106,24 +106,29 @@ class RunProcess:
       return ''.join(file.readlines()[-count:]).strip()
 
 
-def start_when_free(runner, arguments, logdir, seconds):
+def start_when_free(runner, arguments, logdir, seconds, stop):
   """A `RunProcess`, once what is left of an earlier start in its folder has saved and ended.
 
   Args:
     runner, arguments, logdir: as for `RunProcess`.
     seconds: float, for how long to wait.
+    stop: whatever is true once the waiting is to end.
+
+  Returns:
+    It, or None if `stop` came first.
 
   Raises:
     FolderBusyError: if another process still runs there then.
   """
   deadline = time.monotonic() + seconds
-  while True:
+  while not stop:
     try:
       return RunProcess(runner, arguments, logdir)
     except FolderBusyError:
       if time.monotonic() > deadline:
         raise
       time.sleep(_POLL_SECONDS)
+  return None
 
 
 def ended_by_signal(code):

@@ -22,6 +22,7 @@ from impala_tf.hparams import ConfigurationError
 from impala_tf.search_space import Categorical, LogUniform
 
 _MISSED_HEARTBEATS = 3  # after which a worker counts as dead
+_OWN_NAME = 'sweep'  # of the study in a database of its own
 _NAME_FILE = '.study_name'
 _NUMBER = 'number'
 _KILLS = 'kills'
@@ -75,16 +76,16 @@ class Study:
       prune: whether `should_prune` may say yes.
 
     Raises:
-      ConfigurationError: if the database can't be opened.
+      ConfigurationError: if the database can't be opened, or the folder's file system has no locks.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Heartbeats are "experimental" to Optuna since version 2; ours is pinned.
     warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
     self._lock_path = os.path.join(logdir, '.study_lock')
     url = storage_url or f'sqlite:///{os.path.abspath(os.path.join(logdir, "study.db"))}'
-    shown = re.sub(r'(://[^:/@]*:)[^/@]*@', r'\1***@', url)  # Without its password.
     pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
     with self._alone():
+      name = _name_of(logdir) if storage_url else _OWN_NAME
       try:
         self._storage = optuna.storages.RDBStorage(
           url,
@@ -92,13 +93,12 @@ class Study:
           heartbeat_interval=heartbeat_seconds,
           grace_period=_MISSED_HEARTBEATS * heartbeat_seconds,
         )
-        name = _name_of(logdir)
         self._study = optuna.create_study(
           study_name=name, storage=self._storage, direction='maximize', load_if_exists=True, pruner=pruner
         )
         self._study_id = self._storage.get_study_id_from_name(name)
       except Exception as error:  # SQLAlchemy, its drivers and Optuna have no common type.
-        raise ConfigurationError(f"Can't open the study in {shown}: {error} Give another --storage.") from error
+        raise ConfigurationError(f"Can't open the study in {without_password(url)}: {error} Give another --storage.") from error
 
   def add_missing(self, space, samples):
     """Adds the trials that are not there yet, in the order of their numbers.
@@ -216,6 +216,11 @@ class Study:
           'another file system.'
         ) from error
       yield
+
+
+def without_password(url):
+  """A database's address as it may be shown."""
+  return re.sub(r'(://[^:/@]*:)[^@]*@', r'\1***@', url)
 
 
 def _name_of(logdir):

@@ -51,7 +51,8 @@ def check_or_save(logdir, sweep):
     different += ['given'] * (hparams_lib.lasting(old['given']) != hparams_lib.lasting(sweep['given']))
     different += ['num_trials'] * (sweep['num_trials'] < old['num_trials'])
     if different:
-      rows = '\n'.join(f'  {name}: {json.dumps(old[name])} in {FILE_NAME}, {json.dumps(sweep[name])} now' for name in different)
+      text = lambda value: study_lib.without_password(json.dumps(value))
+      rows = '\n'.join(f'  {name}: {text(old[name])} in {FILE_NAME}, {text(sweep[name])} now' for name in different)
       raise ConfigurationError(
         f'The sweep in {logdir} is another one:\n{rows}\nGive the old values to go on with it, or another --logdir.'
       )
@@ -143,7 +144,7 @@ def _define_flags():
   )
   flags.DEFINE_integer('parallel', 1, 'trials at a time', lower_bound=1)
   flags.DEFINE_string(
-    'storage', '', 'database that several machines share, such as postgresql://...; empty for a file in --logdir'
+    'storage', '', 'database that several machines share, such as postgresql+psycopg2://...; empty for a file in --logdir'
   )
   flags.DEFINE_integer(
     'heartbeat', _HEARTBEAT_SECONDS, 'seconds; a worker that is silent for three times as long is taken for dead', lower_bound=1

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 import pytest
 
-from impala_tf import experiment, training
+from impala_tf import evaluation, experiment, final_return, training, weights
 from impala_tf import hparams as hparams_lib
 from impala_tf import pipeline as pipeline_lib
 from tests import catch, timed
@@ -62,6 +62,8 @@ def test_three_levels_are_told_apart_and_scored_together(tmp_path, capsys):
       'level_2': {20.0},
     }
   assert {value for _, value in found['suite/mean']} == {10.0}
+  assert final_return.read(str(tmp_path)) == 10.0
+  assert final_return.curve(str(tmp_path))[1].tolist() == [10.0] * len(found['suite/mean'])
   counted = [value for _, value in found['suite/episodes']]
   assert counted == [sum(map(len, level_returns.values())) for level_returns in suite.level_returns]
   steps = [step for step, _ in found['suite/episodes']]
@@ -118,3 +120,12 @@ def test_processes_play_the_level_that_their_unrolls_name():
       for level, longest in zip(unrolls.level.numpy(), steps, strict=True):
         seen.setdefault(names[level], set()).add(int(longest))
   assert seen == {'level_0': {5}, 'level_1': {6}, 'level_2': {7}}
+
+
+def test_an_agent_plays_all_levels_with_weights_that_were_published_once(monkeypatch):
+  suite, hparams = TimedSuite(3), settings()
+  original, published = weights.PublishedWeights, []
+  monkeypatch.setattr(weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent))
+  played = evaluation.play(suite, hparams, experiment.make_agent(suite, hparams), 'an agent', 3, seed=1)
+  assert played == {'level_0': [0.0] * 3, 'level_1': [10.0] * 3, 'level_2': [20.0] * 3}
+  assert len(published) == 1  # TensorFlow keeps each to the end of the process.

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from impala_tf import run_config, search_space, sweeps
+from impala_tf.hparams import ConfigurationError
 from tests.run_files import read_episodes
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -129,3 +130,8 @@ def test_a_killed_sweep_goes_on_without_losing_or_repeating_a_trial(tmp_path):
   go_on(logdir, log, definition(num_trials=4, checkpoint_interval=9.0))
   assert 'trial_003  finished' in log.read_text()
   assert 'trial_000 runs' not in log.read_text()
+
+
+def test_a_folder_that_no_file_system_has_is_refused():
+  with pytest.raises(ConfigurationError, match='gs://bucket/sweep is no folder'):
+    sweeps.run('gs://bucket/sweep', {'space': {}, 'given': {}})

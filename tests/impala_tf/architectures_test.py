@@ -1,5 +1,6 @@
 """The baselines beside IMPALA: each learns, and each waits as it should."""
 
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -227,3 +228,29 @@ def test_time_of_processes_in_step_is_not_added_up():
   running = architectures.make(suite, settings, experiment.make_agent(suite, settings), [1, 1])
   with running.environments[0]._timer('environment'):
     assert running.actor_timer.seconds() == {}
+
+
+def test_the_first_episode_is_a_part_of_the_time_of_unrolls():
+  suite, settings = catch.CatchSuite(), settings_of('a2c_sync_trajectories')
+  running = architectures.make(suite, settings, experiment.make_agent(suite, settings), [1, 1])
+  stages = []
+
+  class Unroller:
+    def initial(self, index):
+      stages.append(running.actor_timer.inside)
+
+    def unroll(self, index, carry):
+      return carry, 'unrolls'
+
+  class Timer:
+    inside = None
+
+    @contextlib.contextmanager
+    def __call__(self, stage):
+      self.inside = stage
+      yield
+      self.inside = None
+
+  running.actor_timer, running._unroller, running._carries = Timer(), Unroller(), [None]
+  assert running._play(0) == 'unrolls'
+  assert stages == ['unroll']

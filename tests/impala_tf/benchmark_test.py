@@ -178,6 +178,7 @@ def atari57_parameters():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
+    (['cluster', '--level_name=pong', '--actor_processes=2,1,2'], '--actor_processes=2,1,2 has a number twice'),
     (['cluster', '--level_name=pong', '--actor_processes=1,x'], '--actor_processes=1,x must be whole numbers'),
     (['learn'], '--level_name is missing'),
     (['learn', '--level_name=pnog'], 'Did you mean pong'),

@@ -1,5 +1,6 @@
 """What an actor's process of a cluster does before it acts, and when its threads have ended; the link is a stand-in."""
 
+import contextlib
 import dataclasses
 import itertools
 import threading
@@ -32,6 +33,9 @@ class Link:
 
   def lose(self):
     self.tape.append('lost')
+
+  def check_silence(self, seconds):
+    """It is never too long."""
 
 
 class Clock:
@@ -147,6 +151,17 @@ class Endless(LongUnrolls):
     """They play on."""
 
 
+class Freed(Endless):
+  """One of which has failed at once, as its queue was closed; the other plays on."""
+
+  def __init__(self, *arguments, on_failure):
+    super().__init__(*arguments)
+    self._on_failure = on_failure
+
+  def start(self):
+    self._on_failure()
+
+
 class Answering(Link):
   """Whose learner answers with one state after the other, and then not at all."""
 
@@ -186,6 +201,63 @@ def test_the_end_of_the_training_ends_an_actor_however_long_its_unrolls_last(act
     closed = []
     made._environments.close = lambda: closed.append(True)
   assert closed == [True]
+
+
+def test_an_actor_whose_queue_was_closed_asks_why_before_it_waits_for_unrolls(acting, monkeypatch):
+  monkeypatch.setattr(cluster_actor, 'BEAT_SECONDS', 5.0)
+  made, link = acting(Freed), Answering('running', 'finished')
+  with made:
+    assert made.run(cluster.LearnerNotice('running', 1, 1), link, False)
+
+
+def test_a_learner_that_is_there_and_does_nothing_is_given_up(acting, monkeypatch):
+  made, link = acting(Freed), Answering('running')
+  silences = []
+
+  def check_silence(seconds):
+    silences.append(seconds)
+    if seconds > 0.5:
+      raise cluster_actor.LearnerLostError('silent')
+
+  monkeypatch.setattr(link, 'check_silence', check_silence)
+  with made, pytest.raises(cluster_actor.LearnerLostError):
+    made.run(cluster.LearnerNotice('running', 1, 1), link, False)
+  assert len(silences) > 1
+
+
+def test_a_finished_learner_is_not_connected_to_again(monkeypatch):
+  calls = []
+
+  class OneTime(contextlib.AbstractContextManager):
+    def __init__(self, *arguments):
+      """Nothing."""
+
+    def __exit__(self, *exception):
+      calls.append('exit')
+
+    def check(self, learner, link):
+      calls.append('check')
+
+    def run(self, learner, link, stop):
+      calls.append('run')
+      return True
+
+  class Connected(Link):
+    def __init__(self, *arguments):
+      super().__init__()
+
+    def connect(self, stop):
+      calls.append('connect')
+      return cluster.LearnerNotice('running', 1)
+
+    def leave(self, refused=''):
+      calls.append('leave')
+
+  monkeypatch.setattr(cluster_actor, 'Acting', OneTime)
+  monkeypatch.setattr(cluster_actor, 'Link', Connected)
+  role = roles.Role('actor', 0, '10.0.0.1:1', '10.0.0.2:2')
+  assert cluster_actor.act(lambda terms: (catch.CatchSuite(), catch.HPARAMS), role, 1.0) == 0
+  assert calls == ['connect', 'check', 'run', 'leave', 'exit']
 
 
 def test_a_lost_learner_is_not_asked_for_before_all_unrolls_have_ended(acting):

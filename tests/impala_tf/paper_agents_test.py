@@ -23,6 +23,7 @@ from impala_tf import (
   paper_report,
   paper_run,
   run_config,
+  run_process,
   sweeps,
 )
 
@@ -192,16 +193,29 @@ def test_a_signal_to_this_process_alone_ends_what_it_runs(tmp_path, runner, kind
   assert (folder / 'ended').read_text() == str(int(signal.SIGTERM))
 
 
+def test_a_command_that_fails_is_told_of_by_its_code(tmp_path, runner):
+  assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 3
+
+
 def test_a_run_that_fails_says_why_and_is_not_in_the_way_of_others(tmp_path, runner, monkeypatch, capsys):
   assert paper_run._train(['--seed=3'], str(tmp_path / 'run'), runner) == 1
   assert re.search(r'The run in .*run ended with exit code 3:\nno such seed', capsys.readouterr().err)
   trained = []
   monkeypatch.setattr(paper_run, '_train', lambda arguments, folder, runner: (trained.append(folder), 1)[1])
-  monkeypatch.setattr(paper_run, '_evaluate', lambda *arguments: 0)
+  # Or the half-trained agent would be in the way of the one to come.
+  monkeypatch.setattr(paper_run, '_evaluate', lambda *arguments: pytest.fail('evaluated'))
   one = dataclasses.replace(TABLE_4, methods=(EXPERTS,))
   assert paper_run.run(one, str(tmp_path), paper_run.Settings(levels=('pong', 'qbert'))) == 1
   assert [os.path.basename(folder) for folder in trained] == ['pong', 'qbert']
-  assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 3
+  assert 'IMPALA, deep, experts is not evaluated, as 2 trainings failed' in capsys.readouterr().out
+
+  def busy(*arguments):
+    raise run_process.FolderBusyError('Another process trains there.')
+
+  monkeypatch.undo()
+  monkeypatch.setattr(run_process, 'start_when_free', busy)
+  assert paper_run._train([], str(tmp_path / 'run'), runner) == 1
+  assert 'Another process trains there.' in capsys.readouterr().err
 
 
 class Busy:
@@ -230,7 +244,6 @@ def test_a_command_is_told_once_to_end_and_its_code_is_passed_on(monkeypatch, is
   monkeypatch.setattr(subprocess, 'Popen', process)
   monkeypatch.setattr(paper_run, '_POLL_SECONDS', 0)
   assert paper_run._call('module', '--flag=1') == expected
-  # A second signal would end it at once, without a checkpoint.
   assert process.told == is_told
   # It ends with this process, by the end of the pipe.
   assert process.options == {'stdin': subprocess.PIPE, 'start_new_session': True}

@@ -326,8 +326,13 @@ def test_what_can_be_a_cluster_is_one(tmp_path, monkeypatch, capsys):
     'sweeps/pong/a3c': 'run_experiment',
   }
   assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None)) == 0
-  assert 'at --cluster=node7:8470 is room for one learner' in capsys.readouterr().out
+  assert 'at --cluster=node7:8470 is room for one learner; let them take --time_slice' in capsys.readouterr().out
   assert 'impala_tf.pbt' not in runners
+  assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None, given={'seed': 2})) == 0
+  assert paper_run.run(multi_task, str(tmp_path), dataclasses.replace(settings, levels=None, time_slice=60.0)) == 0
+  assert {'--time_slice=60.0', '--runner=run_experiment --job_name=learner --learner_address=node7:8470'} < {
+    *runners['impala_tf.pbt']
+  }
 
 
 def test_sweeps_are_given_what_was_asked_for(tmp_path, monkeypatch):

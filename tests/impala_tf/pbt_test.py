@@ -124,8 +124,8 @@ def starts(monkeypatch):
   monkeypatch.setattr(pbt, 'time', clock)
 
   def prepare(needs, codes=None, when_stopped=128 + signal.SIGTERM):
-    def start(path, definition, number, runner):
-      del path, definition, runner
+    def start(path, definition, number, runner, stop):
+      del path, definition, runner, stop
       if tape:  # What the one before has done counts for its next start.
         last, process = spent['last']
         spent[last] = process.seconds()
@@ -189,6 +189,12 @@ def test_all_members_save_at_the_same_time_when_they_are_to_stop(starts, monkeyp
   starts({0: 50, 1: 50})
   assert pbt.run_together('folder', DEFINITION, [0, 1], True, 'runner')
   assert tape == ['stop', 'stop', 'wait', 'wait']
+
+
+@pytest.mark.parametrize('run', [pbt.run_together, IN_TURN])
+def test_members_whose_folders_are_busy_until_all_is_to_stop_are_left(monkeypatch, run):
+  monkeypatch.setattr(pbt, '_start', lambda *arguments: None)
+  assert run('folder', DEFINITION, [0, 1], True, 'runner')
 
 
 def test_a_population_of_real_runs_and_its_report(tmp_path, monkeypatch):

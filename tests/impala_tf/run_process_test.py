@@ -53,13 +53,14 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
     with pytest.raises(run_process.FolderBusyError):
       run_process.RunProcess(runner, [], str(folder))
     with pytest.raises(run_process.FolderBusyError, match='Wait for its end or stop it'):
-      run_process.start_when_free(runner, [], str(folder), seconds=0.1)
+      run_process.start_when_free(runner, [], str(folder), seconds=0.1, stop=False)
+    assert run_process.start_when_free(runner, [], str(folder), seconds=60, stop=True) is None
     assert process.poll() is None
     process.stop()
     assert process.wait(60) == 143
     assert run_process.ended_by_signal(143)
     assert "arguments ['--a=1']" in process.last_lines()
-    again = run_process.start_when_free(runner, [], str(folder), seconds=60)
+    again = run_process.start_when_free(runner, [], str(folder), seconds=60, stop=False)
     again.stop()
     again.wait(60)
     assert "arguments ['--a=1']" in again.last_lines()  # What the first said is kept.

@@ -162,6 +162,7 @@ DEFINITION = {
     ({'num_trials': 2}, 'num_trials'),
     ({'sweep_seed': 2}, 'sweep_seed'),
     ({'storage': 'sqlite:///elsewhere.db'}, 'storage'),
+    ({'storage': 'postgresql://me:secret@server/db'}, r'"postgresql://me:\*\*\*@server/db" now'),
   ],
 )
 def test_another_sweep_is_refused(tmp_path, changes, name):
