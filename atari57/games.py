@@ -79,12 +79,23 @@ def find(name: str) -> Game:
 
 
 def find_level(name: str) -> str:
-  """The name under which a run has a level: 'atari57', or that of a game in any usual spelling.
+  """The name under which a run has a level: 'atari57', or that of a game or, with '+' between, several, in any spelling.
 
   Raises:
-    ConfigurationError: if there is no such game, with the names that are nearest.
+    ConfigurationError: if there is no such game, with the names that are nearest, or one is named twice.
   """
-  return SUITE if _key(name) == SUITE else find(name).name
+  if _key(name) == SUITE:
+    return SUITE
+  names = [find(part).name for part in name.split('+')]
+  twice = next((game for game in names if names.count(game) > 1), None)
+  if twice:
+    raise ConfigurationError(f'{name!r} has {twice} twice. Name each game once.')
+  return '+'.join(names)
+
+
+def names_in(level: str) -> tuple[str, ...]:
+  """The games that a name from `find_level` stands for."""
+  return tuple(game.name for game in all_games()) if level == SUITE else tuple(level.split('+'))
 
 
 def normalised(scores: Mapping[str, float], *, paper_implied: bool = False) -> np.ndarray:

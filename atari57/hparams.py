@@ -54,15 +54,26 @@ PRESETS = {
 def preset(level_name, agent):
   """The paper's hyper-parameters for an expert on one game, or for one agent on all of them.
 
+  An agent for some games has as many frames for each of them as one for all, and as many environments as one for a single game.
+
   Args:
-    level_name: str, 'atari57' or a game in any spelling that `games.find` knows.
+    level_name: str, 'atari57', or a game or several in any spelling that `games.find_level` knows.
     agent: 'shallow' or 'deep'; the paper gives both the same hyper-parameters.
 
   Raises:
     ConfigurationError: for an unknown game, with the nearest names, or an unknown agent.
   """
   level_name = games.find_level(level_name)
+  count = len(games.names_in(level_name))
   chosen = MULTI_TASK if level_name == games.SUITE else EXPERT
+  if chosen is EXPERT and count > 1:
+    actors = -(-EXPERT.num_actors // count) * count
+    chosen = dataclasses.replace(
+      MULTI_TASK,
+      total_environment_frames=count * EXPERT.total_environment_frames,
+      num_actors=actors,
+      envs_per_actor=max(1, EXPERT.num_actors * EXPERT.envs_per_actor // actors),
+    )
   return dataclasses.replace(chosen, level_name=level_name, agent=agent)
 
 

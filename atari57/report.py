@@ -142,7 +142,7 @@ def _kind(label, found):
   """The row of Table 4 for an evaluation: the one that its label names, or that of its agent."""
   if label in _TABLE_4:
     return label
-  agents = {(r.agent, r.trained_on == games.SUITE) for results in found.levels.values() for r in results}
+  agents = {(r.agent, len(games.names_in(r.trained_on)) > 1) for results in found.levels.values() for r in results}
   if len(agents) != 1:
     return label
   ((agent, is_multi_task),) = agents

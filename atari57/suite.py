@@ -19,19 +19,17 @@ class AtariSuite:
 
   def check(self, hparams):
     """Refuses one agent for all games without the full action set; see `experiment.Suite`."""
-    if hparams.level_name == games.SUITE and not hparams.full_action_space:
+    if len(self.levels(hparams)) > 1 and not hparams.full_action_space:
       raise ConfigurationError(
-        f'One agent for {games.SUITE} needs actions that mean the same in all games. Leave out --nofull_action_space.'
+        f'One agent for {hparams.level_name} needs actions that mean the same in all games. Leave out --nofull_action_space.'
       )
 
   def check_installed(self, hparams):
     """Nothing: emulator and games come with the requirements."""
 
   def levels(self, hparams):
-    """All 57 for 'atari57', otherwise the one game."""
-    if hparams.level_name == games.SUITE:
-      return tuple(game.name for game in games.all_games())
-    return (hparams.level_name,)
+    """All 57 for 'atari57', otherwise the games that are named."""
+    return games.names_in(hparams.level_name)
 
   def num_actions(self, hparams):
     """18, or as many as the game uses."""
@@ -74,15 +72,13 @@ class AtariSuite:
       level_returns: dict from each of the run's games to its unclipped returns, one at least.
 
     Returns:
-      A dict from names to floats; empty unless the games are all 57.
+      A dict from names to floats. The suite's name is in them only if the games are all 57; a single game has none.
     """
-    if set(level_returns) != {game.name for game in games.all_games()}:
+    if len(level_returns) == 1:
       return {}
-    scores = games.normalised({name: np.mean(returns) for name, returns in level_returns.items()})
-    return {
-      'atari57/training_median': float(np.median(scores)),
-      'atari57/training_mean': float(np.mean(scores)),
-    }
+    scores = [games.find(name).human_normalised(np.mean(returns)) for name, returns in level_returns.items()]
+    of = games.SUITE if len(scores) == len(games.all_games()) else 'games'
+    return {f'{of}/training_median': float(np.median(scores)), f'{of}/training_mean': float(np.mean(scores))}
 
   def fitness(self, level_returns):
     """The mean human-normalised score in percent, capped at 100 for each game; see `experiment.Suite`."""

@@ -40,7 +40,7 @@ class HParams:
     ConfigurationError: for a value of the wrong type or outside its limits.
   """
 
-  level_name: str = _field('level to train on, or a suite (atari57, dmlab30) for one agent on all its levels')
+  level_name: str = _field('level to train on; atari57, dmlab30 or some games (pong+breakout) for one agent on all of them')
   agent: str = _field("network: the paper's shallow or deep one", choices=('shallow', 'deep'))
   total_environment_frames: int = _field('frames of the whole training', minimum=1)
   batch_size: int = _field('unrolls in each update, of each learner', minimum=1)

@@ -39,9 +39,7 @@ def actors_of_each(num_actor_processes, level_name, preset_name):
   wanted = 2 * machine.cores()
   # It may be a level of another runner, which knows what it means; a bad name is that one's to refuse, too.
   with contextlib.suppress(ConfigurationError):
-    configured = suites.find(level_name or '').configure(level_name)
-    if configured.level_name in suites.PACKAGES:  # All levels of a suite, of which a single process would have a multiple.
-      wanted = configured.num_actors
+    wanted = suites.find(level_name or '').configure(level_name).num_actors
   return -(-wanted // num_actor_processes)
 
 

@@ -150,8 +150,8 @@ def _choose(evaluated, all_hparams, only):
   wanted = set(_levels(evaluated, only))
   chosen, owner = {}, {}
   for logdir, hparams in all_hparams.items():
-    name = evaluated.find(hparams.level_name)
-    for level in evaluated.suite.levels(hparams) if name == evaluated.name else (name,):
+    hparams = dataclasses.replace(hparams, level_name=evaluated.find(hparams.level_name))
+    for level in evaluated.suite.levels(hparams):
       if level in wanted or not wanted:
         if level in owner:
           raise ConfigurationError(f'{level} was trained in {owner[level]} and in {logdir}: evaluate these runs separately.')

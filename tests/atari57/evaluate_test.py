@@ -172,6 +172,12 @@ def test_the_suites_name_stands_for_all_of_its_levels(tmp_path, monkeypatch):
   run = make_run(tmp_path / 'run', 'atari57')
   jobs, _ = play([run], tmp_path, only=['atari57'])
   assert len(jobs) == 57
+  some = make_run(tmp_path / 'some', 'Pong+Breakout')
+  jobs, protocol = play([some], tmp_path)
+  assert [level for _, level in jobs] == ['pong', 'breakout']
+  assert protocol['action_set'] == 'full'
+  jobs, _ = play([some], tmp_path, only=['pong'])
+  assert [level for _, level in jobs] == ['pong']
 
 
 def test_runs_are_played_in_their_precision(tmp_path, monkeypatch):

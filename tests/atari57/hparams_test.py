@@ -48,6 +48,17 @@ def test_one_agent_for_all_games_differs_in_little():
   }
 
 
+@pytest.mark.parametrize(('level_name', 'count'), [('Pong+MsPacman', 2), ('pong+breakout+boxing+freeway+qbert', 5)])
+def test_one_agent_for_some_games_has_as_much_of_each(level_name, count):
+  expert, some = hparams.preset('pong', 'deep'), hparams.preset(level_name, 'deep')
+  assert some.level_name == level_name.replace('Pong', 'pong').replace('MsPacman', 'ms_pacman')
+  assert some.total_environment_frames == count * 200_000_000
+  assert some.full_action_space
+  assert some.num_actors % count == 0
+  assert some.num_actors >= expert.num_actors
+  assert 0.5 <= some.num_actors * some.envs_per_actor / (expert.num_actors * expert.envs_per_actor) <= 1
+
+
 def test_presets_by_name():
   assert list(hparams.PRESETS) == [
     'atari_expert_shallow',
@@ -63,5 +74,9 @@ def test_presets_by_name():
 def test_unknown_names_are_refused():
   with pytest.raises(ConfigurationError, match='Did you mean breakout'):
     hparams.preset('braekout', 'shallow')
+  with pytest.raises(ConfigurationError, match='Did you mean breakout'):
+    hparams.preset('pong+braekout', 'shallow')
+  with pytest.raises(ConfigurationError, match='has pong twice'):
+    hparams.preset('pong+Pong', 'shallow')
   with pytest.raises(ConfigurationError, match='agent'):
     hparams.preset('breakout', 'medium')

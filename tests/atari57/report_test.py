@@ -156,6 +156,12 @@ def test_interquartile_mean_is_that_of_the_middle_half_of_all_games_and_seeds():
   assert report.interval(report.mean, [np.array([1.0])] * 57) is None
 
 
+def test_an_agent_of_some_games_is_a_multi_task_one(tmp_path):
+  ours = save(tmp_path / 'ours', {'pong': 21.0, 'breakout': 300.0}, trained_on='pong+breakout')
+  columns, _ = report.read_columns([ours])
+  assert columns[0].kind == 'IMPALA, deep, multi-task'
+
+
 def test_random_policy_stands_beside_the_references(tmp_path):
   means = {game.name: game.random for game in games.all_games()} | {'pong': 14.6, 'boxing': 1.3}
   evaluated = save(tmp_path / 'random', means, agent='random', trained_on=None)

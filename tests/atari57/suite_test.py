@@ -45,8 +45,21 @@ def test_one_agent_for_all_games_has_all_actions_and_the_suites_score():
   scores = atari.scores(returns)
   assert list(scores) == ['atari57/training_median', 'atari57/training_mean']
   assert [f'{score:.1f}' for score in scores.values()] == ['59.7', '179.4']
-  del returns['pong']
-  assert atari.scores(returns) == {}
+  some = {'pong': [20.3], 'boxing': [0.1, 6.1], 'breakout': [1.7]}
+  scores = atari.scores(some)
+  assert list(scores) == ['games/training_median', 'games/training_mean']
+  normalised = [100 * 41 / 35.3, 100 * 3 / 12, 0.0]
+  assert list(scores.values()) == pytest.approx([normalised[1], np.mean(normalised)])
+
+
+def test_one_agent_for_some_games():
+  atari = suite.AtariSuite()
+  settings = hparams.preset('pong+breakout', 'shallow')
+  atari.check(settings)
+  assert atari.levels(settings) == ('pong', 'breakout')
+  assert atari.num_actions(settings) == 18
+  with pytest.raises(ConfigurationError, match=r'One agent for pong\+breakout needs actions .*--nofull_action_space'):
+    atari.check(dataclasses.replace(settings, full_action_space=False))
 
 
 def test_hyper_parameters_reach_the_environment():

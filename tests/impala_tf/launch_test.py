@@ -1,5 +1,6 @@
 """A cluster on one machine: it trains, and leaves nothing behind however it ends."""
 
+import math
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import types
 import psutil
 import pytest
 
-from impala_tf import launch, machine
+from impala_tf import launch, machine, suites
 from tests import own_flags
 from tests.cluster_processes import ROOT
 
@@ -92,14 +93,17 @@ def test_trains_to_the_end_though_parts_are_killed(tmp_path):
     launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 20)
 
 
-def test_all_levels_are_played_by_default(monkeypatch):
-  monkeypatch.setattr(machine, 'cores', lambda: 4)
-  assert launch.actors_of_each(3, 'pong', None) == 3
-  assert launch.actors_of_each(3, 'catch', None) == 3  # a level of another runner's
-  assert launch.actors_of_each(20, 'pong', None) == 1
-  assert launch.actors_of_each(4, 'dmlab30', None) == 8
-  assert launch.actors_of_each(4, 'Atari57', None) == 15  # in any spelling
-  assert launch.actors_of_each(4, None, 'atari_multitask_deep') == 15
+def test_processes_share_out_the_actors_that_one_would_have():
+  alone = {name: suites.find(name).configure(name).num_actors for name in ('pong', 'dmlab30', 'atari57', 'pong+qbert+boxing')}
+  assert alone['pong'] == 2 * machine.cores()
+  assert alone['atari57'] >= 57  # Or some levels would never be played.
+  for name, count in alone.items():
+    assert launch.actors_of_each(4, name, None) == math.ceil(count / 4)
+  assert launch.actors_of_each(4, 'Atari57', None) == math.ceil(alone['atari57'] / 4)
+  assert launch.actors_of_each(4, None, 'atari_multitask_deep') == math.ceil(alone['atari57'] / 4)
+  assert launch.actors_of_each(10_000, 'pong', None) == 1
+  # A level of another runner's.
+  assert launch.actors_of_each(1, 'catch', None) == 2 * machine.cores()
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])
@@ -125,7 +129,7 @@ def test_what_the_learner_refuses_ends_all(tmp_path):
   ('given', 'processes', 'passed_on'),
   [
     # Two actors a core in all, as one process would have.
-    (['--level_name=pong', '--num_actor_processes=4'], 4, ['--level_name=pong', '--num_actors=3']),
+    (['--level_name=catch', '--num_actor_processes=4'], 4, ['--level_name=catch', '--num_actors=3']),
     (['--num_actor_processes=50'], 50, ['--num_actors=1']),
     (
       ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
