@@ -152,7 +152,7 @@ def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
     play_randomly(tmp_path / 'more', record_video=4)
   # The same goes on, or has nothing to do; more can't be had of what was played.
   play_randomly(tmp_path / 'out', only=['breakout'], record_video=2)
-  with pytest.raises(ConfigurationError, match=r'breakout in .* was played without --record_video=3, .* Use another --output'):
+  with pytest.raises(ConfigurationError, match=r'no --record_video=3 of breakout, .* Use another --output'):
     play_randomly(tmp_path / 'out', only=['breakout'], record_video=3)
 
 
