@@ -103,7 +103,6 @@ def _resolve(preset_name, given):
 
 def _act_for_any(role, given):
   """Acts for the training that is on, as its learner's settings and those given say; returns the exit code."""
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   # TensorFlow has to know how many threads there will be before it can ask the learner which level it is.
   given = {'num_actors': 2 * machine.cores()} | given
   from impala_tf import cluster, cluster_actor, experiment
@@ -127,7 +126,6 @@ def _act_for_any(role, given):
 
 def _run(make_suite, hparams, given, logdir, role):
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   suite = make_suite()
   seed = hparams.seed
   if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):

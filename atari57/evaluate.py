@@ -15,7 +15,6 @@ the games that are not.
 """
 
 import functools
-import os
 
 import numpy as np
 from absl import app, flags
@@ -102,7 +101,6 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   evaluation_command.define_flags(num_episodes=200, envs_per_process=16)
   flags.DEFINE_boolean('sticky', False, f'repeat the action before with probability {_STICKY}, each frame')
   flags.DEFINE_integer('record_video', 0, 'how many episodes of each game to record, in `videos` of the output', lower_bound=0)

@@ -9,7 +9,6 @@ written when it is finished; the same command goes on with those that are not.
 
 import dataclasses
 import functools
-import os
 
 from absl import app, flags
 
@@ -98,7 +97,6 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   evaluation_command.define_flags(num_episodes=500, envs_per_process=1)
   for field in dataclasses.fields(HParams):
     if field.name in _CHANGES:

@@ -4,4 +4,9 @@ This package knows no suite of levels. Importing it imports no TensorFlow, so th
 modules `structs`, `py_process` and `environments` keep to that too.
 """
 
+import os
+
+# TensorFlow looks at it when it is loaded; by default it goes on about the processor and the graphics card.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
 __version__ = '0.1.0'

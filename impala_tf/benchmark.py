@@ -16,7 +16,6 @@ tree of processes. Rates of one machine drift: compare what was measured in turn
 import dataclasses
 import functools
 import importlib.metadata
-import os
 import platform
 import statistics
 import time
@@ -186,7 +185,6 @@ def _main(argv):
 
 def _measure_all(found, hparams, names):
   values = flags.FLAGS
-  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   from impala_tf import benchmark_parts, experiment
 
   suite = found.make()

@@ -51,7 +51,6 @@ class Processes:
         stderr=subprocess.STDOUT,
         cwd=ROOT,
         start_new_session=True,
-        env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '2'},
       )
     self._sessions.setdefault(name, []).append(self._running[name].pid)
 

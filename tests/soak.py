@@ -12,15 +12,12 @@ as skipped.
 import argparse
 import collections
 import json
-import os
 import pathlib
 import random
 import signal
 import sys
 import time
 import traceback
-
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
 from tests import run_files, soak_faults, soak_training
 from tests.cluster_processes import Processes
