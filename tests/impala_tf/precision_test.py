@@ -34,6 +34,25 @@ except ValueError:  # TensorFlow has none of a function that is not to be compil
 assert is_compiled == values.jit_compile
 print(json.dumps([float(update.total_loss), float(update.gradient_norm), steps.astype(float).tolist()[::50]]))
 """
+WEIGHTS = """
+from impala_tf import experiment, weights
+import sonnet as snt
+import tensorflow as tf
+experiment.configure_tensorflow(2, 'bfloat16')
+net = snt.nets.MLP([64, 64])
+inputs = tf.random.normal([8, 64])
+expected = net(inputs)
+published = weights.PublishedWeights(net, version=2**24 + 1)
+
+@tf.function
+def act(inputs):
+  tensors, version = published.pull()
+  with weights.substituted(net, tensors):
+    return net(inputs), version, published.version()
+
+outputs, *versions = act(inputs)
+print(*(int(v) for v in versions), float(tf.reduce_max(tf.abs(outputs - expected))))
+"""
 
 
 def update(**changes):
@@ -80,3 +99,11 @@ def test_xla_takes_the_same_step(plain):
   np.testing.assert_allclose(loss, plain[0], rtol=1e-5)
   np.testing.assert_allclose(norm, plain[1], rtol=1e-4)
   np.testing.assert_allclose(steps, plain[2], rtol=1e-3, atol=1e-4 * np.abs(plain[2]).max())
+
+
+def test_bfloat16_does_not_round_the_version_that_travels_with_the_weights():
+  done = subprocess.run([sys.executable, '-c', WEIGHTS], capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  pulled, asked, difference = done.stdout.split()
+  assert (int(pulled), int(asked)) == (2**24 + 1, 2**24 + 1)
+  assert (float(difference) > 0) == machine.has_bfloat16()  # The products were done in bfloat16, where it can be.
