@@ -1,6 +1,6 @@
 """IMPALA (Espeholt et al., ICML 2018) in TensorFlow 2.
 
-This package knows no suite of levels. Importing it imports no TensorFlow, so that environment processes stay small; its
+Atari-57 and DMLab-30 are packages beside it. Importing it imports no TensorFlow, so that environment processes stay small; its
 modules `structs`, `py_process` and `environments` keep to that too.
 """
 

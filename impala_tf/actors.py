@@ -1,4 +1,4 @@
-"""Acting: unrolls of T steps under one policy, and the threads that make them.
+"""Acting: unrolls of T steps, and the threads that make them.
 
 The whole unroll is one tf.function, traced once and shared by all actor threads: which actor it acts for is a tensor.
 """

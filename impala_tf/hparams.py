@@ -137,7 +137,8 @@ class HParams:
 
   # The defaults of shared inference are those of the authors' dynamic batching.
   inference: str = _field(
-    'each actor runs the network itself (own), or all wait for one batch (shared); auto: shared on a GPU',
+    'each actor runs the network itself (own), or all wait for one batch (shared); auto: shared on a GPU, in one process with '
+    'impala or a2c_sync_trajectories',
     default='auto',
     choices=('auto', 'own', 'shared'),
     resumable=True,

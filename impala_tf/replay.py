@@ -106,7 +106,7 @@ class Buffer:
 class FreshBatches:
   """Batches without replay: nothing is packed, nothing added.
 
-  spec: `structs.Unroll` of `tf.TensorSpec`, one packed unroll.
+  spec: `structs.Unroll` of `tf.TensorSpec`, one unroll.
   """
 
   def __init__(self, unroll_spec):

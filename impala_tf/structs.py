@@ -77,7 +77,7 @@ class AgentOutput(NamedTuple):
 
   action: int32 scalar.
   policy_logits: float32 [num_actions].
-  baseline: float32 scalar, the estimate of the value.
+  baseline: float32 scalar, the estimate of the value. The learner computes its own.
   """
 
   action: Any
@@ -86,10 +86,10 @@ class AgentOutput(NamedTuple):
 
 
 class Unroll(NamedTuple):
-  """T steps of one environment under one policy: what actors send to the learner.
+  """T steps of one environment, under one policy unless inference is shared: what actors send to the learner.
 
   level: int32 scalar, index into the run's list of levels.
-  policy_version: int32 scalar, the number of learner updates behind the weights that acted.
+  policy_version: int32 scalar, the number of learner updates behind the weights that acted at the start.
   agent_state: the agent's state before row 0; a nest of [...] tensors, the empty tuple without memory.
   step_outputs: StepOutput of [T+1, ...].
   agent_outputs: AgentOutput of [T+1, ...].

@@ -66,8 +66,7 @@ class UnrollQueue:
       unrolls: `structs.Unroll` with a leading [n] on every leaf.
 
     Raises:
-      tf.errors.CancelledError: if the queue is closed meanwhile.
-      tf.errors.AbortedError: if it was closed before.
+      tf.errors.CancelledError: if the queue is closed, before or meanwhile.
     """
     tree.assert_same_structure(unrolls, self._spec)
     self._enqueue_many(tree.flatten(unrolls))

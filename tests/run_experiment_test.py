@@ -1,6 +1,7 @@
 """The command line, as a user has it: real processes, the real emulator."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ import run_experiment
 from atari57 import hparams as atari57_hparams
 from dmlab30 import hparams as dmlab30_hparams
 from impala_tf import evaluation, experiment, run_config, suites
+from impala_tf.hparams import HParams
 
 ROOT = pathlib.Path(__file__).parent.parent
 TINY = ('--level_name=Pong', '--batch_size=2', '--unroll_length=5', '--num_actors=2', '--envs_per_actor=2')
@@ -240,8 +242,8 @@ def test_runs_lie_below_runs():
 
 def test_help_names_every_hyper_parameter():
   shown = run('--help').stdout
-  for name in ('learning_rate', 'clip_global_norm', 'entropy_cost', 'envs_per_actor', 'test_num_episodes', 'logdir'):
-    assert f'--{name}' in shown or f'--[no]{name}' in shown
+  for field in dataclasses.fields(HParams):
+    assert f'--{field.name}:' in shown or f'--[no]{field.name}:' in shown
 
 
 def test_help_of_an_evaluation_names_the_flags_that_the_suites_share():

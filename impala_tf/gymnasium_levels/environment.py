@@ -65,7 +65,7 @@ class GymnasiumEnvironment:
       self._images = collections.deque(maxlen=frame_stack)
       spec = structs.ArraySpec((height, width, channels * frame_stack), np.uint8)
     else:
-      if not space.is_np_flattenable:
+      if not _is_flattenable(space):
         raise ConfigurationError(f'{name} has the observations {space}, which are neither images nor can be made a vector.')
       environment = gymnasium.wrappers.FlattenObservation(environment)
       spec = structs.ArraySpec(environment.observation_space.shape, np.float32)
@@ -106,6 +106,13 @@ class GymnasiumEnvironment:
   def _scaled(self, image):
     scaled = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
     return scaled.reshape(*scaled.shape[:2], -1)  # the library drops a channel that is alone
+
+
+def _is_flattenable(space):
+  try:
+    return space.is_np_flattenable
+  except NotImplementedError:  # Spaces that other packages define need not say.
+    return False
 
 
 def is_image(space) -> bool:

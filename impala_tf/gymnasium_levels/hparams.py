@@ -5,6 +5,7 @@ emulator, and for small tasks: a shorter training, with more and bolder updates 
 """
 
 import dataclasses
+import importlib
 
 from impala_tf.hparams import ConfigurationError, HParams
 
@@ -42,7 +43,7 @@ def preset(level_name, agent):
 
   Args:
     level_name: str, 'gymnasium:' and what `gymnasium.make` takes; a module that registers the environment may precede it, as in
-      'gymnasium:minigrid:MiniGrid-Empty-5x5-v0'.
+      'gymnasium:highway_env:highway-v0'.
     agent: 'shallow', or 'deep' for images.
 
   Raises:
@@ -52,12 +53,16 @@ def preset(level_name, agent):
     raise ConfigurationError(f'{level_name!r} does not start with {PREFIX!r}.')
   import gymnasium  # It takes a moment, and concerns these levels alone.
 
+  name = level_name.removeprefix(PREFIX)
+  module, _, registered = name.rpartition(':')
   try:
-    gymnasium.spec(level_name.removeprefix(PREFIX))
+    if module:
+      importlib.import_module(module)  # As `gymnasium.make` does, and `gymnasium.spec` does not.
+    gymnasium.spec(registered)
   except (gymnasium.error.Error, ImportError) as error:
     raise ConfigurationError(
-      f'Gymnasium has no environment {level_name.removeprefix(PREFIX)!r}: {error} One of another package is named with the '
-      f"module that registers it, such as '{PREFIX}minigrid:MiniGrid-Empty-5x5-v0'."
+      f'Gymnasium has no environment {name!r}: {error} One of another package is named with the module that registers it, such '
+      f"as '{PREFIX}highway_env:highway-v0'."
     ) from error
   return dataclasses.replace(_DEFAULT, level_name=level_name, agent=agent)
 

@@ -33,12 +33,31 @@ class Echo(gymnasium.Env):
     return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8)
 
 
+class Sentences(gymnasium.Env):
+  """Observations of a space that does not say how it is flattened."""
+
+  action_space = gymnasium.spaces.Discrete(2)
+  observation_space = gymnasium.spaces.Dict({'mission': gymnasium.Space()})
+
+
 @pytest.fixture(autouse=True, scope='module')
 def _registered():
   gymnasium.register('Echo-v0', Echo)
   gymnasium.register('GreyEcho-v0', Echo, kwargs={'shape': (20, 30)})
+  gymnasium.register('Sentences-v0', Sentences)
   yield
-  del gymnasium.registry['Echo-v0'], gymnasium.registry['GreyEcho-v0']
+  for name in ('Echo-v0', 'GreyEcho-v0', 'Sentences-v0'):
+    del gymnasium.registry[name]
+
+
+MINE = """
+class Mine(gymnasium.Env):
+  action_space = gymnasium.spaces.Discrete(2)
+  observation_space = gymnasium.spaces.Box(0.0, 9.0, (1,))
+
+  def reset(self, *, seed=None, options=None):
+    return self.observation_space.low + 4, {}
+"""
 
 
 def configure(level_name, **given):
@@ -126,7 +145,9 @@ def test_environments_of_a_batch_differ_and_follow_from_the_seed():
   ('level_name', 'given', 'message'),
   [
     ('gymnasium:CartPoel-v1', {}, 'has no environment'),
-    ('gymnasium:nowhere:Thing-v0', {}, 'has no environment'),
+    ('gymnasium:nowhere:Thing-v0', {}, "No module named 'nowhere'"),
+    ('gymnasium:ale_py:ALE/Pnog-v5', {}, 'has no environment'),
+    ('gymnasium:Sentences-v0', {}, 'neither images nor can be made a vector'),
     ('gymnasium:Pendulum-v1', {}, 'chooses among discrete ones'),
     ('gymnasium:CartPole-v1', {'agent': 'deep'}, 'Take --agent=shallow'),
     ('gymnasium:CartPole-v1', {'frame_stack': 4}, '--frame_stack=1'),
@@ -140,6 +161,16 @@ def test_bad_input_is_refused(level_name, given, message):
 
   with pytest.raises(ConfigurationError, match=message):
     check()
+
+
+def test_an_environment_of_another_package_is_found_by_its_module(tmp_path, monkeypatch):
+  (tmp_path / 'of_my_own.py').write_text("import gymnasium\ngymnasium.register('Mine-v0', 'of_my_own:Mine')\n" + MINE)
+  monkeypatch.syspath_prepend(tmp_path)
+  suite, hparams = configure('gymnasium:of_my_own:Mine-v0')
+  suite.check(hparams)
+  environment = suite.make_environment(hparams.level_name, 1, False, hparams)()
+  assert environment.reset().frame.tolist() == [4.0]
+  del gymnasium.registry['Mine-v0']
 
 
 def test_names_of_other_suites_are_not_ours():
