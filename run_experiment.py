@@ -115,7 +115,6 @@ def _act_for_any(role, given):
     suite = found.make()
     suite.check(hparams)
     suite.check_installed(hparams)
-    experiment.set_precision(hparams.precision)
     print(f'Acting for:\n{hparams}', flush=True)
     return suite, hparams
 
@@ -141,7 +140,7 @@ def _run(make_suite, hparams, given, logdir, role):
   from impala_tf import cluster, cluster_actor, evaluation, experiment, export, pbt_member, training
 
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
+  experiment.configure_tensorflow(hparams.num_actors, hparams.num_learners)
   if role and role.job == 'actor':
     cluster_actor.check(hparams)
     return cluster_actor.act(lambda terms: (suite, hparams), role, _GIVE_UP_AFTER.value)

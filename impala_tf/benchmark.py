@@ -194,7 +194,7 @@ def _measure_all(found, hparams, names):
   elif _WITH_ENVIRONMENTS.intersection(names):
     suite.check_installed(hparams)
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(hparams.num_actors, hparams.precision, hparams.num_learners)
+  experiment.configure_tensorflow(hparams.num_actors, hparams.num_learners)
   parts = [(name, getattr(benchmark_parts, name)) for name in names if name != 'cluster']
   if 'cluster' in names:
     from impala_tf import benchmark_cluster

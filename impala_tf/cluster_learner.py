@@ -9,6 +9,20 @@ BEAT_SECONDS = 5.0  # between two notices of an actor
 LOST_SECONDS = 30.0  # without a new notice, after which an actor counts as lost
 _NAMED = 6  # levels in a sentence
 _FAREWELL_SECONDS = 10.0  # for actors to learn that the training is over
+_DISMISSAL_SECONDS = 20.0  # the same, for those that still look for the learner: more than they pause between two attempts
+
+
+def dismiss(stop, clock=time.monotonic):
+  """Tells actors that the training is over, for a learner that is started when it is already.
+
+  Args:
+    stop: whatever is true once that is to end before its time.
+    clock: gives seconds.
+  """
+  cluster.Noticeboard().post(cluster.LearnerNotice('finished'))
+  deadline = clock() + _DISMISSAL_SECONDS
+  while not stop and clock() < deadline:
+    time.sleep(0.2)
 
 
 class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):

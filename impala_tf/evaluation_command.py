@@ -45,7 +45,7 @@ def main(evaluated, summary, *, record_video=0, changes=None, test_changes=None)
     raise ConfigurationError('Give either --logdir, with folders of trained runs, or --baseline=random.')
   output = values.output or _default_output(values.logdir)
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(values.processes)  # The precision is that of the runs.
+  experiment.configure_tensorflow(values.processes)
   settings = level_evaluation.Settings(
     num_episodes=values.episodes,
     seed=values.seed,

@@ -114,8 +114,8 @@ class Stop:
     return 128 + self.signal if self.signal else 0
 
 
-def configure_tensorflow(num_actors, precision='float32', num_learners=1):
-  """Sizes TensorFlow's thread pools and sets its precision; call it before anything else of TensorFlow.
+def configure_tensorflow(num_actors, num_learners=1):
+  """Sizes TensorFlow's thread pools; call it before anything else of TensorFlow.
 
   An actor holds a thread of the inter-op pool while it waits for its environments. With fewer threads than that, the learner
   would wait for actors and the actors for a thread. The intra-op pool, which shares out single operations, keeps TensorFlow's
@@ -123,29 +123,23 @@ def configure_tensorflow(num_actors, precision='float32', num_learners=1):
 
   Args:
     num_actors: int, actor threads, or threads of an evaluation.
-    precision: 'float32', or 'bfloat16' for convolutions and matrix products that oneDNN does on processors, weights and all
-      else staying float32.
     num_learners: int; without a graphics card, as many logical processors are made for them.
   """
   tf.config.threading.set_inter_op_parallelism_threads(num_actors + 2 + machine.cores())
   if num_learners > 1 and not tf.config.list_physical_devices('GPU'):
     processor = tf.config.list_physical_devices('CPU')[0]
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * num_learners)
-  set_precision(precision)
-
-
-def set_precision(precision):
-  """The part of `configure_tensorflow` that may come later, before the first function is traced."""
-  if precision == 'bfloat16':
-    if not machine.has_bfloat16():
-      logging.warning('precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor AVX-NE-CONVERT.')
-    tf.config.optimizer.set_experimental_options({'auto_mixed_precision_onednn_bfloat16': True})
 
 
 def make_agent(suite, hparams):
-  """The suite's agent with its variables made."""
+  """The suite's agent with its variables made, which computes in the precision of the run where the processor can."""
   agent = suite.make_agent(hparams)
   agent.build(suite.observation_spec(hparams))
+  if hparams.precision == 'bfloat16':
+    if machine.has_bfloat16():
+      agent.torso.compute_dtype = tf.bfloat16
+    else:
+      logging.warning('precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor AVX-NE-CONVERT.')
   return agent
 
 

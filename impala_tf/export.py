@@ -10,6 +10,8 @@ state, `state_0` and so on, and gives the next one by the same names. At the sta
 state are zeros.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
 from impala_tf import checkpoints, experiment, storage, structs
@@ -31,7 +33,8 @@ def export(suite, hparams, logdir, folder):
     CheckpointError: if there is no checkpoint, or it is another agent's.
     StorageError: if the folder can't be written.
   """
-  agent = experiment.make_agent(suite, hparams)
+  # In float32 whatever the run computed in: it shall be used on any machine.
+  agent = experiment.make_agent(suite, dataclasses.replace(hparams, precision='float32'))
   loaded = checkpoints.load_weights(logdir, agent)
   policy = Policy(agent, suite.observation_spec(hparams))
   with storage.writing(folder):

@@ -112,7 +112,7 @@ class HParams:
   )
 
   precision: str = _field(
-    'of convolutions and matrix products on a processor; bfloat16 is faster, and takes one with AVX-512',
+    'of the network up to its features, for images; bfloat16 is faster, and takes a processor with AVX-512',
     default='float32',
     choices=('float32', 'bfloat16'),
   )

@@ -111,7 +111,6 @@ def evaluate(evaluated, logdirs, output, settings):
   actions = 'of the highest probability' if settings.greedy else 'sampled from the policy'
   games = [(levels, all_hparams[logdir], {'precision': all_hparams[logdir].precision}) for logdir, levels in chosen.items()]
   protocol = _protocol(evaluated, games, actions, settings)
-  experiment.set_precision(protocol['precision'])
   runs = {logdir: _load_run(evaluated.suite, logdir, all_hparams[logdir]) for logdir in chosen}
   jobs = [(runs[logdir], level) for logdir, levels in chosen.items() for level in levels]
   return _evaluate(evaluated, jobs, protocol, output, settings)

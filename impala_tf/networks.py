@@ -5,6 +5,9 @@ deviations of 1/sqrt(fan_in), biases at zero (Sonnet's defaults); the rest as th
 
 Modules read their variables as attributes each time they are called, so that tensors may be put in the variables' place
 (`weights.substituted`).
+
+A torso for images computes in its `compute_dtype`, float32 unless that is changed to bfloat16 once its variables exist. They
+stay float32, and so do its features.
 """
 
 from typing import NamedTuple
@@ -15,10 +18,36 @@ import tensorflow as tf
 from impala_tf.hparams import ConfigurationError
 
 
-def _to_float(frames):
+class Conv2D(snt.Conv2D):
+  """Sonnet's convolution, in the dtype of its inputs; the first, which make the variables, must be float32."""
+
+  def __init__(self, channels, kernel, stride=1, *, padding):
+    """Describes the layer: its output channels, the sides of its kernel and its stride, and 'SAME' or 'VALID'."""
+    super().__init__(channels, kernel, stride, padding=padding, name='conv2_d')
+    self._scheme = padding
+
+  def __call__(self, inputs):
+    """[N, H, W, C] to [N, H', W', channels]."""
+    if inputs.dtype == tf.float32:
+      return super().__call__(inputs)
+    outputs = tf.nn.conv2d(inputs, tf.cast(self.w, inputs.dtype), self.stride, self._scheme)
+    return tf.nn.bias_add(outputs, tf.cast(self.b, inputs.dtype))
+
+
+class Linear(snt.Linear):
+  """Sonnet's linear layer, in the dtype of its inputs; the first, which make the variables, must be float32."""
+
+  def __call__(self, inputs):
+    """[N, n] to [N, features]."""
+    if inputs.dtype == tf.float32:
+      return super().__call__(inputs)
+    return tf.nn.bias_add(tf.matmul(inputs, tf.cast(self.w, inputs.dtype)), tf.cast(self.b, inputs.dtype))
+
+
+def _scaled(frames, dtype):
   if frames.dtype != tf.uint8:
     raise TypeError(f'Frames must be uint8 in [0, 255], got {frames.dtype.name}: torsos do the scaling to [0, 1].')
-  return tf.cast(frames, tf.float32) / 255.0
+  return tf.cast(frames, dtype) / 255
 
 
 class _PlainTorso(snt.Module):
@@ -26,10 +55,11 @@ class _PlainTorso(snt.Module):
 
   def __init__(self, convolutions, features, name):
     super().__init__(name=name)
+    self.compute_dtype = tf.float32
     layers = []
     for channels, kernel, stride in convolutions:
-      layers += [snt.Conv2D(channels, kernel, stride, padding='VALID'), tf.nn.relu]
-    self.layers = snt.Sequential([*layers, snt.Flatten(), snt.Linear(features), tf.nn.relu])
+      layers += [Conv2D(channels, kernel, stride, padding='VALID'), tf.nn.relu]
+    self.layers = snt.Sequential([*layers, snt.Flatten(), Linear(features), tf.nn.relu])
     self._least_pixels = 1
     for _, kernel, stride in reversed(convolutions):
       self._least_pixels = (self._least_pixels - 1) * stride + kernel
@@ -42,7 +72,7 @@ class _PlainTorso(snt.Module):
         f'height={height} and width={width} must be at least {self._least_pixels} for this network. Change '
         '--height and --width.'
       )
-    return self.layers(_to_float(frames))
+    return tf.cast(self.layers(_scaled(frames, self.compute_dtype)), tf.float32)
 
 
 class ShallowTorso(_PlainTorso):
@@ -70,16 +100,17 @@ class DeepTorso(snt.Module):
   def __init__(self, name='deep_torso'):
     """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
+    self.compute_dtype = tf.float32
     self.sections = [_Section(channels, name=f'section_{i}') for i, channels in enumerate((16, 32, 32))]
     self.flatten = snt.Flatten()
-    self.linear = snt.Linear(256)
+    self.linear = Linear(256)
 
   def __call__(self, frames):
     """Features of frames; see the class."""
-    features = _to_float(frames)
+    features = _scaled(frames, self.compute_dtype)
     for section in self.sections:
       features = section(features)
-    return tf.nn.relu(self.linear(self.flatten(tf.nn.relu(features))))
+    return tf.cast(tf.nn.relu(self.linear(self.flatten(tf.nn.relu(features)))), tf.float32)
 
 
 class _Section(snt.Module):
@@ -87,8 +118,8 @@ class _Section(snt.Module):
 
   def __init__(self, channels, name=None):
     super().__init__(name=name)
-    self.convolution = snt.Conv2D(channels, 3, padding='SAME')
-    self.blocks = [[snt.Conv2D(channels, 3, padding='SAME') for _ in range(2)] for _ in range(2)]
+    self.convolution = Conv2D(channels, 3, padding='SAME')
+    self.blocks = [[Conv2D(channels, 3, padding='SAME') for _ in range(2)] for _ in range(2)]
 
   def __call__(self, features):
     features = tf.nn.max_pool2d(self.convolution(features), ksize=3, strides=2, padding='SAME')

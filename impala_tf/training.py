@@ -12,6 +12,7 @@ from absl import logging
 from impala_tf import (
   architectures,
   checkpoints,
+  cluster_learner,
   corrections,
   episode_log,
   experiment,
@@ -107,6 +108,8 @@ def _train(suite, hparams, logdir, controller, in_cluster):
       print(f'Saved at {where}.{" The same command goes on there." if stop else ""}', flush=True)
     else:
       print(f'The agent in {logdir} already has its {learner.frames.numpy():_} frames.', flush=True)
+      if in_cluster:
+        cluster_learner.dismiss(stop)
   return stop.exit_code
 
 

@@ -51,6 +51,19 @@ def test_stops_refuses_and_tells_why(tmp_path):
   assert read_episodes(logdir)
 
 
+def test_a_learner_started_again_after_its_end_tells_the_actors(tmp_path):
+  flags = ('--level_name=catch', '--total_environment_frames=640', '--num_actors=1', f'--logdir={tmp_path / "run"}')
+  with Processes(tmp_path, *flags) as processes:
+    processes.start('alone')
+    assert processes.wait('alone') == 0
+    processes.start('0')
+    processes.start('learner')
+    assert processes.wait('learner') == 0
+    assert 'already has its' in processes.log('learner')
+    assert processes.wait('0', 30) == 0
+    assert 'Connected to the learner' in processes.log('0')
+
+
 def test_a_blocked_queue_starves_no_weight_pull():
   command = [sys.executable, '-m', 'tests.blocked_queue']
   address = f'127.0.0.1:{roles.free_port()}'

@@ -29,11 +29,12 @@ class GymnasiumSuite:
     for field in ('max_noops', 'full_action_space'):
       if getattr(hparams, field):
         raise ConfigurationError(f'{field}={getattr(hparams, field)} is for Atari only. Leave --{field} out.')
-    if self._is_vector(hparams) and (hparams.agent == 'deep' or hparams.frame_stack > 1):
-      raise ConfigurationError(
-        f'{hparams.level_name} gives vectors, and agent={hparams.agent} with frame_stack={hparams.frame_stack} is for images. '
-        'Take --agent=shallow and --frame_stack=1.'
-      )
+    if self._is_vector(hparams):
+      for field, value in (('agent', 'shallow'), ('frame_stack', 1), ('precision', 'float32')):
+        if getattr(hparams, field) != value:
+          raise ConfigurationError(
+            f'{hparams.level_name} gives vectors, and {field}={getattr(hparams, field)} is for images. Take --{field}={value}.'
+          )
 
   def check_installed(self, hparams):
     """Nothing: `check` has made the environment."""

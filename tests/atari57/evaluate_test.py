@@ -11,9 +11,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from atari57 import evaluate, games, hparams, suite
-from impala_tf import checkpoints, experiment, folder_lock, level_evaluation, level_results, run_config, weights
+from impala_tf import checkpoints, folder_lock, level_evaluation, level_results, machine, run_config, weights
 from impala_tf.hparams import ConfigurationError
 from tests import run_files
 
@@ -181,11 +182,11 @@ def test_the_suites_name_stands_for_all_of_its_levels(tmp_path, monkeypatch):
 
 
 def test_runs_are_played_in_their_precision(tmp_path, monkeypatch):
-  chosen = []
-  monkeypatch.setattr(experiment, 'set_precision', chosen.append)
+  original, published = weights.PublishedWeights, []
+  monkeypatch.setattr(weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent))
   runs = [make_run(tmp_path / name, name, precision=p) for name, p in (('breakout', 'bfloat16'), ('qbert', 'float32'))]
   found, _ = play(runs[:1], tmp_path / 'out')
-  assert chosen == ['bfloat16']
+  assert [agent.torso.compute_dtype for agent in published] == [tf.bfloat16 if machine.has_bfloat16() else tf.float32]
   assert found.protocol['precision'] == 'bfloat16'
   with pytest.raises(ConfigurationError, match="precision: 'bfloat16' and 'float32'"):
     play(runs, tmp_path / 'both')

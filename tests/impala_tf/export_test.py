@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 import tree
 
+from atari57 import hparams as atari57_hparams
+from atari57.suite import AtariSuite
 from impala_tf import agents, checkpoints, experiment, export, storage, structs
 from tests import catch, run_files
 
@@ -41,6 +43,16 @@ def test_a_program_without_this_project_gets_the_agents_policy(tmp_path):
   step_outputs = structs.StepOutput(np.zeros([1, 1], np.float32), np.zeros([1, 1], bool), (), structs.Observation(frame))
   expected, _ = agent.unroll(np.zeros([1, 1], np.int32), step_outputs, ())
   np.testing.assert_allclose(eval(logits), expected.policy_logits[0, 0], rtol=1e-5)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_an_exported_agent_is_float32_for_any_machine(tmp_path, precision):
+  atari, settings = AtariSuite(), dataclasses.replace(atari57_hparams.preset('pong', 'shallow'), precision=precision)
+  export.export(atari, settings, run_files.make_run(atari, settings, tmp_path / 'run'), str(tmp_path / 'model'))
+  act = tf.saved_model.load(str(tmp_path / 'model')).signatures['serving_default']
+  graph = str(act.graph.as_graph_def())
+  assert 'DT_FLOAT' in graph
+  assert 'DT_BFLOAT16' not in graph
 
 
 def test_actions_are_sampled_from_the_policy(tmp_path):
