@@ -68,23 +68,20 @@ class PublishedWeights:
     Returns:
       A list of float32 tensors in the order and shapes of `agent.trainable_variables`, and their version, an int32 scalar.
     """
-    # Lands here as one tensor: parts made on another machine would come one by one. And as bits, which nothing may round: where
-    # products are done in bfloat16, TensorFlow has the copy and the split of the floats before them done in it as well.
     with tf.device(self._device):
-      bits = self._bits()
+      flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
+    # Lands here as one tensor: parts made on another machine would come one by one.
     with tf.device(devices.local_cpu()):
-      bits = tf.ensure_shape(tf.identity(bits), [sum(self._sizes) + 1])
-      flat, version = tf.bitcast(bits, tf.float32), bits[-1]
-    *parts, _ = tf.split(flat, [*self._sizes, 1])
-    return [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)], version
+      flat = tf.ensure_shape(tf.identity(flat), [sum(self._sizes) + 1])
+    *parts, bits = tf.split(flat, [*self._sizes, 1])
+    tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+    return tensors, tf.bitcast(bits[0], tf.int32)
 
   def version(self):
     """The version that `pull` would give, an int32 scalar; for use inside a tf.function. Only the number is copied."""
     with tf.device(self._device):
-      return self._bits()[-1]
-
-  def _bits(self):
-    return tf.bitcast(tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32), tf.int32)
+      flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
+      return tf.bitcast(flat[sum(self._sizes)], tf.int32)
 
 
 @contextlib.contextmanager

@@ -28,9 +28,8 @@ def update(**changes):
   done = learner.update(batch)
   steps = np.concatenate([(v.numpy() - b).ravel() for v, b in zip(learner.agent.trainable_variables, before, strict=True)])
   try:
-    learner._loss_and_gradients.experimental_get_compiler_ir(batch, learner.tunable.entropy_cost.read_value(), None)(
-      stage='hlo'
-    )
+    entropy_cost = learner.tunable.entropy_cost.read_value()
+    learner._loss_and_gradients.experimental_get_compiler_ir(batch, entropy_cost, None)(stage='hlo')
     is_compiled = True
   except ValueError:  # TensorFlow has none of a function that is not to be compiled.
     is_compiled = False
