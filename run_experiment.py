@@ -60,9 +60,14 @@ def main(argv):
   """Runs what the flags say; returns the exit code."""
   commands.check_flags_only(argv)
   given = hparams_flags.given()
+  for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES):
+    if flag.present and _MODE.value != 'test':
+      raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
   role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
   if role and _MODE.value != 'train':
     raise ConfigurationError(f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.')
+  if _GIVE_UP_AFTER.present and not role:
+    raise ConfigurationError('--give_up_after is for clusters: say --job_name=learner or --job_name=actor, too.')
   if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
     return _act_for_any(role, given)
   found, hparams, given = _resolve(_PRESET.value, given)
@@ -105,13 +110,13 @@ def _act_for_any(role, given):
   """Acts for the training that is on, as its learner's settings and those given say; returns the exit code."""
   # TensorFlow has to know how many threads there will be before it can ask the learner which level it is.
   given = {'num_actors': 2 * machine.cores()} | given
-  from impala_tf import cluster, cluster_actor, experiment
+  from impala_tf import architectures, cluster, cluster_actor, experiment
 
   def configure(terms):
     fields = cluster.settings(terms) | given
     found = suites.find(fields['level_name'])
     hparams = found.configure(**fields)
-    cluster_actor.check(hparams)
+    architectures.check(hparams, in_cluster=True)
     suite = found.make()
     suite.check(hparams)
     suite.check_installed(hparams)
@@ -137,12 +142,12 @@ def _run(make_suite, hparams, given, logdir, role):
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check_installed(hparams)
-  from impala_tf import cluster, cluster_actor, evaluation, experiment, export, pbt_member, training
+  from impala_tf import architectures, cluster, cluster_actor, evaluation, experiment, export, pbt_member, training
 
   logging.set_verbosity(logging.WARNING)
   experiment.configure_tensorflow(hparams.num_actors, hparams.num_learners)
   if role and role.job == 'actor':
-    cluster_actor.check(hparams)
+    architectures.check(hparams, in_cluster=True)
     return cluster_actor.act(lambda terms: (suite, hparams), role, _GIVE_UP_AFTER.value)
   if role:
     cluster.connect(role)

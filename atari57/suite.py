@@ -21,7 +21,8 @@ class AtariSuite:
     """Refuses one agent for all games without the full action set; see `experiment.Suite`."""
     if len(self.levels(hparams)) > 1 and not hparams.full_action_space:
       raise ConfigurationError(
-        f'One agent for {hparams.level_name} needs actions that mean the same in all games. Leave out --nofull_action_space.'
+        f'One agent for {hparams.level_name} needs actions that mean the same in all games. Give --full_action_space, or leave '
+        'out --nofull_action_space, or the preset for experts that stands for it.'
       )
 
   def check_installed(self, hparams):

@@ -111,7 +111,7 @@ def _by_name() -> dict[str, Level]:
 
 def get(name: str) -> Level | None:
   """The level of the suite with this training or test name, None if it is not one of the thirty."""
-  return _by_name().get(name.removeprefix(_FOLDER))
+  return _by_name().get(name.removeprefix('/').removeprefix(_FOLDER))
 
 
 def find(name: str) -> str:
@@ -131,10 +131,10 @@ def find(name: str) -> str:
   level = get(name)
   if level:
     return level.name
-  if name == SUITE or name in _OTHER_LEVELS or ('/' in name and not name.startswith(_FOLDER)):
+  if name == SUITE or name in _OTHER_LEVELS or ('/' in name and not name.removeprefix('/').startswith(_FOLDER)):
     return name
   known = [SUITE, *_by_name(), *_OTHER_LEVELS]
-  nearest = difflib.get_close_matches(name.removeprefix(_FOLDER), known)
+  nearest = difflib.get_close_matches(name.removeprefix('/').removeprefix(_FOLDER), known)
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(known) + '.'
   raise ConfigurationError(
     f'{name!r} is no level of DMLab-30. {hint} A level script of your own is named by its path, with a slash in it.'

@@ -22,6 +22,11 @@ def check(hparams, in_cluster=False):
     raise ConfigurationError(
       f"architecture={hparams.architecture} is for one machine; a cluster's is impala. Leave out --architecture, or --job_name."
     )
+  if in_cluster and hparams.inference == 'shared':
+    raise ConfigurationError(
+      'inference=shared (all actors of a process wait for one batch) looks for new weights at each step, which is too often '
+      'with a learner on another machine. Leave --inference out.'
+    )
   if hparams.num_learners > 1 and hparams.architecture == 'a3c':
     raise ConfigurationError(
       f'num_learners={hparams.num_learners}: with architecture=a3c actors compute the gradients. Leave it out.'

@@ -43,15 +43,6 @@ class LearnerLostError(errors.UserError, RuntimeError):
   """The learner was not heard of for too long."""
 
 
-def check(hparams):
-  """Raises `hparams.ConfigurationError` if an actor of a cluster can't act with these hyper-parameters."""
-  if hparams.inference == 'shared':
-    raise ConfigurationError(
-      'inference=shared (all actors of a process wait for one batch) looks for new weights at each step, which is too often '
-      'with a learner on another machine. Leave --inference out.'
-    )
-
-
 def act(configure, role, give_up_after):
   """Acts for the learner until that has finished, or a signal comes.
 

@@ -6,8 +6,8 @@
     outputs['action']                               # int32 [B]
 
 What an agent sees besides frames it also takes: `instruction`, `last_action` and `last_reward`. One with a memory takes its
-state, `state_0` and so on, and gives the next one by the same names. At the start of an episode last action, last reward and
-state are zeros.
+state, `state_0` and so on, and gives the next one by the same names. At the start of an episode the state is zeros, while last
+action and last reward are those that ended the episode before, as in training; before the very first they are zeros.
 """
 
 import dataclasses

@@ -31,14 +31,17 @@ def read(logdir, max_frames=None):
 
   Args:
     logdir: folder of the run, anything that tf.io.gfile takes.
-    max_frames: int, the last frame that counts; None for all. The score of several levels is not known for the past.
+    max_frames: int, the last frame that counts; None for all.
 
   Returns:
     A float, or None if nothing has ended yet.
   """
   noted = atomic_files.read_json(os.path.join(logdir, _SCORE_FILE))
   if noted is not None:
-    return noted['score'] if max_frames is None or noted['frames'] <= max_frames else None
+    if max_frames is None or noted['frames'] <= max_frames:
+      return noted['score']
+    earlier = [value for frames, _, value in scalars.read(logdir, noted['name']) if frames <= max_frames]
+    return earlier[-1] if earlier else None
   rows = episode_log.read(logdir)
   returns = [row.episode_return for row in rows if max_frames is None or row.frames <= max_frames][-WINDOW:]
   return sum(returns) / len(returns) if returns else None

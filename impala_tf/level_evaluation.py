@@ -216,8 +216,9 @@ def _evaluate_alone(evaluated, jobs, protocol, output, settings):
   _check_same(evaluated, found, protocol, jobs, output)
   _check_videos(evaluated, found, jobs, output, settings)
   found.save(output, evaluated.scores)  # Fails now rather than after hours, if it fails.
-  jobs = [(run, level) for run, level in jobs if evaluated.result_name(level) not in found.levels]
+  # Before those that are there already go, so that a level is played the same when an evaluation was interrupted.
   per_level = settings.processes_per_level or max(1, settings.processes // max(1, len(jobs)))
+  jobs = [(run, level) for run, level in jobs if evaluated.result_name(level) not in found.levels]
   parts = {
     level: level_player.parts_of(run, level, evaluated.result_name(level), per_level, output, settings) for run, level in jobs
   }

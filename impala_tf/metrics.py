@@ -49,9 +49,9 @@ def episodes_in(unrolls, count=None):
 class EpisodeStatistics:
   """Mean return of the last 100 episodes, over all levels."""
 
-  def __init__(self):
-    """Starts without episodes."""
-    self._returns = collections.deque(maxlen=_WINDOW)
+  def __init__(self, earlier=()):
+    """Starts with what an earlier start of the run left behind, the returns of its episodes in the order of their ends."""
+    self._returns = collections.deque(earlier, maxlen=_WINDOW)
 
   def add(self, episodes):
     """Counts a list of Episode in."""

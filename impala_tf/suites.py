@@ -13,16 +13,17 @@ The name of a package is that of the level which stands for all levels of its su
 import dataclasses
 import difflib
 import importlib
+import re
 
 from impala_tf.hparams import ConfigurationError
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """package: name of the suite's package. prefix: names of levels that start with it are this suite's or nobody's."""
+  """package: name of the suite's package. own: names of levels that begin like this are this suite's or nobody's, a pattern."""
 
   package: str
-  prefix: str
+  own: str
 
   def load(self, module):
     return importlib.import_module(f'{self.package}.{module}')
@@ -30,9 +31,9 @@ class _Entry:
 
 # In the order in which they are asked: any other name with a slash may be a level script of DeepMind Lab.
 _ENTRIES = (
-  _Entry('impala_tf.gymnasium_levels', prefix='gymnasium:'),
-  _Entry('atari57', prefix='ALE/'),
-  _Entry('dmlab30', prefix='contributed/dmlab30/'),
+  _Entry('impala_tf.gymnasium_levels', own='gymnasium:'),
+  _Entry('atari57', own=r'ALE/|[^/:]+\+[^/:]*$'),
+  _Entry('dmlab30', own='/?contributed/dmlab30/'),
 )
 
 PACKAGES = tuple(entry.package for entry in _ENTRIES)
@@ -79,7 +80,7 @@ def find(level_name):
       entry.load('hparams').preset(level_name, 'shallow')
       return FoundSuite(entry)
     except ConfigurationError:
-      if level_name.startswith(entry.prefix):
+      if re.match(entry.own, level_name):
         raise
   known = [name for entry in _ENTRIES for name in entry.load('hparams').known_levels()]
   nearest = difflib.get_close_matches(level_name.strip().lower(), known)

@@ -223,8 +223,8 @@ class Report:
     self._logdir = logdir
     frames, updates = int(learner.frames), int(learner.updates)
     self._levels = suite.levels(hparams)
-    self._statistics = metrics.EpisodeStatistics()
     self._episodes = episode_log.EpisodeLog(logdir, self._levels, hparams.num_action_repeats, frames)
+    self._statistics = metrics.EpisodeStatistics(row.episode_return for row in episode_log.read(logdir))
     self._scores = None
     if len(self._levels) > 1:
       self._scores = metrics.LevelScores(self._levels, suite.scores)

@@ -59,7 +59,7 @@ def preset(level_name, agent):
     if module:
       importlib.import_module(module)  # As `gymnasium.make` does, and `gymnasium.spec` does not.
     gymnasium.spec(registered)
-  except (gymnasium.error.Error, ImportError) as error:
+  except (gymnasium.error.Error, ImportError, ValueError, TypeError) as error:
     raise ConfigurationError(
       f'Gymnasium has no environment {name!r}: {error} One of another package is named with the module that registers it, such '
       f"as '{PREFIX}highway_env:highway-v0'."

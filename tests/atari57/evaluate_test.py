@@ -109,6 +109,17 @@ def test_a_level_is_divided_among_processes(tmp_path):
   assert not set(result.episode_frames[3:]) <= set(result.episode_frames[:3])
 
 
+def test_a_game_is_played_the_same_when_the_evaluation_was_interrupted(tmp_path):
+  settings = {'only': SHORT[:2], 'processes': 4, 'num_episodes': 8}
+  whole, _ = play_randomly(tmp_path, **settings)
+  stored = json.loads((tmp_path / 'results.json').read_text())
+  del stored['levels']['berzerk']
+  (tmp_path / 'results.json').write_text(json.dumps(stored))
+  resumed, _ = play_randomly(tmp_path, **settings)
+  assert resumed.levels == whole.levels
+  assert whole.levels['berzerk'].environments == 4
+
+
 def test_greedy_and_sticky_are_other_protocols(tmp_path):
   run = make_run(tmp_path / 'run', 'breakout')
   sampled, _ = play([run], tmp_path / 'sampled')

@@ -52,6 +52,7 @@ def test_the_papers_pairing_is_that_of_the_printed_table():
     ('rooms_watermaze', 'rooms_watermaze'),
     (' rooms_watermaze ', 'rooms_watermaze'),
     ('contributed/dmlab30/rooms_watermaze', 'rooms_watermaze'),
+    ('/contributed/dmlab30/rooms_watermaze', 'rooms_watermaze'),
     ('rooms_collect_good_objects_train', 'rooms_collect_good_objects_train'),
     ('rooms_collect_good_objects_test', 'rooms_collect_good_objects_train'),
     ('rooms_collect_good_objects', 'rooms_collect_good_objects_train'),
@@ -70,6 +71,7 @@ def test_find(spelling, name):
   [
     ('room_watermaze', "'room_watermaze' is no level of DMLab-30. Did you mean rooms_watermaze"),
     ('contributed/dmlab30/room_watermaze', 'Did you mean rooms_watermaze'),
+    ('/contributed/dmlab30/room_watermaze', 'Did you mean rooms_watermaze'),
     ('dmlab_30', 'Did you mean dmlab30'),
     ('xyzzy', 'Known: dmlab30, rooms_collect_good_objects_train.*seekavoid_arena_01.*by its path'),
     ('', "'' is no level"),

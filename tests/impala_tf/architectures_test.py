@@ -223,6 +223,13 @@ def test_baselines_have_no_form_for_a_cluster(baseline):
     architectures.check(settings, in_cluster=True)
 
 
+def test_a_cluster_has_no_shared_inference():
+  settings = dataclasses.replace(catch.HPARAMS, inference='shared')
+  architectures.check(settings)
+  with pytest.raises(hparams.ConfigurationError, match='inference=shared .* Leave --inference out'):
+    architectures.check(settings, in_cluster=True)
+
+
 def test_time_of_processes_in_step_is_not_added_up():
   suite, settings = catch.CatchSuite(), settings_of('a2c_sync_step')
   running = architectures.make(suite, settings, experiment.make_agent(suite, settings), [1, 1])

@@ -36,7 +36,7 @@ def test_several_levels_have_their_suites_score(tmp_path):
   final_return.note_score(logdir, 20, 'suite/median', 42.5)
   final_return.expect_scores(logdir)  # At the next start.
   assert final_return.read(logdir) == 42.5
-  assert final_return.read(logdir, max_frames=15) is None
+  assert final_return.read(logdir, max_frames=15) is None  # There are no summaries.
 
 
 def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_score(tmp_path):
@@ -52,6 +52,8 @@ def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_
   frames, values = final_return.curve(str(tmp_path))
   assert frames.tolist() == [40, 50]
   assert values.tolist() == [41.5, 42.5]
+  # What a pruner asks for, rounds later.
+  assert [final_return.read(str(tmp_path), max_frames) for max_frames in (39, 40, 49, 50)] == [None, 41.5, 41.5, 42.5]
 
 
 def test_moving_average_is_over_the_last_values_there_are():

@@ -146,6 +146,7 @@ def test_environments_of_a_batch_differ_and_follow_from_the_seed():
   [
     ('gymnasium:CartPoel-v1', {}, 'has no environment'),
     ('gymnasium:nowhere:Thing-v0', {}, "No module named 'nowhere'"),
+    ('gymnasium:.relative:Thing-v0', {}, 'has no environment'),
     ('gymnasium:ale_py:ALE/Pnog-v5', {}, 'has no environment'),
     ('gymnasium:Sentences-v0', {}, 'neither images nor can be made a vector'),
     ('gymnasium:Pendulum-v1', {}, 'chooses among discrete ones'),

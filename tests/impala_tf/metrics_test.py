@@ -70,6 +70,12 @@ class TestEpisodeStatistics:
     statistics.add([Episode(0, float(i), 9) for i in range(150)])
     assert statistics.mean_return() == np.mean(range(50, 150))
 
+  def test_episodes_of_an_earlier_start_count(self):
+    statistics = metrics.EpisodeStatistics(float(i) for i in range(150))
+    assert statistics.mean_return() == np.mean(range(50, 150))
+    statistics.add([Episode(0, 150.0, 9)])
+    assert statistics.mean_return() == np.mean(range(51, 151))
+
 
 class TestLevelScores:
   def test_a_round_ends_when_each_level_has_finished_an_episode(self):
