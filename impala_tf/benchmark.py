@@ -82,6 +82,9 @@ def measure(name, steps, *, seconds, repeats, warm_up_seconds, readers=None, clo
 
   Returns:
     A Result without extras.
+
+  Raises:
+    ConfigurationError: if the steps end before that.
   """
   from impala_tf import process_tree
 
@@ -90,7 +93,13 @@ def measure(name, steps, *, seconds, repeats, warm_up_seconds, readers=None, clo
   def run(duration):
     begin, frames = clock(), 0
     while True:
-      frames += next(steps)
+      step = next(steps, None)
+      if step is None:
+        raise ConfigurationError(
+          f'{name} came to its end within the measurement. Give more --total_environment_frames, or fewer --seconds, --repeats '
+          'or --warm_up_seconds.'
+        )
+      frames += step
       elapsed = clock() - begin
       if elapsed >= duration:
         return frames, elapsed

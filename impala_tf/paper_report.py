@@ -154,7 +154,7 @@ def _agents(experiment, logdir, output):
     return _curves(experiment, logdir, output, over_hours=True)
   evaluated = []
   for method in experiment.methods:
-    folder = os.path.join(paper_experiments.agents_folder(logdir, experiment, method), paper_run.EVALUATION)
+    folder = paper_run.evaluation_folder(paper_experiments.agents_folder(logdir, experiment, method), method)
     if os.path.exists(os.path.join(folder, level_results.FILE_NAME)):
       # Quoted, as labels have commas.
       evaluated.append(f'"{method.label}={folder}"')

@@ -27,6 +27,7 @@ from impala_tf import (
   search_space,
   suites,
   sweep_report,
+  sweep_worker,
   sweeps,
 )
 from impala_tf import experiment as experiment_lib
@@ -67,7 +68,7 @@ class Settings:
   episodes: int | None = None
   benchmark: tuple[str, ...] = ()
   fake_environment: bool = False
-  runner: str = 'run_experiment'
+  runner: str = run_process.RUN_EXPERIMENT
   time_slice: float | None = None
   cluster: int | str | None = None
 
@@ -100,12 +101,22 @@ class Settings:
       return f'members train side by side, and at --cluster={self.cluster} is room for one learner; let them take --time_slice'
     return None
 
+  def _levels(self, experiment, method):
+    """The levels of a method's runs, of which the suite's name stands for all of its own."""
+    if not isinstance(experiment, paper_experiments.Agents):
+      return self.levels or experiment.levels
+    if method.trainer == 'experts':
+      return self.levels or _levels_of(experiment.suite)
+    return () if self.left_out(method) else (experiment.suite,)
+
   def check(self, experiment):
     """Refuses what a part of an experiment would refuse after others had run, and a cluster where there is no use for it."""
     for method in experiment.methods:
       given = self.hyper_parameters(method)
       if method.trainer == 'population' and not self.left_out(method):
         pbt.check({'given': given, 'space': self.space or search_space.as_texts(search_space.TABLE_D1), 'rules': {}})
+      for level in self._levels(experiment, method) if self.runner == run_process.RUN_EXPERIMENT else ():
+        suites.check(given | {'level_name': level})
     if self.cluster is None:
       return
     if isinstance(experiment, paper_experiments.Throughput):
@@ -199,7 +210,11 @@ def _sweep(folder, method, given, settings):
     'sweep_seed': settings.sweep_seed,
     'storage': '',
   }
-  return sweeps.run(folder, sweep, parallel=settings.parallel, runner=settings.runner_of(method))
+  try:
+    return sweeps.run(folder, sweep, parallel=settings.parallel, runner=settings.runner_of(method))
+  except sweep_worker.RefusedError as error:
+    print(error, file=sys.stderr, flush=True)
+    return 1
 
 
 def _run_agents(experiment, logdir, settings):
@@ -225,7 +240,7 @@ def _run_agents(experiment, logdir, settings):
         # An evaluation keeps what it has found, and would refuse the same levels' agents of a later training.
         print(f'{method.label} is not evaluated, as {failed} trainings failed. The same command tries them again.', flush=True)
         continue
-      best = folder
+      yield _evaluate(experiment, folder, evaluation_folder(folder, method), settings)
     else:
       frames = paper_experiments.scaled(experiment.frames, settings.scale)
       given |= {'level_name': experiment.suite, 'total_environment_frames': frames}
@@ -235,10 +250,13 @@ def _run_agents(experiment, logdir, settings):
         code = _call('impala_tf.pbt', *hparams_flags.arguments(given), *_population(method, settings), f'--logdir={folder}')
       yield code
       best = best_run(folder, method)
-    if best is None:
-      print(f'{method.label} is not evaluated: no run in {folder} has come far enough.', flush=True)
-    else:
-      yield _evaluate(experiment, best, os.path.join(folder, EVALUATION), settings)
+      if best is None:
+        print(f'{method.label} is not evaluated: no run in {folder} has come far enough.', flush=True)
+      elif code and method.trainer == 'population':
+        # Its best member may be one that has not come to its end.
+        print(f'{method.label} is not evaluated, as members failed. The same command lets them go on.', flush=True)
+      else:
+        yield _evaluate(experiment, best, evaluation_folder(folder, method), settings)
 
 
 def _population(method, settings):
@@ -253,8 +271,18 @@ def _population(method, settings):
 
 
 def _evaluate(experiment, logdir, output, settings):
-  episodes = [] if settings.episodes is None else [f'--episodes={settings.episodes}']
-  return _call(f'{experiment.suite}.evaluate', f'--logdir={logdir}', f'--output={output}', *episodes)
+  arguments = [f'--logdir={logdir}', f'--output={output}']
+  if settings.levels:  # Others in the folder may still be in training, here or on another machine.
+    arguments.append(f'--levels={",".join(settings.levels)}')
+  if settings.episodes is not None:
+    arguments.append(f'--episodes={settings.episodes}')
+  return _call(f'{experiment.suite}.evaluate', *arguments)
+
+
+def evaluation_folder(folder, method):
+  """Where the evaluation of a method's agents is: of a sweep or a population, that of the agent which is best now."""
+  best = None if method.trainer == 'experts' else best_run(folder, method)
+  return os.path.join(folder, EVALUATION, *([os.path.basename(best)] if best else []))
 
 
 def best_run(folder, method):
@@ -298,7 +326,7 @@ def _train(arguments, folder, runner):
 
 
 def _call(module, *arguments):
-  """Runs a command in a process of its own, after printing it, and stops it with this one. Returns its exit code."""
+  """Runs a command in a process of its own, after printing it, and stops it with this one. Returns what `_train` does."""
   print(shlex.join(['python', '-m', module, *arguments]), flush=True)
   with experiment_lib.Stop() as stop:
     # A session of its own: the terminal would send Ctrl-C to both, but other programs send signals to this one alone.
@@ -309,4 +337,8 @@ def _call(module, *arguments):
         process.terminate()
         was_told = True
       time.sleep(_POLL_SECONDS)
-  return stop.exit_code or (128 - code if code < 0 else code)
+  if stop:
+    return stop.exit_code
+  if code:
+    print(f'{module} ended with exit code {code}.', file=sys.stderr, flush=True)
+  return int(code != 0)

@@ -18,7 +18,17 @@ import time
 
 from absl import app, flags
 
-from impala_tf import commands, experiment, hparams_flags, pbt_member, pbt_report, pbt_rules, run_process, search_space
+from impala_tf import (
+  commands,
+  experiment,
+  hparams_flags,
+  pbt_member,
+  pbt_report,
+  pbt_rules,
+  run_process,
+  search_space,
+  suites,
+)
 from impala_tf.hparams import ConfigurationError
 
 _ADAPTED = ('learning_rate', 'entropy_cost', 'epsilon', 'clip_global_norm')
@@ -139,7 +149,7 @@ def check(definition):
     raise ConfigurationError(f'--{unwanted[0]} is set by the population itself. Leave it out.')
 
 
-def run(path, definition, *, members=None, time_slice=None, runner='run_experiment'):
+def run(path, definition, *, members=None, time_slice=None, runner=run_process.RUN_EXPERIMENT):
   """Starts members of a population, or lets them go on.
 
   Args:
@@ -188,7 +198,9 @@ def _define_flags():
   flags.DEFINE_float('threshold', rules.threshold, 'by how much another must be better to be copied, in percent')
   flags.DEFINE_float('probability', rules.probability, 'with which each hyper-parameter then changes')
   flags.DEFINE_float('factor', rules.factor, 'by which it is multiplied or divided')
-  flags.DEFINE_string('runner', 'run_experiment', 'module that trains, as after python -m; flags of its own may follow')
+  flags.DEFINE_string(
+    'runner', run_process.RUN_EXPERIMENT, 'module that trains, as after python -m; flags of its own may follow'
+  )
   flags.DEFINE_boolean('report', False, "write the best agent's ancestry and schedule to <logdir>/report, and train nothing")
 
 
@@ -202,6 +214,8 @@ def _main(argv):
   given = hparams_flags.given()
   if 'level_name' not in given:
     raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=dmlab30.')
+  if values.runner == run_process.RUN_EXPERIMENT:
+    suites.check(given)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   definition = {
     'population': values.population,

@@ -78,9 +78,15 @@ def resolve(job=None, task=None, learner_address=None, actor_address=None, envir
     raise ConfigurationError('--task is missing: number the actors 0, 1, 2 and so on, each with a number of its own.')
   if task < 0:
     raise ConfigurationError(f'--task={task} must be at least 0.')
-  own = actor_address or (config.actors[task] if task < len(config.actors) else _own_host(learner))
+  given = actor_address or (config.actors[task] if task < len(config.actors) else None)
+  own = given or _own_host(learner)
   host, port = host_and_port(own, 0, '--actor_address')
   if is_loopback(host) and not is_loopback(host_and_port(learner)[0]):
+    if not given:
+      raise ConfigurationError(
+        f'The learner, {learner}, is this machine, by a name that leads to {host} here and elsewhere to another address. Give '
+        "--learner_address as a number, or --actor_address, this machine's."
+      )
     raise ConfigurationError(
       f'--actor_address={own} means this machine to itself, but the learner, {learner}, must reach it. Give an address by '
       'which it can.'

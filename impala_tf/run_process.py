@@ -18,6 +18,7 @@ import time
 
 from impala_tf import errors, folder_lock
 
+RUN_EXPERIMENT = 'run_experiment'  # The module that trains on the levels of the suites that there are.
 LOG_NAME = 'log.txt'
 _LOCK_NAME = '.running'
 _POLL_SECONDS = 0.5

@@ -69,6 +69,21 @@ def presets():
   return {name: values for entry in _ENTRIES for name, values in FoundSuite(entry).presets().items()}
 
 
+def check(given):
+  """Refuses what a run would refuse before anything is written that binds a folder to it.
+
+  Args:
+    given: a dict of fields of `HParams`, `level_name` among them.
+
+  Raises:
+    ConfigurationError: if no suite has the level, or the suite, the fields or the training don't go with the given values.
+  """
+  from impala_tf import training  # It loads TensorFlow.
+
+  found = find(given['level_name'])
+  training.check(found.make(), found.configure(**given))
+
+
 def find(level_name):
   """The `FoundSuite` that has a level.
 

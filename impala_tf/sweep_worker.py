@@ -14,6 +14,10 @@ _MAX_KILLS = 3
 _STOP_SECONDS = 120
 
 
+class RefusedError(ConfigurationError):
+  """A trial was refused before it trained, as all others of its sweep would be."""
+
+
 class Worker:
   """Works on the trials of a study, several at a time, until none is left."""
 
@@ -47,7 +51,7 @@ class Worker:
       stop: `experiment.Stop` or anything with a truth value.
 
     Raises:
-      ConfigurationError: if a trial is refused before it trains, as then all would be.
+      RefusedError: if a trial is refused before it trains.
     """
     next_beat = 0.0
     try:
@@ -98,7 +102,7 @@ class Worker:
         self._study.release(trial, was_killed=True)
       elif run_config.load(process.logdir) is None:
         self._study.release(trial)
-        raise ConfigurationError(f'{trial.name} was refused:\n{process.last_lines()}')
+        raise RefusedError(f'{trial.name} was refused:\n{process.last_lines()}')
       else:
         self._note(trial, 'failed', value)
         self._study.fail(trial, process.last_lines() if code else 'It ended before an episode of each level did.')

@@ -23,6 +23,7 @@ from impala_tf import (
   hparams_dashboard,
   hparams_flags,
   search_space,
+  suites,
   sweep_report,
   sweep_worker,
 )
@@ -108,7 +109,8 @@ def run(
     0; 1 if a trial failed; or the exit code that tells which signal ended it early.
 
   Raises:
-    ConfigurationError: if the sweep is another than the one in `logdir`, or its trials are refused.
+    ConfigurationError: if the sweep is another than the one in `logdir`.
+    sweep_worker.RefusedError: if its trials are refused.
   """
   both = sorted(sweep['space'].keys() & sweep['given'].keys())
   if both:
@@ -167,6 +169,7 @@ def _main(argv):
   given = hparams_flags.given()
   if 'level_name' not in given:
     raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
+  suites.check(given)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   sweep = {
     'given': given,

@@ -71,12 +71,18 @@ def train(suite, hparams, logdir, controller=None, in_cluster=False):
     ProcessError: if an environment can't be made.
     ActorError: if an actor failed or its process keeps dying.
   """
-  architectures.check(hparams, in_cluster)
-  if not in_cluster:
-    _check_actors(suite.levels(hparams), hparams)
+  check(suite, hparams, in_cluster)
   checkpoints.prepare_logdir(logdir)
   with folder_lock.held(logdir):
     return _train(suite, hparams, logdir, controller, in_cluster)
+
+
+def check(suite, hparams, in_cluster=False):
+  """Raises `hparams.ConfigurationError` for what `train` refuses, with the same arguments, before it writes anything."""
+  suite.check(hparams)
+  architectures.check(hparams, in_cluster)
+  if not in_cluster:
+    _check_actors(suite.levels(hparams), hparams)
 
 
 def _train(suite, hparams, logdir, controller, in_cluster):

@@ -226,7 +226,7 @@ def test_baselines_have_no_form_for_a_cluster(baseline):
 def test_a_cluster_has_no_shared_inference():
   settings = dataclasses.replace(catch.HPARAMS, inference='shared')
   architectures.check(settings)
-  with pytest.raises(hparams.ConfigurationError, match='inference=shared .* Leave --inference out'):
+  with pytest.raises(hparams.ConfigurationError, match=r'inference=shared .* Leave --inference out'):
     architectures.check(settings, in_cluster=True)
 
 

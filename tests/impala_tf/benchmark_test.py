@@ -14,6 +14,7 @@ from atari57 import hparams as atari57_hparams
 from atari57 import suite as atari57_suite
 from impala_tf import benchmark, benchmark_parts, experiment
 from impala_tf.environments import EnvironmentBatch
+from impala_tf.hparams import ConfigurationError
 from tests import catch
 
 
@@ -42,6 +43,11 @@ class Steps:
 
   def clock(self):
     return 2.0 * self.done
+
+
+def test_a_training_that_ends_within_the_measurement_is_told_of():
+  with pytest.raises(ConfigurationError, match=r'train came to its end .* more --total_environment_frames'):
+    benchmark.measure('train', iter([160, 160]), seconds=1000.0, repeats=1, warm_up_seconds=0.0)
 
 
 def test_rates_processor_time_and_memory_by_hand():

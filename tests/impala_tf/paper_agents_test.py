@@ -24,6 +24,7 @@ from impala_tf import (
   paper_run,
   run_config,
   run_process,
+  sweep_worker,
   sweeps,
 )
 
@@ -193,8 +194,9 @@ def test_a_signal_to_this_process_alone_ends_what_it_runs(tmp_path, runner, kind
   assert (folder / 'ended').read_text() == str(int(signal.SIGTERM))
 
 
-def test_a_command_that_fails_is_told_of_by_its_code(tmp_path, runner):
-  assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 3
+def test_a_command_that_fails_is_told_of(tmp_path, runner, capsys):
+  assert paper_run._call(runner, '--seed=3', f'--logdir={tmp_path}') == 1
+  assert 'waiting ended with exit code 3.' in capsys.readouterr().err
 
 
 def test_a_run_that_fails_says_why_and_is_not_in_the_way_of_others(tmp_path, runner, monkeypatch, capsys):
@@ -218,6 +220,50 @@ def test_a_run_that_fails_says_why_and_is_not_in_the_way_of_others(tmp_path, run
   assert 'Another process trains there.' in capsys.readouterr().err
 
 
+def test_a_sweep_that_is_refused_is_not_in_the_way_of_others(tmp_path, monkeypatch, capsys):
+  started = []
+
+  def refuse(folder, sweep, **how):
+    started.append(sweep['given']['level_name'])
+    raise sweep_worker.RefusedError('trial_000 was refused:\nno such thing')
+
+  monkeypatch.setattr(sweeps, 'run', refuse)
+  figure = paper_experiments.EXPERIMENTS['figureE3']
+  assert paper_run.run(figure, str(tmp_path), paper_run.Settings(levels=('pong', 'qbert'))) == 1
+  assert started == ['pong', 'pong', 'qbert', 'qbert']
+  assert 'no such thing' in capsys.readouterr().err
+
+
+def test_an_agent_that_became_the_best_has_an_evaluation_of_its_own(tmp_path, monkeypatch):
+  table = dataclasses.replace(TABLE_3, methods=(SHALLOW,))
+  folder = paper_experiments.agents_folder(str(tmp_path), table, SHALLOW)
+  evaluated, best = [], []
+  monkeypatch.setattr(paper_run, '_sweep', lambda *arguments: 0)
+  monkeypatch.setattr(paper_run, 'best_run', lambda folder, method: best[-1])
+  monkeypatch.setattr(paper_run, '_call', lambda module, *arguments: (evaluated.append(arguments), 0)[1])
+  for trial in ('trial_001', 'trial_004'):
+    best.append(os.path.join(folder, trial))
+    assert paper_run.run(table, str(tmp_path), paper_run.Settings(trials=3)) == 0
+    assert evaluated[-1] == (f'--logdir={best[-1]}', f'--output={os.path.join(folder, "evaluation", trial)}')
+  # The report has that of the agent which is best now.
+  assert paper_run.evaluation_folder(folder, SHALLOW) == os.path.join(folder, 'evaluation', 'trial_004')
+
+
+def test_a_population_in_which_a_member_failed_is_not_evaluated_yet(tmp_path, monkeypatch, capsys):
+  table, codes, called = dataclasses.replace(TABLE_3, methods=(POPULATION,)), [1, 0], []
+
+  def call(module, *arguments):
+    called.append(module)
+    return codes.pop(0) if module == 'impala_tf.pbt' else 0
+
+  monkeypatch.setattr(paper_run, '_call', call)
+  monkeypatch.setattr(paper_run, 'best_run', lambda folder, method: os.path.join(folder, 'member_001'))
+  assert paper_run.run(table, str(tmp_path), paper_run.Settings()) == 1
+  assert 'is not evaluated, as members failed' in capsys.readouterr().out
+  assert paper_run.run(table, str(tmp_path), paper_run.Settings()) == 0
+  assert called == ['impala_tf.pbt', 'impala_tf.pbt', 'dmlab30.evaluate']
+
+
 class Busy:
   """A process that ends a while after the signal that comes to this one, by a signal of its own if it was killed."""
 
@@ -238,8 +284,8 @@ class Busy:
     self.told += 1
 
 
-@pytest.mark.parametrize(('is_told', 'code', 'expected'), [(True, 143, 143), (False, -9, 137), (False, 3, 3), (False, 0, 0)])
-def test_a_command_is_told_once_to_end_and_its_code_is_passed_on(monkeypatch, is_told, code, expected):
+@pytest.mark.parametrize(('is_told', 'code', 'expected'), [(True, 143, 143), (False, -9, 1), (False, 3, 1), (False, 0, 0)])
+def test_a_command_is_told_once_to_end_and_only_a_signal_to_this_process_ends_it(monkeypatch, is_told, code, expected):
   process = Busy(is_told, code)
   monkeypatch.setattr(subprocess, 'Popen', process)
   monkeypatch.setattr(paper_run, '_POLL_SECONDS', 0)

@@ -246,7 +246,9 @@ def test_agents_are_trained_and_evaluated_by_the_suites_own_commands(tmp_path, m
   assert {'--level_name=pong', '--total_environment_frames=2000', '--agent=shallow', '--architecture=a3c'} <= set(first)
   evaluations = [arguments for name, arguments in tape if name == 'atari57.evaluate']
   runs = os.path.join(str(tmp_path), 'atari57', 'impala_deep')
-  assert evaluations[-1] == (f'--logdir={runs}', f'--output={os.path.join(runs, "evaluation")}', '--episodes=3')
+  output = f'--output={os.path.join(runs, "evaluation")}'
+  # Not of others that may be in training there.
+  assert evaluations[-1] == (f'--logdir={runs}', output, '--levels=pong,qbert', '--episodes=3')
   assert 'Left out' in capsys.readouterr().out
 
   tape.clear()
@@ -286,6 +288,11 @@ def test_a_failure_shows_in_the_exit_code_and_a_signal_ends_all(monkeypatch):
     # What the population would refuse comes before the other rows are trained.
     ('table3', {'given': {'seed': 2}}, '--seed is set by the population itself'),
     ('table4', {'space': {'seed': 'uniform(1,9)'}}, 'seed is not changed by a population'),
+    # And what a run would, before a folder is bound to it.
+    ('table2', {'levels': ('pnog',)}, 'Did you mean pong?'),
+    ('table3', {'given': {'batch_size': 0}}, 'batch_size=0'),
+    ('table4', {'levels': ('pong', 'atari')}, "'atari' is neither"),
+    ('figure4', {'levels': ('pong',), 'given': {'replay_fraction': 0.5}}, '--replay_fraction must be left out'),
     ('table1', {'given': {'num_actors': 10}}, '--num_actors=10 does not divide the 32 environments of Batched A2C (sync step)'),
     ('table1', {'given': {'envs_per_actor': 4}}, 'leave --envs_per_actor out, which follows from --num_actors'),
   ],

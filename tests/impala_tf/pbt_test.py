@@ -71,10 +71,14 @@ def test_flags_define_the_population(monkeypatch):
   assert calls == [('here', definition, {'members': [0], 'time_slice': 9.0, 'runner': 'my.own'})]
 
 
-def test_a_population_without_a_level_is_refused(monkeypatch, capsys):
-  own_flags.parse(monkeypatch, pbt._define_flags, '--logdir=here')
+@pytest.mark.parametrize(
+  ('given', 'message'), [([], '--level_name is missing'), (['--level_name=pnog', '--population=2'], 'Did you mean pong?')]
+)
+def test_a_population_without_a_level_is_refused_and_binds_no_folder(tmp_path, monkeypatch, capsys, given, message):
+  own_flags.parse(monkeypatch, pbt._define_flags, f'--logdir={tmp_path}', *given)
   assert pbt._main(['pbt']) == 1
-  assert '--level_name is missing' in capsys.readouterr().err
+  assert message in capsys.readouterr().err
+  assert list(tmp_path.iterdir()) == []
 
 
 class Clock:

@@ -219,12 +219,12 @@ def test_a_failed_trial_shows_in_the_exit_code_until_it_is_tried_again(tmp_path,
 def test_flags_define_the_sweep(monkeypatch):
   calls = []
   monkeypatch.setattr(sweeps, 'run', lambda logdir, sweep, **how: (calls.append((logdir, sweep, how)), 143)[1])
-  given = ['--level_name=catch', '--decay=0.9', '--space=learning_rate=uniform(0.1,0.2)', '--num_trials=3', '--sweep_seed=7']
+  given = ['--level_name=pong', '--decay=0.9', '--space=learning_rate=uniform(0.1,0.2)', '--num_trials=3', '--sweep_seed=7']
   given += ['--storage=sqlite:///x.db', '--parallel=2', '--heartbeat=5', '--prune', '--retry_failed']
   own_flags.parse(monkeypatch, sweeps._define_flags, '--logdir=here', *given)
   assert sweeps._main(['sweeps']) == 143
   sweep = {
-    'given': {'level_name': 'catch', 'decay': 0.9},
+    'given': {'level_name': 'pong', 'decay': 0.9},
     'space': {'learning_rate': 'uniform(0.1,0.2)'},
     'num_trials': 3,
     'sweep_seed': 7,
@@ -233,9 +233,16 @@ def test_flags_define_the_sweep(monkeypatch):
   assert calls == [('here', sweep, {'parallel': 2, 'heartbeat_seconds': 5, 'prune': True, 'retry_failed': True})]
 
 
-def test_a_sweep_without_a_level_or_a_status_of_none_is_refused(tmp_path, monkeypatch, capsys):
-  for given, message in (([], '--level_name is missing'), (['--status'], f'No sweep in {tmp_path}')):
+def test_what_can_not_be_a_sweep_is_refused_and_binds_no_folder(tmp_path, monkeypatch, capsys):
+  for given, message in (
+    ([], '--level_name is missing'),
+    (['--status'], f'No sweep in {tmp_path}'),
+    (['--level_name=pnog'], 'Did you mean pong?'),
+    (['--level_name=pong', '--batch_size=0'], 'batch_size=0'),
+    (['--level_name=atari57', '--num_actors=5'], 'num_actors=5 (atari57 has 57 levels'),
+  ):
     with monkeypatch.context() as patched:
       own_flags.parse(patched, sweeps._define_flags, f'--logdir={tmp_path}', *given)
       assert sweeps._main(['sweeps']) == 1
       assert message in capsys.readouterr().err
+      assert list(tmp_path.iterdir()) == []

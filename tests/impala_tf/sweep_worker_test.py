@@ -5,7 +5,6 @@ import subprocess
 import pytest
 
 from impala_tf import episode_log, run_config, sweep_worker
-from impala_tf.hparams import ConfigurationError
 from impala_tf.study import Trial
 from tests import catch
 
@@ -70,7 +69,7 @@ def test_a_trial_that_is_refused_ends_the_sweep(tmp_path):
   study = Study(tmp_path)
   worker = sweep_worker.Worker(study, str(tmp_path), {}, parallel=1, heartbeat_seconds=1)
   worker._processes[trial] = Process(1, tmp_path / trial.name)
-  with pytest.raises(ConfigurationError, match='trial_000 was refused:\nError: why'):
+  with pytest.raises(sweep_worker.RefusedError, match='trial_000 was refused:\nError: why'):
     worker._conclude()
   assert study.tape == [('release', 0)]
 
