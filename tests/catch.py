@@ -128,3 +128,16 @@ class CatchSuite:
     """The share of the balls caught, in percent."""
     (returns,) = level_returns.values()
     return float(50 * (1 + np.mean(returns)))
+
+
+class Noting(CatchSuite):
+  """Notes of each environment that is made whether it serves an evaluation, in `is_test`."""
+
+  def __init__(self):
+    """Nothing is noted yet."""
+    self.is_test = []
+
+  def make_environment(self, level, seed, is_test, hparams):
+    """As `CatchSuite`."""
+    self.is_test.append(is_test)
+    return super().make_environment(level, seed, is_test, hparams)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import agents, networks, structs
+from impala_tf import agents, level_player, networks, structs
 from tests.impala_tf import golden
 
 ATARI_OBSERVATION = structs.Observation(structs.ArraySpec((84, 84, 4), np.uint8))
@@ -75,8 +75,14 @@ def test_unroll_equals_the_authors():
     np.testing.assert_allclose(result, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max(), err_msg=name)
 
 
-def test_steps_equal_the_unroll():
+@pytest.mark.parametrize(
+  'acting',
+  [lambda agent: agent, agents.Greedy, lambda agent: level_player._Seeded(agent, [1])],
+  ids=['itself', 'greedy', 'seeded'],
+)
+def test_steps_equal_the_unroll(acting):
   agent = small_agent()
+  acting = acting(agent)
   last_actions, step_outputs = small_inputs(6, 4)
   assert step_outputs.done.numpy()[1:].any()
   start = networks.LSTMState(*tf.random.stateless_normal([2, 4, 256], [1, 2]))
@@ -84,11 +90,13 @@ def test_steps_equal_the_unroll():
   state = start
   for t in range(6):
     step_output = tree.map_structure(lambda x, t=t: x[t], step_outputs)
-    output, state = agent.step(last_actions[t], step_output, state)
+    output, state = acting.step(last_actions[t], step_output, state)
     np.testing.assert_allclose(output.policy_logits, unrolled.policy_logits[t], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(output.baseline, unrolled.baseline[t], rtol=1e-4, atol=1e-6)
     assert output.action.dtype == tf.int32
     assert output.action.shape == [4]
+    if isinstance(acting, agents.Greedy):
+      np.testing.assert_array_equal(output.action, np.argmax(output.policy_logits, axis=1))
   tree.map_structure(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), state, final_state)
 
 

@@ -115,9 +115,16 @@ def test_the_fake_environment_is_one():
 
 
 def test_each_step_of_a_part_says_its_frames():
-  hparams = dataclasses.replace(catch.HPARAMS, envs_per_actor=5, unroll_length=3, num_action_repeats=4, batch_size=2)
+  hparams = dataclasses.replace(
+    catch.HPARAMS, envs_per_actor=5, unroll_length=3, num_action_repeats=4, batch_size=2, replay_fraction=0.5
+  )
   suite = benchmark_parts.FakeSuite(catch.CatchSuite())
-  for part, frames in ((benchmark_parts.env, 5 * 4), (benchmark_parts.infer, 5 * 3 * 4), (benchmark_parts.queue, 2 * 3 * 4)):
+  for part, frames in (
+    (benchmark_parts.env, 5 * 4),
+    (benchmark_parts.infer, 5 * 3 * 4),
+    (benchmark_parts.queue, 2 * 3 * 4),
+    (benchmark_parts.learn, 1 * 3 * 4),  # The replayed one of the two was counted before.
+  ):
     with part(suite, hparams) as (steps, _, _):
       assert [next(steps) for _ in range(2)] == [frames] * 2
 

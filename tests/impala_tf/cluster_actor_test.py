@@ -78,6 +78,13 @@ def test_levels_are_dealt_out_over_the_actors_of_all_processes():
   assert levels == [[0, 1], [2, 0], [1, 2]]
 
 
+def test_actors_play_in_environments_for_training():
+  suite = catch.Noting()
+  with make(suite=suite, num_actors=1) as acting:
+    acting._environments.start()
+  assert suite.is_test == [False] * 4
+
+
 def test_a_learner_with_other_settings_is_told_and_left():
   acting, link = make(), Link()
   theirs = make(discounting=0.5, num_actors=7)._terms

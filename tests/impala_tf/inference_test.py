@@ -60,6 +60,29 @@ def test_shared_inference_takes_the_newest_weights_and_unrolls_say_which_they_be
   assert np.min(second.agent_outputs.baseline[:, 1:]) > 500
 
 
+def test_each_step_of_shared_inference_keeps_the_logits_it_acted_by():
+  agent = experiment.make_agent(catch.CatchSuite(), HPARAMS)
+  agent.policy_logits.w.assign(tf.zeros_like(agent.policy_logits.w))
+  agent.policy_logits.b.assign([0.0, 1.0, 2.0])
+  published, policy = make(True, agent)
+  environment = catch.Catch(1)
+  step, biases = environment.step, []
+
+  def step_and_publish(action):
+    biases.append(agent.policy_logits.b.numpy())
+    agent.policy_logits.b.assign_add([0.5, 0.0, -0.5])
+    published.publish(tf.constant(len(biases)))
+    return step(action)
+
+  environment.step = step_and_publish
+  with policy:
+    unroller = actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5)
+    carry, first = unroller.unroll(0, unroller.initial(0))
+    _, second = unroller.unroll(0, carry)
+  np.testing.assert_array_equal(first.agent_outputs.policy_logits[0, 1:], biases[:5])
+  np.testing.assert_array_equal(second.agent_outputs.policy_logits[0], biases[4:])
+
+
 @pytest.mark.parametrize(
   ('chosen', 'gpus', 'shared'), [('auto', 0, False), ('auto', 1, True), ('own', 1, False), ('shared', 0, True)]
 )

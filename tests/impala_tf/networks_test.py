@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import networks
+from impala_tf import agents, networks, structs
 from impala_tf.hparams import ConfigurationError
 from tests.impala_tf import golden
 
@@ -71,7 +71,10 @@ def test_frames_that_are_not_bytes_are_refused():
 def test_initial_weights_of_layers_are_the_authors():
   torso = networks.DeepTorso()
   torso(tf.zeros([1, 72, 96, 3], tf.uint8))
-  for layer in (torso.linear, torso.sections[2].convolution, torso.sections[1].blocks[0][1]):
+  agent = agents.Agent(9, torso=lambda frames: frames)  # So wide that a head of one output has enough weights to measure.
+  agent.build(structs.Observation(structs.ArraySpec((20_000,), np.float32)))
+  layers = (torso.linear, torso.sections[2].convolution, torso.sections[1].blocks[0][1], agent.policy_logits, agent.baseline)
+  for layer in layers:
     weights = layer.w.numpy()
     sigma = 1 / np.sqrt(np.prod(weights.shape[:-1]))
     assert 1.9 * sigma < np.abs(weights).max() <= 2 * sigma

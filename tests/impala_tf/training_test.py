@@ -16,12 +16,14 @@ from impala_tf import (
   architectures,
   arrangement,
   checkpoints,
+  corrections,
   evaluation,
   experiment,
   hparams,
   inference,
   learner,
   metrics,
+  optimizers,
   py_process,
   run_config,
   storage,
@@ -313,7 +315,9 @@ def test_further_requests_to_terminate_are_not_in_the_way_of_the_checkpoint():
     assert stop.exit_code == 143
 
 
-def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
+# Unrolls of 10 end with an episode of the fast one, in the row that the next unroll repeats.
+@pytest.mark.parametrize('unroll_length', [7, 10])
+def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment(unroll_length):
   from tests import scripted
   from tests.impala_tf.actors_test import LinearAgent
 
@@ -322,7 +326,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
   slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
   agent.build(slow.observation_spec)
   group = scripted.InProcess([slow, fast])
-  unroller = actors.Unroller(inference.OwnInference(agent, weights.PublishedWeights(agent)), group, [0], 2, 7)
+  unroller = actors.Unroller(inference.OwnInference(agent, weights.PublishedWeights(agent)), group, [0], 2, unroll_length)
   played = evaluation.play_episodes(unroller, 2, 5)
   assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
   # Rewards are 100 n + action: each episode's return tells which steps it had.
@@ -332,6 +336,31 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment():
     assert round((episode.episode_return - sums(first, last)) / (last - first + 1)) in range(9)
   with pytest.raises(ValueError, match='At least one'):
     evaluation.play_episodes(unroller, 2, 0)
+
+
+def test_agents_remember_across_the_unrolls_of_an_evaluation():
+  from tests import scripted
+  from tests.impala_tf.actors_test import LinearAgent
+
+  class CountingAgent(LinearAgent):
+    """Whose action is the number of steps since the episode began."""
+
+    def step(self, last_actions, step_outputs, state):
+      output, _ = super().step(last_actions, step_outputs, state)
+      state = tf.where(step_outputs.done, 0.0, state)
+      return output._replace(action=tf.cast(state, tf.int32)), state + 1
+
+  agent, environment = CountingAgent(), scripted.Counting(length=8)
+  agent.build(environment.observation_spec)
+  policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
+  played = evaluation.play_episodes(actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5), 1, 2)
+  assert [e.episode_return for e in played] == [100 * sum(n) + sum(range(8)) for n in (range(1, 9), range(9, 17))]
+
+
+def test_evaluations_play_in_test_environments():
+  suite = catch.Noting()
+  evaluation.test_random(suite, catch.HPARAMS, 2, 1)
+  assert suite.is_test == [True, True]
 
 
 class Halving:
@@ -406,6 +435,42 @@ def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(tmp_
   agent = None if random else experiment.make_agent(suite, catch.HPARAMS)
   with pytest.raises(py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'):
     evaluation.play(suite, catch.HPARAMS, agent, 'agent', 2, 1)
+
+
+def test_the_learner_gets_each_hyper_parameter_in_its_place(monkeypatch):
+  of_learner = {
+    'learning_rate': 0.11,
+    'epsilon': 0.12,
+    'total_environment_frames': 13,
+    'num_action_repeats': 14,
+    'discounting': 0.15,
+    'entropy_cost': 0.16,
+    'baseline_cost': 0.17,
+    'reward_clipping': 'soft_asymmetric',
+    'clip_global_norm': 18.0,
+    'learning_rate_decay': 'none',
+    'jit_compile': True,
+  }
+  of_optimizer = {'decay': 0.21, 'momentum': 0.22}
+  of_correction = {
+    'clip_rho_threshold': 3.1,
+    'clip_c_threshold': 3.2,
+    'clip_pg_rho_threshold': 3.3,
+    'lambda_': 0.34,
+    'q_estimate': 'baseline',
+  }
+  others = {'correction': 'one_step_is', 'batch_size': 8, 'replay_fraction': 0.25}
+  settings = dataclasses.replace(catch.HPARAMS, **of_learner, **of_optimizer, **of_correction, **others)
+  monkeypatch.setattr(optimizers, 'RMSProp', lambda variables, **arguments: (variables, arguments))
+  monkeypatch.setattr(learner, 'Learner', lambda agent, optimizer, **arguments: (agent, optimizer, arguments))
+  agent, (variables, rates), arguments = training.make_learner(catch.CatchSuite(), settings)
+  assert [v.ref() for v in variables] == [v.ref() for v in agent.trainable_variables]
+  assert rates == of_optimizer
+  assert arguments == {
+    **of_learner,
+    'correction': corrections.Correction(name='one_step_is', **of_correction),
+    'replayed': 2,
+  }
 
 
 def test_what_can_not_be_trained_binds_no_folder(tmp_path):
