@@ -78,11 +78,14 @@ class Settings:
 
   def runner_of(self, method):
     """What trains a method, as for `run_process.command`."""
-    if self.cluster is None or not self._has_cluster_form(method):
+    if not self._is_cluster(method):
       return self.runner
     if isinstance(self.cluster, int):
       return f'impala_tf.launch --num_actor_processes={self.cluster} --runner={shlex.quote(self.runner)}'
     return f'{self.runner} --job_name=learner --learner_address={self.cluster}'
+
+  def _is_cluster(self, method):
+    return self.cluster is not None and self._has_cluster_form(method)
 
   def _has_cluster_form(self, method):
     return self.hyper_parameters(method).get('architecture', 'impala') == 'impala'
@@ -111,19 +114,19 @@ class Settings:
 
   def check(self, experiment):
     """Refuses what a part of an experiment would refuse after others had run, and a cluster where there is no use for it."""
+    if self.cluster is not None and isinstance(experiment, paper_experiments.Throughput):
+      raise ConfigurationError(
+        f'--cluster={self.cluster}: {experiment.name} measures what one machine does. Leave --cluster out; '
+        '`python -m impala_tf.benchmark cluster` measures the way between processes.'
+      )
     for method in experiment.methods:
       given = self.hyper_parameters(method)
       if method.trainer == 'population' and not self.left_out(method):
         pbt.check({'given': given, 'space': self.space or search_space.as_texts(search_space.TABLE_D1), 'rules': {}})
       for level in self._levels(experiment, method) if self.runner == run_process.RUN_EXPERIMENT else ():
-        suites.check(given | {'level_name': level})
+        suites.check(given | {'level_name': level}, in_cluster=self._is_cluster(method))
     if self.cluster is None:
       return
-    if isinstance(experiment, paper_experiments.Throughput):
-      raise ConfigurationError(
-        f'--cluster={self.cluster}: {experiment.name} measures what one machine does. Leave --cluster out; '
-        '`python -m impala_tf.benchmark cluster` measures the way between processes.'
-      )
     alone = [method.label for method in experiment.methods if not self._has_cluster_form(method)]
     if len(alone) == len(experiment.methods):
       raise ConfigurationError(

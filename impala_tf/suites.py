@@ -69,11 +69,12 @@ def presets():
   return {name: values for entry in _ENTRIES for name, values in FoundSuite(entry).presets().items()}
 
 
-def check(given):
+def check(given, in_cluster=False):
   """Refuses what a run would refuse before anything is written that binds a folder to it.
 
   Args:
     given: a dict of fields of `HParams`, `level_name` among them.
+    in_cluster: whether its actors are other processes.
 
   Raises:
     ConfigurationError: if no suite has the level, or the suite, the fields or the training don't go with the given values.
@@ -81,7 +82,7 @@ def check(given):
   from impala_tf import training  # It loads TensorFlow.
 
   found = find(given['level_name'])
-  training.check(found.make(), found.configure(**given))
+  training.check(found.make(), found.configure(**given), in_cluster)
 
 
 def find(level_name):

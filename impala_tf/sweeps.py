@@ -169,8 +169,8 @@ def _main(argv):
   given = hparams_flags.given()
   if 'level_name' not in given:
     raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
-  suites.check(given)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
+  suites.check(given | search_space.draw(space, 1, values.sweep_seed)[0])
   sweep = {
     'given': given,
     'space': search_space.as_texts(space),

@@ -142,6 +142,8 @@ def test_random_policy_scores_what_is_known_of_it():
     (('--level_name=pong', '--random_policy'), '--random_policy is for tests: say --mode=test, too.'),
     (('--level_name=pong', '--test_num_episodes=3', '--mode=export'), '--test_num_episodes is for tests'),
     (('--level_name=pong', '--give_up_after=60'), '--give_up_after is for clusters'),
+    # Not waiting for a learner.
+    (('--level_name=pong', '--inference=shared', '--job_name=actor', '--task=0', '--give_up_after=1'), 'Leave --inference out'),
     (('--level_name=pong', '--clip_global_norm=often'), '--clip_global_norm=often is neither a number nor none'),
     (('--level_name=pong', '--logdir={empty}', '--mode=test'), 'Train first'),
     (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), 'Train first'),

@@ -223,11 +223,12 @@ def test_baselines_have_no_form_for_a_cluster(baseline):
     architectures.check(settings, in_cluster=True)
 
 
-def test_a_cluster_has_no_shared_inference():
+def test_a_cluster_has_no_shared_inference(tmp_path):
   settings = dataclasses.replace(catch.HPARAMS, inference='shared')
   architectures.check(settings)
   with pytest.raises(hparams.ConfigurationError, match=r'inference=shared .* Leave --inference out'):
-    architectures.check(settings, in_cluster=True)
+    training.train(catch.CatchSuite(), settings, str(tmp_path / 'run'), in_cluster=True)
+  assert not (tmp_path / 'run').exists()
 
 
 def test_time_of_processes_in_step_is_not_added_up():

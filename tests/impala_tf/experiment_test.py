@@ -1,4 +1,4 @@
-"""Processes of environments that are started anew when they fail. Real processes throughout."""
+"""Processes of environments that are started anew when they fail, real ones throughout; and requests to end."""
 
 import dataclasses
 import os
@@ -221,3 +221,21 @@ class TestStatistics:
     with make(catch.CatchSuite()) as group:
       group[0].call('initial')
       assert group.statistics() == {}
+
+
+def test_second_interrupt_is_not_caught():
+  with experiment.Stop() as stop:
+    assert not stop
+    signal.raise_signal(signal.SIGINT)
+    assert stop
+    assert stop.exit_code == 130
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+
+
+def test_further_requests_to_terminate_are_not_in_the_way_of_the_checkpoint():
+  with experiment.Stop() as stop:
+    # A scheduler sends it to all processes of a job, and the parent of this one passes its own on.
+    for _ in range(3):
+      signal.raise_signal(signal.SIGTERM)
+    assert stop.exit_code == 143

@@ -342,6 +342,15 @@ def test_what_can_be_a_cluster_is_one(tmp_path, monkeypatch, capsys):
   }
 
 
+def test_a_cluster_is_checked_as_one():
+  multi_task = dataclasses.replace(EXPERIMENTS['table4'], methods=EXPERIMENTS['table4'].methods[4:])
+  # Each actor process has some of the 57 levels, one process alone would need them all.
+  few = paper_run.Settings(given={'num_actors': 6})
+  dataclasses.replace(few, cluster=10).check(multi_task)
+  with pytest.raises(ConfigurationError, match=r'num_actors=6 .atari57 has 57 levels'):
+    few.check(multi_task)
+
+
 def test_sweeps_are_given_what_was_asked_for(tmp_path, monkeypatch):
   asked = []
   monkeypatch.setattr(sweeps, 'run', lambda folder, sweep, **how: (asked.append(sweep | how), 0)[1])

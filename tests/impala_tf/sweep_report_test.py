@@ -220,12 +220,14 @@ def test_flags_define_the_sweep(monkeypatch):
   calls = []
   monkeypatch.setattr(sweeps, 'run', lambda logdir, sweep, **how: (calls.append((logdir, sweep, how)), 143)[1])
   given = ['--level_name=pong', '--decay=0.9', '--space=learning_rate=uniform(0.1,0.2)', '--num_trials=3', '--sweep_seed=7']
+  # What is fixed goes together with what is drawn: alone a batch of 32 would not go with A3C.
+  given += ['--architecture=a3c', '--envs_per_actor=1', '--space=batch_size=categorical(1)']
   given += ['--storage=sqlite:///x.db', '--parallel=2', '--heartbeat=5', '--prune', '--retry_failed']
   own_flags.parse(monkeypatch, sweeps._define_flags, '--logdir=here', *given)
   assert sweeps._main(['sweeps']) == 143
   sweep = {
-    'given': {'level_name': 'pong', 'decay': 0.9},
-    'space': {'learning_rate': 'uniform(0.1,0.2)'},
+    'given': {'level_name': 'pong', 'envs_per_actor': 1, 'decay': 0.9, 'architecture': 'a3c'},
+    'space': {'learning_rate': 'uniform(0.1,0.2)', 'batch_size': 'categorical(1)'},
     'num_trials': 3,
     'sweep_seed': 7,
     'storage': 'sqlite:///x.db',

@@ -12,7 +12,6 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import (
-  actors,
   architectures,
   arrangement,
   checkpoints,
@@ -20,15 +19,12 @@ from impala_tf import (
   evaluation,
   experiment,
   hparams,
-  inference,
   learner,
   metrics,
   optimizers,
-  py_process,
   run_config,
   storage,
   training,
-  weights,
 )
 from tests import catch, frail
 from tests.run_files import read_episodes, read_scalars
@@ -143,6 +139,13 @@ def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
   # Weights are drawn by the run's seed, actions by another one each time.
   assert first[0] == second[0] == SHORT.seed
   assert len({SHORT.seed, first[-1], second[-1]}) == 3
+
+
+def test_the_mean_return_of_a_resumed_run_is_of_the_episodes_before_its_checkpoint(tmp_path):
+  lines = ['frames,level,episode_return,episode_frames', '10,catch,3,7', '20,catch,4,7', '30,catch,90,7', '']
+  (tmp_path / 'episodes.csv').write_text('\n'.join(lines))
+  report = training.Report(catch.CatchSuite(), SHORT, str(tmp_path), types.SimpleNamespace(frames=20, updates=2))
+  assert report._statistics.mean_return() == 3.5
 
 
 def test_another_configuration_is_refused_by_its_fields(tmp_path):
@@ -297,72 +300,6 @@ def test_lag_is_updates_since_the_unroll_began(tmp_path):
   assert lags[-1][1] < 20
 
 
-def test_second_interrupt_is_not_caught():
-  with experiment.Stop() as stop:
-    assert not stop
-    signal.raise_signal(signal.SIGINT)
-    assert stop
-    assert stop.exit_code == 130
-    with pytest.raises(KeyboardInterrupt):
-      signal.raise_signal(signal.SIGINT)
-
-
-def test_further_requests_to_terminate_are_not_in_the_way_of_the_checkpoint():
-  with experiment.Stop() as stop:
-    # A scheduler sends it to all processes of a job, and the parent of this one passes its own on.
-    for _ in range(3):
-      signal.raise_signal(signal.SIGTERM)
-    assert stop.exit_code == 143
-
-
-# Unrolls of 10 end with an episode of the fast one, in the row that the next unroll repeats.
-@pytest.mark.parametrize('unroll_length', [7, 10])
-def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment(unroll_length):
-  from tests import scripted
-  from tests.impala_tf.actors_test import LinearAgent
-
-  # One environment's episodes are three times as long as the other's; first come, first served would take few of them.
-  agent = LinearAgent()
-  slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
-  agent.build(slow.observation_spec)
-  group = scripted.InProcess([slow, fast])
-  unroller = actors.Unroller(inference.OwnInference(agent, weights.PublishedWeights(agent)), group, [0], 2, unroll_length)
-  played = evaluation.play_episodes(unroller, 2, 5)
-  assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
-  # Rewards are 100 n + action: each episode's return tells which steps it had.
-  sums = lambda first, last: 100 * sum(range(first, last + 1))
-  starts = [(1, 10), (11, 20), (1, 30), (31, 60), (61, 90)]
-  for episode, (first, last) in zip(played, starts, strict=True):
-    assert round((episode.episode_return - sums(first, last)) / (last - first + 1)) in range(9)
-  with pytest.raises(ValueError, match='At least one'):
-    evaluation.play_episodes(unroller, 2, 0)
-
-
-def test_agents_remember_across_the_unrolls_of_an_evaluation():
-  from tests import scripted
-  from tests.impala_tf.actors_test import LinearAgent
-
-  class CountingAgent(LinearAgent):
-    """Whose action is the number of steps since the episode began."""
-
-    def step(self, last_actions, step_outputs, state):
-      output, _ = super().step(last_actions, step_outputs, state)
-      state = tf.where(step_outputs.done, 0.0, state)
-      return output._replace(action=tf.cast(state, tf.int32)), state + 1
-
-  agent, environment = CountingAgent(), scripted.Counting(length=8)
-  agent.build(environment.observation_spec)
-  policy = inference.OwnInference(agent, weights.PublishedWeights(agent))
-  played = evaluation.play_episodes(actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5), 1, 2)
-  assert [e.episode_return for e in played] == [100 * sum(n) + sum(range(8)) for n in (range(1, 9), range(9, 17))]
-
-
-def test_evaluations_play_in_test_environments():
-  suite = catch.Noting()
-  evaluation.test_random(suite, catch.HPARAMS, 2, 1)
-  assert suite.is_test == [True, True]
-
-
 class Halving:
   """A `training.Controller` that halves the learning rate after each update, counts, and saves after the second."""
 
@@ -410,31 +347,6 @@ def test_a_controller_changes_the_learner_and_is_saved_with_it(tmp_path, monkeyp
   rates = [rate for _, rate in read_scalars(tmp_path)['learner/learning_rate']]
   # What the last update used: the eleventh halving, and the decay has left a twelfth.
   np.testing.assert_allclose(rates[-1], 0.003 / 2**11 / 12, rtol=1e-5)
-
-
-def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
-  from tests import scripted
-
-  slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
-  taken = []
-  for environment in (slow, fast):
-    environment.step = lambda action, step=environment.step: (taken.append(action), step(action))[1]
-  batch = scripted.InProcess([slow, fast]).batches[0]
-  process = types.SimpleNamespace(call=lambda method, *args: getattr(batch, method)(*args))
-  count = []
-  played = evaluation.play_randomly(process, 3, 2, 5, [1], on_episode=lambda: count.append(1))
-  assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
-  assert len(count) == 5
-  assert {taken.count(action) > 30 for action in range(3)} == {True}
-  assert set(taken) == {0, 1, 2}
-
-
-@pytest.mark.parametrize('random', [False, True])
-def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(tmp_path, random):
-  suite = frail.FrailSuite(tmp_path, 'raise', 3)
-  agent = None if random else experiment.make_agent(suite, catch.HPARAMS)
-  with pytest.raises(py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'):
-    evaluation.play(suite, catch.HPARAMS, agent, 'agent', 2, 1)
 
 
 def test_the_learner_gets_each_hyper_parameter_in_its_place(monkeypatch):
