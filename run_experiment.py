@@ -8,10 +8,12 @@
     python run_experiment.py --level_name=dmlab30
     python run_experiment.py --preset=atari_expert_deep --level_name=pong
     python run_experiment.py --level_name=pong --job_name=learner --learner_address=10.0.0.1:8470
-    python run_experiment.py --level_name=pong --job_name=actor --task=0 --learner_address=10.0.0.1:8470
+    python run_experiment.py --level_name=pong --job_name=actor --task=0
+    --learner_address=10.0.0.1:8470
 
-Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value for that suite, or that of the
-preset. An actor without a level acts for whichever training is on at its learner's address.
+Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value
+for that suite, or that of the preset. An actor without a level acts for whichever training is on at
+its learner's address.
 """
 
 import dataclasses
@@ -19,8 +21,10 @@ import os
 
 from absl import app, flags, logging
 
-from impala_tf import commands, hparams_flags, machine, roles, suites
-from impala_tf.hparams import ConfigurationError
+from impala_tf import cli, config_flags, machine
+from impala_tf.cluster import roles
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
 
 _MODE = flags.DEFINE_enum(
   'mode',
@@ -29,49 +33,76 @@ _MODE = flags.DEFINE_enum(
   'train, play whole episodes with the trained agent, or write it as a SavedModel to `saved_model` in the logdir',
 )
 _PRESET = flags.DEFINE_enum(
-  'preset', None, list(suites.presets()), "the paper's hyper-parameters by name; flags beside it override it"
+  'preset',
+  None,
+  list(suites.presets()),
+  "the paper's hyper-parameters by name; flags beside it override it",
 )
 _LOGDIR = flags.DEFINE_string(
-  'logdir', None, 'folder of the run: configuration, checkpoints, episodes, summaries (default: runs/<level_name>)'
+  'logdir',
+  None,
+  'folder of the run: configuration, checkpoints, episodes, summaries (default: runs/<level_name>)',
 )
-_RANDOM_POLICY = flags.DEFINE_boolean('random_policy', False, 'with --mode=test: choose all actions equally often instead')
-_TEST_NUM_EPISODES = flags.DEFINE_integer('test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1)
+_RANDOM_POLICY = flags.DEFINE_boolean(
+  'random_policy', False, 'with --mode=test: choose all actions equally often instead'
+)
+_TEST_NUM_EPISODES = flags.DEFINE_integer(
+  'test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1
+)
 _POPULATION_MEMBER = flags.DEFINE_boolean(
-  'population_member', False, 'the run is a member of the population in the folder above --logdir; impala_tf.pbt sets this'
+  'population_member',
+  False,
+  'the run is a member of the population in the folder above --logdir; impala_tf.pbt sets this',
 )
 _JOB_NAME = flags.DEFINE_enum(
-  'job_name', None, roles.JOBS, 'part of this process in a cluster; left out, and without TF_CONFIG, it does everything itself'
+  'job_name',
+  None,
+  roles.JOBS,
+  'part of this process in a cluster; left out, and without TF_CONFIG, it does everything itself',
 )
-_TASK = flags.DEFINE_integer('task', None, "the actor's number, another one for each: 0, 1, 2 and so on")
+_TASK = flags.DEFINE_integer(
+  'task', None, "the actor's number, another one for each: 0, 1, 2 and so on"
+)
 _LEARNER_ADDRESS = flags.DEFINE_string(
-  'learner_address', None, f'host:port of the learner (default: this machine alone, port {roles.DEFAULT_PORT})'
+  'learner_address',
+  None,
+  f'host:port of the learner (default: this machine alone, port {roles.DEFAULT_PORT})',
 )
 _ACTOR_ADDRESS = flags.DEFINE_string(
-  'actor_address', None, 'host:port at which the learner finds this actor (default: the way to the learner, any free port)'
+  'actor_address',
+  None,
+  'host:port at which the learner finds this actor (default: the way to the learner, any free port)',
 )
 _GIVE_UP_AFTER = flags.DEFINE_float(
-  'give_up_after', 1800.0, 'seconds without a word from the learner after which an actor ends', lower_bound=0.0
+  'give_up_after',
+  1800.0,
+  'seconds without a word from the learner after which an actor ends',
+  lower_bound=0.0,
 )
-hparams_flags.define()
+config_flags.define()
 
 
-@commands.refusing()
+@cli.report_user_errors()
 def main(argv):
   """Runs what the flags say; returns the exit code."""
-  commands.check_flags_only(argv)
-  given = hparams_flags.given()
+  cli.no_positional_arguments(argv)
+  given = config_flags.given()
   for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES):
     if flag.present and _MODE.value != 'test':
       raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
   role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
   if role and _MODE.value != 'train':
-    raise ConfigurationError(f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.')
+    raise ConfigurationError(
+      f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.'
+    )
   if _GIVE_UP_AFTER.present and not role:
-    raise ConfigurationError('--give_up_after is for clusters: say --job_name=learner or --job_name=actor, too.')
+    raise ConfigurationError(
+      '--give_up_after is for clusters: say --job_name=learner or --job_name=actor, too.'
+    )
   if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
     return _act_for_any(role, given)
-  found, hparams, given = _resolve(_PRESET.value, given)
-  return _run(found.make, hparams, given, _LOGDIR.value or _default_logdir(hparams.level_name), role)
+  found, config, given = _resolve(_PRESET.value, given)
+  return _run(found.make, config, given, _LOGDIR.value or _default_logdir(config.level_name), role)
 
 
 def _default_logdir(level_name):
@@ -84,22 +115,27 @@ def _resolve(preset_name, given):
 
   Args:
     preset_name: str or None.
-    given: a dict of the fields of `HParams` that were given.
+    given: a dict of the fields of `Config` that were given.
 
   Returns:
-    The `suites.FoundSuite`, the `HParams`, and the fields that a trained run must have, but for its level.
+    The `suites.FoundSuite`, the `Config`, and the fields that a trained run must have, but for its
+    level.
   """
   named = suites.presets()[preset_name] if preset_name else None
   level_name = given.get('level_name')
   if level_name is None and named and named.level_name in suites.PACKAGES:
     level_name = named.level_name
   if level_name is None:
-    raise ConfigurationError('--level_name is missing: name the level to train on, such as --level_name=pong.')
+    raise ConfigurationError(
+      '--level_name is missing: name the level to train on, such as --level_name=pong.'
+    )
   found = suites.find(level_name)
   given = {name: value for name, value in given.items() if name != 'level_name'}
   if named:
     if preset_name not in found.presets():
-      raise ConfigurationError(f'--preset={preset_name} is not for {level_name}. Choose one of its own suite, see --help.')
+      raise ConfigurationError(
+        f'--preset={preset_name} is not for {level_name}. Choose one of its own suite, see --help.'
+      )
     given = {'agent': named.agent, **given}
     known = dataclasses.asdict(named) | given
     return found, found.configure(**known | {'level_name': level_name}), given
@@ -107,63 +143,73 @@ def _resolve(preset_name, given):
 
 
 def _act_for_any(role, given):
-  """Acts for the training that is on, as its learner's settings and those given say; returns the exit code."""
-  # TensorFlow has to know how many threads there will be before it can ask the learner which level it is.
+  """Acts for the training that is on, as its learner's settings and those given say; returns the
+  exit code.
+  """
+  # TensorFlow has to know how many threads there will be before it can ask the learner which level
+  # it is.
   given = {'num_actors': 2 * machine.cores()} | given
-  from impala_tf import architectures, cluster, cluster_actor, experiment
+  from impala_tf.cluster import cluster_actor, connection
+  from impala_tf.training import architectures
 
   def configure(terms):
-    fields = cluster.settings(terms) | given
+    fields = connection.settings(terms) | given
     found = suites.find(fields['level_name'])
-    hparams = found.configure(**fields)
-    architectures.check(hparams, in_cluster=True)
+    config = found.configure(**fields)
+    architectures.check(config, in_cluster=True)
     suite = found.make()
-    suite.check(hparams)
-    suite.check_installed(hparams)
-    print(f'Acting for:\n{hparams}', flush=True)
-    return suite, hparams
+    suite.check(config)
+    suite.check_installed(config)
+    print(f'Acting for:\n{config}', flush=True)
+    return suite, config
 
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(given['num_actors'])
+  machine.configure_tensorflow(given['num_actors'])
   return cluster_actor.act(configure, role, _GIVE_UP_AFTER.value)
 
 
-def _run(make_suite, hparams, given, logdir, role):
+def _run(make_suite, config, given, logdir, role):
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
   suite = make_suite()
-  seed = hparams.seed
+  seed = config.seed
   if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
-    # An evaluation may draw other episodes than the training did; all else that was given must be the run's.
-    given = {name: value for name, value in given.items() if name != 'seed'} | {'level_name': hparams.level_name}
-    from impala_tf import run_config
+    # An evaluation may draw other episodes than the training did; all else that was given must be
+    # the run's.
+    given = {name: value for name, value in given.items() if name != 'seed'} | {
+      'level_name': config.level_name
+    }
+    from impala_tf import saved_config
 
-    hparams = run_config.load_with(logdir, given)
-  suite.check(hparams)
+    config = saved_config.load_with(logdir, given)
+  suite.check(config)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
-    suite.check_installed(hparams)
-  from impala_tf import architectures, cluster, cluster_actor, evaluation, experiment, export, pbt_member, training
+    suite.check_installed(config)
+  from impala_tf.cluster import cluster_actor, connection
+  from impala_tf.evaluation import play
+  from impala_tf.pbt import pbt_member
+  from impala_tf.training import architectures, export, loop
 
   logging.set_verbosity(logging.WARNING)
-  experiment.configure_tensorflow(hparams.num_actors, hparams.num_learners)
+  machine.configure_tensorflow(config.num_actors, config.num_learners)
   if role and role.job == 'actor':
-    architectures.check(hparams, in_cluster=True)
-    return cluster_actor.act(lambda terms: (suite, hparams), role, _GIVE_UP_AFTER.value)
+    architectures.check(config, in_cluster=True)
+    return cluster_actor.act(lambda terms: (suite, config), role, _GIVE_UP_AFTER.value)
   if role:
-    cluster.connect(role)
-    cluster.warn_if_exposed(role)
+    connection.connect(role)
+    connection.warn_if_exposed(role)
   if _MODE.value == 'train':
-    controller = pbt_member.Member(suite, hparams, logdir) if _POPULATION_MEMBER.value else None
-    print(f'Training in {logdir}:\n{hparams}', flush=True)
-    return training.train(suite, hparams, logdir, controller, in_cluster=role is not None)
+    controller = pbt_member.Member(suite, config, logdir) if _POPULATION_MEMBER.value else None
+    print(f'Training in {logdir}:\n{config}', flush=True)
+    return loop.train(suite, config, logdir, controller, in_cluster=role is not None)
   if _MODE.value == 'export':
     folder = os.path.join(logdir, 'saved_model')
-    loaded = export.export(suite, hparams, logdir, folder)
+    loaded = export.export(suite, config, logdir, folder)
     print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
   elif _RANDOM_POLICY.value:
-    evaluation.test_random(suite, hparams, _TEST_NUM_EPISODES.value, seed)
+    play.test_random(suite, config, _TEST_NUM_EPISODES.value, seed)
   else:
-    evaluation.test(suite, hparams, logdir, _TEST_NUM_EPISODES.value, seed)
+    play.test(suite, config, logdir, _TEST_NUM_EPISODES.value, seed)
   return 0
 
 

@@ -1,17 +1,19 @@
-"""Plays whole games with trained agents (Section 5.3.2: 200 games each, starting with 1 to 30 no-operations).
+"""Plays whole games with trained agents (Section 5.3.2: 200 games each, starting with 1 to 30
+no-operations).
 
     python -m atari57.evaluate --logdir=runs/atari57                                   # one agent, all of its games
     python -m atari57.evaluate --logdir=runs/experts --output=evaluations/experts      # a folder of runs, a game each
     python -m atari57.evaluate --baseline=random --output=evaluations/random
 
-Where the paper is silent, as usual in its time: games are played to their end and not to the loss of a life, for at most
-108,000 frames; actions are sampled from the policy; none sticks. --greedy and --sticky play otherwise.
+Where the paper is silent, as usual in its time: games are played to their end and not to the loss
+of a life, for at most 108,000 frames; actions are sampled from the policy; none sticks. --greedy
+and --sticky play otherwise.
 
-Each environment plays a share of the games that was fixed beforehand. Taking instead whichever games end first would favour
-short ones, which in most games are the poor ones.
+Each environment plays a share of the games that was fixed beforehand. Taking instead whichever
+games end first would favour short ones, which in most games are the poor ones.
 
-Several processes play at once. The results of a game are written when its episodes are finished; the same command goes on with
-the games that are not.
+Several processes play at once. The results of a game are written when its episodes are finished;
+the same command goes on with the games that are not.
 """
 
 import functools
@@ -19,8 +21,9 @@ import functools
 import numpy as np
 from absl import app, flags
 
-from atari57 import environment, games, hparams, suite
-from impala_tf import commands, evaluation_command
+from atari57 import environment, games, presets, suite
+from impala_tf import cli
+from impala_tf.evaluation import evaluation_command
 
 _STICKY = 0.25  # Machado et al. (2018).
 
@@ -46,21 +49,21 @@ class AtariEvaluated:
     """The same."""
     return level
 
-  def check(self, levels, hparams):
+  def check(self, levels, config):
     """Nothing: emulator and games come with the requirements."""
 
-  def protocol(self, hparams):
+  def protocol(self, config):
     """How games are played."""
     return {
       'games': 'whole ones, all lives',
-      'no_ops': f'1 to {hparams.max_noops}, uniform' if hparams.max_noops else 'none',
+      'no_ops': f'1 to {config.max_noops}, uniform' if config.max_noops else 'none',
       'max_episode_frames': environment.MAX_EPISODE_FRAMES,
-      'repeat_action_probability': hparams.repeat_action_probability,
-      'action_set': 'full' if hparams.full_action_space else 'minimal',
-      'num_action_repeats': hparams.num_action_repeats,
-      'width': hparams.width,
-      'height': hparams.height,
-      'frame_stack': hparams.frame_stack,
+      'repeat_action_probability': config.repeat_action_probability,
+      'action_set': 'full' if config.full_action_space else 'minimal',
+      'num_action_repeats': config.num_action_repeats,
+      'width': config.width,
+      'height': config.height,
+      'frame_stack': config.frame_stack,
       'score': 'mean return',
     }
 
@@ -68,9 +71,9 @@ class AtariEvaluated:
     """Percent of the way from a random to a human player."""
     return f', {games.find(level).human_normalised(mean):.1f}% human-normalised'
 
-  def random_hparams(self, level):
+  def random_config(self, level):
     """Those of an expert, with the actions that the game uses."""
-    return hparams.preset(level, 'shallow')
+    return presets.preset(level, 'shallow')
 
 
 def _normalised(level, mean, paper_implied):
@@ -91,7 +94,7 @@ def summary(found):
 
 def main(argv):
   """Evaluates as the flags say; returns the exit code."""
-  commands.check_flags_only(argv)
+  cli.no_positional_arguments(argv)
   return evaluation_command.main(
     AtariEvaluated(),
     summary,
@@ -102,6 +105,13 @@ def main(argv):
 
 if __name__ == '__main__':
   evaluation_command.define_flags(num_episodes=200, envs_per_process=16)
-  flags.DEFINE_boolean('sticky', False, f'repeat the action before with probability {_STICKY}, each frame')
-  flags.DEFINE_integer('record_video', 0, 'how many episodes of each game to record, in `videos` of the output', lower_bound=0)
+  flags.DEFINE_boolean(
+    'sticky', False, f'repeat the action before with probability {_STICKY}, each frame'
+  )
+  flags.DEFINE_integer(
+    'record_video',
+    0,
+    'how many episodes of each game to record, in `videos` of the output',
+    lower_bound=0,
+  )
   app.run(main)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from impala_tf.hparams import ConfigurationError
+from impala_tf.config import ConfigurationError
 
 SUITE = 'atari57'
 
@@ -21,10 +21,11 @@ class Game:
 
   name: as the paper's tables have it, in snake case; also the name of the emulator's ROM.
   random: score of a random agent; human: of a human tester, both as in the literature since DQN.
-  random_paper_implied, human_paper_implied: the same, but for two games where only these give the mean of normalised
-    scores that the paper prints (Table 4): video_pinball's random score 0.0 and pong's human score 9.3.
-  acktr, reactor, impala_deep_multitask, impala_shallow_experts, impala_deep_experts: the columns of Table C.1. None
-    where it has no number.
+  random_paper_implied, human_paper_implied: the same, but for two games where only these give the
+    mean of normalised scores that the paper prints (Table 4): video_pinball's random score 0.0 and
+    pong's human score 9.3.
+  acktr, reactor, impala_deep_multitask, impala_shallow_experts, impala_deep_experts: the columns of
+    Table C.1. None where it has no number.
   """
 
   name: str
@@ -53,18 +54,24 @@ class Game:
 @functools.cache
 def all_games() -> tuple[Game, ...]:
   """The 57 games, by name."""
-  text = importlib.resources.files(__package__).joinpath('data/atari57.csv').read_text(encoding='utf-8')
+  text = (
+    importlib.resources.files(__package__).joinpath('data/atari57.csv').read_text(encoding='utf-8')
+  )
   rows = csv.reader(text.splitlines())
   names = next(rows)
   games = []
   for game, *numbers in rows:
-    scores = {name: float(number) if number else None for name, number in zip(names[1:], numbers, strict=True)}
+    scores = {
+      name: float(number) if number else None
+      for name, number in zip(names[1:], numbers, strict=True)
+    }
     games.append(Game(name=game, **_by_field(scores)))
   return tuple(games)
 
 
 def find(name: str) -> Game:
-  """The game of a name in any usual spelling: ms_pacman, MsPacman, ALE/MsPacman-v5, MsPacmanNoFrameskip-v4.
+  """The game of a name in any usual spelling: ms_pacman, MsPacman, ALE/MsPacman-v5,
+  MsPacmanNoFrameskip-v4.
 
   Raises:
     ConfigurationError: if there is no such game, with the names that are nearest.
@@ -74,15 +81,21 @@ def find(name: str) -> Game:
   if key in by_key:
     return by_key[key]
   nearest = [by_key[near].name for near in difflib.get_close_matches(key, by_key)]
-  hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(g.name for g in all_games())
+  hint = (
+    f'Did you mean {" or ".join(nearest)}?'
+    if nearest
+    else 'Known: ' + ', '.join(g.name for g in all_games())
+  )
   raise ConfigurationError(f'{name!r} is not one of the 57 Atari games. {hint}')
 
 
 def find_level(name: str) -> str:
-  """The name under which a run has a level: 'atari57', or that of a game or, with '+' between, several, in any spelling.
+  """The name under which a run has a level: 'atari57', or that of a game or, with '+' between,
+  several, in any spelling.
 
   Raises:
-    ConfigurationError: if there is no such game, with the names that are nearest, or one is named twice.
+    ConfigurationError: if there is no such game, with the names that are nearest, or one is named
+      twice.
   """
   if _key(name) == SUITE:
     return SUITE
@@ -108,7 +121,9 @@ def normalised(scores: Mapping[str, float], *, paper_implied: bool = False) -> n
   Raises:
     KeyError: if a game is missing.
   """
-  return np.array([game.human_normalised(scores[game.name], paper_implied=paper_implied) for game in all_games()])
+  return np.array(
+    [game.human_normalised(scores[game.name], paper_implied=paper_implied) for game in all_games()]
+  )
 
 
 def _key(name: str) -> str:

@@ -4,12 +4,12 @@
     python -m atari57.report --output=report --runs=runs/pong,runs/qbert \\
       --evaluations='experts=evaluations/seed_1,experts=evaluations/seed_2,multi-task=runs/atari57/evaluation'
 
-Several evaluations with one label make one column. Those of other games complement each other, such as those of 57 experts;
-those of the same games are seeds, whose means are averaged, and from which intervals follow. What was not evaluated stays
-blank.
+Several evaluations with one label make one column. Those of other games complement each other, such
+as those of 57 experts; those of the same games are seeds, whose means are averaged, and from which
+intervals follow. What was not evaluated stays blank.
 
-Writes report.md, table_4.csv, statistics.csv, table_c1.csv and scores.png; curves.png if there are runs; and random.csv if the
-random policy was evaluated.
+Writes report.md, table_4.csv, statistics.csv, table_c1.csv and scores.png; curves.png if there are
+runs; and random.csv if the random policy was evaluated.
 """
 
 import dataclasses
@@ -20,11 +20,14 @@ import scipy.stats
 from absl import app, flags
 
 from atari57 import games
-from impala_tf import bars, commands, curves, level_results, tables
-from impala_tf.hparams import ConfigurationError
+from impala_tf import cli, curves
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import level_results
+from impala_tf.reports import bars, tables
 
 _RANDOM_KIND = 'random policy'
-# Table 4, median and mean in percent. A3C's medians are the commonly quoted ones: the copy of the paper at hand lacks them.
+# Table 4, median and mean in percent. A3C's medians are the commonly quoted ones: the copy of the
+# paper at hand lacks them.
 _TABLE_4 = {
   'A3C, shallow, experts': (54.9, 285.9),
   'A3C, deep, experts': (117.9, 503.6),
@@ -67,11 +70,16 @@ class Column:
     return all(game.name in self.means for game in games.all_games())
 
   def normalised(self, *, paper_implied=False):
-    """Human-normalised scores in percent by game: an array over seeds for each of the 57; None unless all were evaluated."""
+    """Human-normalised scores in percent by game: an array over seeds for each of the 57; None
+    unless all were evaluated.
+    """
     if not self.is_complete():
       return None
     normalise = lambda game, score: game.human_normalised(score, paper_implied=paper_implied)
-    return [np.array([normalise(game, score) for score in self.means[game.name]]) for game in games.all_games()]
+    return [
+      np.array([normalise(game, score) for score in self.means[game.name]])
+      for game in games.all_games()
+    ]
 
 
 def median(*scores, axis=-1):
@@ -90,12 +98,15 @@ def mean(*scores, axis=-1):
 
 
 def interquartile_mean(*scores, axis=-1):
-  """The mean of the middle half of the scores of all games and seeds (Agarwal et al., 2021); as for `median`."""
+  """The mean of the middle half of the scores of all games and seeds (Agarwal et al., 2021); as for
+  `median`.
+  """
   return scipy.stats.trim_mean(np.concatenate(scores, axis=axis), _TRIMMED, axis=axis)
 
 
 def interval(statistic, scores):
-  """A percentile interval by a bootstrap that draws seeds anew within each game (Agarwal et al., 2021).
+  """A percentile interval by a bootstrap that draws seeds anew within each game (Agarwal et al.,
+  2021).
 
   Args:
     statistic: one of the three above.
@@ -134,15 +145,23 @@ def read_columns(evaluations):
   for label, found in by_label.items():
     foreign = sorted(found.levels.keys() - {game.name for game in games.all_games()})
     if foreign:
-      raise ConfigurationError(f'{foreign[0]}, which the evaluation called {label!r} has, is none of the 57 Atari games.')
-  return [Column(label, _kind(label, found), found.means()) for label, found in by_label.items()], by_label
+      raise ConfigurationError(
+        f'{foreign[0]}, which the evaluation called {label!r} has, is none of the 57 Atari games.'
+      )
+  return [
+    Column(label, _kind(label, found), found.means()) for label, found in by_label.items()
+  ], by_label
 
 
 def _kind(label, found):
   """The row of Table 4 for an evaluation: the one that its label names, or that of its agent."""
   if label in _TABLE_4:
     return label
-  agents = {(r.agent, len(games.names_in(r.trained_on)) > 1) for results in found.levels.values() for r in results}
+  agents = {
+    (r.agent, len(games.names_in(r.trained_on)) > 1)
+    for results in found.levels.values()
+    for r in results
+  }
   if len(agents) != 1:
     return label
   ((agent, is_multi_task),) = agents
@@ -152,7 +171,9 @@ def _kind(label, found):
 
 
 def table_4(columns):
-  """Table 4 as rows of cells, the header first; None is a blank cell. Ours by the references that the paper's means imply."""
+  """Table 4 as rows of cells, the header first; None is a blank cell. Ours by the references that
+  the paper's means imply.
+  """
   kinds = list(dict.fromkeys([*_TABLE_4, *(column.kind for column in columns)]))
   header = ['agent', 'paper, median', 'paper, mean']
   for column in columns:
@@ -168,7 +189,9 @@ def table_4(columns):
 
 
 def statistics(columns):
-  """Statistics of the human-normalised score by both conventions, a row for each agent with all games, the paper's first."""
+  """Statistics of the human-normalised score by both conventions, a row for each agent with all
+  games, the paper's first.
+  """
   names = {'median': median, 'mean': mean, 'interquartile mean': interquartile_mean}
   header = ['agent', 'references', 'seeds']
   for name in names:
@@ -191,7 +214,9 @@ def table_c1(columns):
   columns = _paper_columns() + columns
   rows = [['game', 'random', 'human', *(column.label for column in columns)]]
   for game in games.all_games():
-    rows.append([game.name, game.random, game.human, *(column.mean(game.name) for column in columns)])
+    rows.append(
+      [game.name, game.random, game.human, *(column.mean(game.name) for column in columns)]
+    )
   for name, statistic, paper_implied in (
     ('human-normalised median, %', median, False),
     ('human-normalised mean, %', mean, False),
@@ -220,15 +245,35 @@ def random_table(results):
   Returns:
     Rows of cells, the header first.
   """
-  header = ['game', 'mean return', 'standard error', 'reference', 'standard errors apart', 'human-normalised, %']
+  header = [
+    'game',
+    'mean return',
+    'standard error',
+    'reference',
+    'standard errors apart',
+    'human-normalised, %',
+  ]
   header.append('frames a game')
   rows = []
   for game in games.all_games():
     if game.name in results:
       returns, lengths = results[game.name][0].returns, results[game.name][0].episode_frames
-      ours, error = float(np.mean(returns)), float(scipy.stats.sem(returns)) if len(returns) > 1 else None
+      ours, error = (
+        float(np.mean(returns)),
+        float(scipy.stats.sem(returns)) if len(returns) > 1 else None,
+      )
       apart = (ours - game.random) / error if error else None
-      rows.append([game.name, ours, error, game.random, apart, game.human_normalised(ours), float(np.mean(lengths))])
+      rows.append(
+        [
+          game.name,
+          ours,
+          error,
+          game.random,
+          apart,
+          game.human_normalised(ours),
+          float(np.mean(lengths)),
+        ]
+      )
   return [header, *sorted(rows, key=lambda row: -abs(row[5]))]
 
 
@@ -276,11 +321,15 @@ def draw(columns, output):
     output: PNG file to write.
   """
   bars_of = {}
-  for column in [c for c in _paper_columns() if c.kind in _TABLE_4 and 'IMPALA' in c.kind] + columns:
+  for column in [
+    c for c in _paper_columns() if c.kind in _TABLE_4 and 'IMPALA' in c.kind
+  ] + columns:
     scores = column.normalised()
     label = column.label if scores is None else f'{column.label} (median {median(*scores):.1f}%)'
     bars_of[label] = {
-      game.name: game.human_normalised(column.mean(game.name)) for game in games.all_games() if game.name in column.means
+      game.name: game.human_normalised(column.mean(game.name))
+      for game in games.all_games()
+      if game.name in column.means
     }
   names = [game.name for game in games.all_games()]
   bars.draw(names, bars_of, output, label='human-normalised mean return, %', symlog=100)
@@ -295,17 +344,29 @@ def write(evaluations, output, runs=()):
     runs: see `curves.read_runs`; their learning curves are drawn.
 
   Raises:
-    ConfigurationError: if evaluations or runs are missing or can't be read, or evaluations do not fit together.
+    ConfigurationError: if evaluations or runs are missing or can't be read, or evaluations do not
+      fit together.
   """
   columns, by_label = read_columns(evaluations)
   episodes = curves.read_runs(runs)
   text = markdown(columns, by_label)
-  files = {'report.md': text, 'table_4.csv': table_4(columns), 'statistics.csv': statistics(columns)}
+  files = {
+    'report.md': text,
+    'table_4.csv': table_4(columns),
+    'statistics.csv': statistics(columns),
+  }
   files['table_c1.csv'] = table_c1(columns)
-  random = {column.label: random_table(by_label[column.label].levels) for column in columns if column.kind == _RANDOM_KIND}
+  random = {
+    column.label: random_table(by_label[column.label].levels)
+    for column in columns
+    if column.kind == _RANDOM_KIND
+  }
   if random:
     header = next(iter(random.values()))[0]
-    files['random.csv'] = [['evaluation', *header], *([label, *row] for label, rows in random.items() for row in rows[1:])]
+    files['random.csv'] = [
+      ['evaluation', *header],
+      *([label, *row] for label, rows in random.items() for row in rows[1:]),
+    ]
   tables.write(output, files)
   draw(columns, os.path.join(output, 'scores.png'))
   if episodes:
@@ -319,15 +380,23 @@ def _references(level):
 
 
 def _define_flags():
-  flags.DEFINE_list('evaluations', [], "folders with results of atari57.evaluate, separated by commas; 'label=' may precede")
-  flags.DEFINE_list('runs', [], "folders of runs whose learning curves to draw, separated by commas; 'label=' may precede")
+  flags.DEFINE_list(
+    'evaluations',
+    [],
+    "folders with results of atari57.evaluate, separated by commas; 'label=' may precede",
+  )
+  flags.DEFINE_list(
+    'runs',
+    [],
+    "folders of runs whose learning curves to draw, separated by commas; 'label=' may precede",
+  )
   flags.DEFINE_string('output', None, 'folder to write to', required=True)
 
 
-@commands.refusing(OSError)
+@cli.report_user_errors(OSError)
 def main(argv):
   """Reports as the flags say; returns the exit code."""
-  commands.check_flags_only(argv)
+  cli.no_positional_arguments(argv)
   print(write(flags.FLAGS.evaluations, flags.FLAGS.output, flags.FLAGS.runs), end='')
   return 0
 

@@ -1,8 +1,8 @@
 """DeepMind Lab levels as the paper's agents saw them (Tables D.2 and D.3).
 
-DeepMind Lab is a native program with a Python module that users build themselves; this module imports it when the first
-environment is made. It never lets go of Python's interpreter lock, and must not be forked while an environment lives: give each
-environment a process of its own.
+DeepMind Lab is a native program with a Python module that users build themselves; this module
+imports it when the first environment is made. It never lets go of Python's interpreter lock, and
+must not be forked while an environment lives: give each environment a process of its own.
 """
 
 import importlib.util
@@ -14,11 +14,13 @@ import numpy as np
 import psutil
 
 from dmlab30 import level_cache, levels
-from impala_tf import environments, structs
-from impala_tf.hparams import ConfigurationError
+from impala_tf import structs
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import base
 
-# Table D.2. Each is a row of: look left/right and down/up in pixels a frame, strafe left/right, move back/forward, fire,
-# jump, crouch. DeepMind Lab takes C integers and reads seven of them in a row, whatever the strides of the array.
+# Table D.2. Each is a row of: look left/right and down/up in pixels a frame, strafe left/right,
+# move back/forward, fire, jump, crouch. DeepMind Lab takes C integers and reads seven of them in a
+# row, whatever the strides of the array.
 ACTIONS = np.array(
   [
     (0, 0, 0, 1, 0, 0, 0),  # forward
@@ -36,7 +38,8 @@ ACTIONS = np.array(
 )
 ACTIONS.flags.writeable = False
 
-# Of tests, as in the authors' code: DeepMind Lab mixes it into every seed, so that tests show what training never does.
+# Of tests, as in the authors' code: DeepMind Lab mixes it into every seed, so that tests show what
+# training never does.
 TEST_MIXER_SEED = 0x600D5EED
 
 _FRAME, _INSTRUCTION = 'RGB_INTERLEAVED', 'INSTR'
@@ -50,16 +53,20 @@ _HOW_TO_INSTALL = (
 def check_installed():
   """Raises ConfigurationError if there is no module `deepmind_lab`. It is not imported."""
   if importlib.util.find_spec('deepmind_lab') is None:
-    raise ConfigurationError(f'DeepMind Lab, which this level runs on, is not installed. {_HOW_TO_INSTALL}')
+    raise ConfigurationError(
+      f'DeepMind Lab, which this level runs on, is not installed. {_HOW_TO_INSTALL}'
+    )
 
 
 def observation_spec(height: int, width: int) -> structs.Observation:
   """The observations of a `DMLabEnvironment`: uint8 [height, width, 3] and a string."""
-  return structs.Observation(structs.ArraySpec((height, width, 3), np.uint8), structs.ArraySpec((), np.bytes_))
+  return structs.Observation(
+    structs.ArraySpec((height, width, 3), np.uint8), structs.ArraySpec((), np.bytes_)
+  )
 
 
 class DMLabEnvironment:
-  """One level, an `environments.Environment`. The instruction is empty in levels without language.
+  """One level, an `base.Environment`. The instruction is empty in levels without language.
 
   Every episode has a seed of its own. There is no frame after the last step of an episode.
   """
@@ -89,11 +96,13 @@ class DMLabEnvironment:
       num_action_repeats: engine frames a step.
       height: of an observation, pixels.
       width: of an observation, pixels.
-      dataset_path: folder with the images that two levels need, 'dummy' for plain colours, '' if there is none.
+      dataset_path: folder with the images that two levels need, 'dummy' for plain colours, '' if
+        there is none.
       renderer: 'software' or 'hardware'.
       cache: of compiled maps, or None.
-      temp_folder: existing folder in which to make one for the engine's files, and in which those of environments whose
-        processes were killed are removed; the system's by default, where nothing is removed.
+      temp_folder: existing folder in which to make one for the engine's files, and in which those
+        of environments whose processes were killed are removed; the system's by default, where
+        nothing is removed.
 
     Raises:
       ConfigurationError: if DeepMind Lab is not installed or can't be imported.
@@ -108,7 +117,9 @@ class DMLabEnvironment:
     config = {'width': width, 'height': height}
     if dataset_path:
       # The engine need not have this process's working folder.
-      config['datasetPath'] = dataset_path if dataset_path == 'dummy' else os.path.abspath(dataset_path)
+      config['datasetPath'] = (
+        dataset_path if dataset_path == 'dummy' else os.path.abspath(dataset_path)
+      )
     if is_test:
       config |= {'allowHoldOutLevels': 'true', 'mixerSeed': TEST_MIXER_SEED}
     module = _import_deepmind_lab()
@@ -134,7 +145,7 @@ class DMLabEnvironment:
     self._lab.reset(seed=int(self._random.integers(2**31)))
     return self._observe()
 
-  def step(self, action: int) -> environments.Transition:
+  def step(self, action: int) -> base.Transition:
     """Repeats an action, a row of `ACTIONS`. ValueError if there is no such action."""
     if not 0 <= action < self.num_actions:
       raise ValueError(f'Action {action} is not in 0..{self.num_actions - 1}.')
@@ -142,7 +153,7 @@ class DMLabEnvironment:
     finished = not self._lab.is_running()
     # After its end an episode has nothing more to show, and nobody looks at it.
     observation = self._observation if finished else self._observe()
-    return environments.Transition(observation, float(reward), done=finished, finished=finished)
+    return base.Transition(observation, float(reward), done=finished, finished=finished)
 
   def statistics(self) -> dict[str, int]:
     """How the cache of compiled maps did, by name; empty without one."""
@@ -168,16 +179,26 @@ class DMLabEnvironment:
     return self._observation
 
 
-def make(level: str, seed: int, *, level_cache_dir: str, level_cache_max_gigabytes: float, **settings) -> DMLabEnvironment:
-  """A `DMLabEnvironment` with a level cache of its own, unless `level_cache_dir` is empty; `settings` as there."""
-  cache = level_cache.LevelCache(level_cache_dir, level_cache_max_gigabytes) if level_cache_dir else None
+def make(
+  level: str, seed: int, *, level_cache_dir: str, level_cache_max_gigabytes: float, **settings
+) -> DMLabEnvironment:
+  """A `DMLabEnvironment` with a level cache of its own, unless `level_cache_dir` is empty;
+  `settings` as there.
+  """
+  cache = (
+    level_cache.LevelCache(level_cache_dir, level_cache_max_gigabytes) if level_cache_dir else None
+  )
   return DMLabEnvironment(level, seed, cache=cache, **settings)
 
 
 def _remove_folders_of_the_dead(temp_folder):
   for name in os.listdir(temp_folder):
-    if name.startswith(_FOLDER_PREFIX) and not psutil.pid_exists(int(name.removeprefix(_FOLDER_PREFIX).split('_')[0])):
-      shutil.rmtree(os.path.join(temp_folder, name), ignore_errors=True)  # another one may be at it, too
+    if name.startswith(_FOLDER_PREFIX) and not psutil.pid_exists(
+      int(name.removeprefix(_FOLDER_PREFIX).split('_')[0])
+    ):
+      shutil.rmtree(
+        os.path.join(temp_folder, name), ignore_errors=True
+      )  # another one may be at it, too
 
 
 def _import_deepmind_lab():

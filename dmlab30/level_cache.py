@@ -1,15 +1,16 @@
 """A folder of compiled maps, shared by all environments that are given the same one.
 
-DeepMind Lab generates a level's maps and compiles them when an episode starts, some levels even within an episode: up to 44
-seconds each time. It asks a level cache first.
+DeepMind Lab generates a level's maps and compiles them when an episode starts, some levels even
+within an episode: up to 44 seconds each time. It asks a level cache first.
 
     cache = LevelCache(os.path.expanduser('~/.cache/impala_tf/dmlab30'), max_gigabytes=20)
     deepmind_lab.Lab(..., level_cache=cache)
 
-The engine ends its process, without an exception, when it is told that it got a map and finds none or a damaged one. So an
-entry is put in place whole or not at all, is only handed out if it is what was written, and no trouble with the folder is more
-than a map that has to be compiled. Any number of processes may use one folder. This module imports no TensorFlow, unless the
-folder is a remote one.
+The engine ends its process, without an exception, when it is told that it got a map and finds none
+or a damaged one. So an entry is put in place whole or not at all, is only handed out if it is what
+was written, and no trouble with the folder is more than a map that has to be compiled. Any number
+of processes may use one folder. This module imports no TensorFlow, unless the folder is a remote
+one.
 """
 
 import contextlib
@@ -27,9 +28,12 @@ from absl import logging
 
 _SUFFIX = '.dmlab_map'
 _DIGEST_BYTES = hashlib.sha256().digest_size
-# After an eviction there is room for some more, so that not each write has to look through the folder.
+# After an eviction there is room for some more, so that not each write has to look through the
+# folder.
 _FULL_SHARE = 0.9
-_BYTES_BETWEEN_LOOKS = 1 / 1024  # share of the largest size that a process writes before it looks at the folder again
+_BYTES_BETWEEN_LOOKS = (
+  1 / 1024
+)  # share of the largest size that a process writes before it looks at the folder again
 
 
 class LevelCache:
@@ -40,8 +44,9 @@ class LevelCache:
 
     Args:
       folder: local path, or anything else that tf.io.gfile takes.
-      max_gigabytes: size of the folder above which the maps least recently used go; where the file system can't tell, those
-        written first. Several processes that write at once may exceed it by a little.
+      max_gigabytes: size of the folder above which the maps least recently used go; where the file
+        system can't tell, those written first. Several processes that write at once may exceed it
+        by a little.
 
     Raises:
       ValueError: if `max_gigabytes` is not above 0.
@@ -54,11 +59,15 @@ class LevelCache:
     self._statistics = {'hits': 0, 'misses': 0, 'damaged': 0, 'evicted': 0, 'write_errors': 0}
 
   def statistics(self) -> dict[str, int]:
-    """Counters of this process: hits, misses (among them damaged entries), damaged, evicted, write_errors."""
+    """Counters of this process: hits, misses (among them damaged entries), damaged, evicted,
+    write_errors.
+    """
     return dict(self._statistics)
 
   def fetch(self, key: str, pk3_path: str) -> bool:
-    """Copies the map of a key to the local file `pk3_path`; False, and no such file, if there is none that is sound."""
+    """Copies the map of a key to the local file `pk3_path`; False, and no such file, if there is
+    none that is sound.
+    """
     name = _file_name(key)
     found = False
     try:
@@ -67,7 +76,9 @@ class LevelCache:
         contents = _contents(entry)
         if contents is None:
           self._statistics['damaged'] += 1
-          logging.warning('Map %s in the level cache was damaged; it is removed and compiled anew.', key)
+          logging.warning(
+            'Map %s in the level cache was damaged; it is removed and compiled anew.', key
+          )
           self._files.remove(name)
         else:
           _write_file(pk3_path, contents)
@@ -77,12 +88,20 @@ class LevelCache:
       if found:  # only the note of its use failed
         logging.log_first_n(logging.WARNING, 'Level cache: %s', 1, error)
       else:
-        logging.log_first_n(logging.WARNING, "Can't read from the level cache, maps are compiled instead: %s", 1, error)
+        logging.log_first_n(
+          logging.WARNING,
+          "Can't read from the level cache, maps are compiled instead: %s",
+          1,
+          error,
+        )
     self._statistics['hits' if found else 'misses'] += 1
     return found
 
   def write(self, key: str, pk3_path: str):
-    """Stores the map in the local file `pk3_path` under a key. If that fails, a warning says so and nothing is stored."""
+    """Stores the map in the local file `pk3_path` under a key.
+
+    If that fails, a warning says so and nothing is stored.
+    """
     try:
       with open(pk3_path, 'rb') as file:
         contents = file.read()
@@ -94,10 +113,17 @@ class LevelCache:
       self._evict(name, len(entry))
     except self._files.errors as error:
       self._statistics['write_errors'] += 1
-      logging.log_first_n(logging.WARNING, "Can't write to the level cache, maps will have to be compiled again: %s", 1, error)
+      logging.log_first_n(
+        logging.WARNING,
+        "Can't write to the level cache, maps will have to be compiled again: %s",
+        1,
+        error,
+      )
 
   def _evict(self, just_written, num_bytes):
-    """Removes entries until the folder is small enough, given the name and size of one that was just written."""
+    """Removes entries until the folder is small enough, given the name and size of one that was
+    just written.
+    """
     if self._bytes_since_look is not None:
       self._bytes_since_look += num_bytes
       if self._bytes_since_look < self._max_bytes * _BYTES_BETWEEN_LOOKS:
@@ -132,7 +158,12 @@ def _is_sound_zip(contents):
   try:
     with zipfile.ZipFile(io.BytesIO(contents)) as archive:
       return archive.testzip() is None
-  except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):  # of damage in different places
+  except (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+  ):  # of damage in different places
     return False
 
 

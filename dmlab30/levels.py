@@ -1,7 +1,7 @@
 """The thirty levels: names, reference scores, what papers report for each, and the suite's score.
 
-Each level has one name in training and one in tests; they differ for two levels, whose tests use objects that training
-never shows. Wherever a name is taken here, either will do.
+Each level has one name in training and one in tests; they differ for two levels, whose tests use
+objects that training never shows. Wherever a name is taken here, either will do.
 """
 
 import csv
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from impala_tf.hparams import ConfigurationError
+from impala_tf.config import ConfigurationError
 
 SUITE = 'dmlab30'
 REFERENCES = ('paper', 'code')
@@ -38,8 +38,9 @@ class Level:
 
   name: in training. test_name: in tests.
   human_code, random_code: reference scores as the authors' code pairs them with the levels.
-  human_paper, random_paper: as Table B.1 does. The two differ for the four lasertag levels alone, where one has for `small`
-    what the other has for `large`; with the paper's pairing the paper's columns average to the scores it reports.
+  human_paper, random_paper: as Table B.1 does. The two differ for the four lasertag levels alone,
+    where one has for `small` what the other has for `large`; with the paper's pairing the paper's
+    columns average to the scores it reports.
   paper_experts: Table B.1, the deep agent trained on this level alone.
   paper_impala: Table B.1, one deep agent for all levels, population-based training.
   """
@@ -72,13 +73,16 @@ class Level:
 @functools.cache
 def all_levels() -> tuple[Level, ...]:
   """The thirty levels in the order of the authors' code."""
-  text = importlib.resources.files(__package__).joinpath('data/dmlab30.csv').read_text(encoding='utf-8')
+  text = (
+    importlib.resources.files(__package__).joinpath('data/dmlab30.csv').read_text(encoding='utf-8')
+  )
   rows = {row['train_level']: row for row in csv.DictReader(text.splitlines())}
   return tuple(_level(row, rows) for row in rows.values())
 
 
 def _level(row, rows):
-  # The paper prints one decimal. The code's numbers for the level it has in that place have two or three.
+  # The paper prints one decimal. The code's numbers for the level it has in that place have two or
+  # three.
   partner = rows[_lasertag_partner(row['train_level'])]
   return Level(
     name=row['train_level'],
@@ -118,8 +122,9 @@ def find(name: str) -> str:
   """The name under which a run has a level.
 
   Args:
-    name: 'dmlab30' for all levels, a training or test name of one of them, a level of DeepMind Lab's own paper such as
-      'seekavoid_arena_01', or the path of any other level script below DeepMind Lab's `game_scripts/levels`.
+    name: 'dmlab30' for all levels, a training or test name of one of them, a level of DeepMind
+      Lab's own paper such as 'seekavoid_arena_01', or the path of any other level script below
+      DeepMind Lab's `game_scripts/levels`.
 
   Returns:
     The training name of one of the thirty; any other as it is.
@@ -131,7 +136,11 @@ def find(name: str) -> str:
   level = get(name)
   if level:
     return level.name
-  if name == SUITE or name in _OTHER_LEVELS or ('/' in name and not name.removeprefix('/').startswith(_FOLDER)):
+  if (
+    name == SUITE
+    or name in _OTHER_LEVELS
+    or ('/' in name and not name.removeprefix('/').startswith(_FOLDER))
+  ):
     return name
   known = [SUITE, *_by_name(), *_OTHER_LEVELS]
   nearest = difflib.get_close_matches(name.removeprefix('/').removeprefix(_FOLDER), known)
@@ -142,7 +151,9 @@ def find(name: str) -> str:
 
 
 def script(name: str, is_test: bool = False) -> str:
-  """What DeepMind Lab calls the level of a name from `find`; of the thirty, the version for tests if `is_test`."""
+  """What DeepMind Lab calls the level of a name from `find`; of the thirty, the version for tests
+  if `is_test`.
+  """
   level = get(name)
   return _FOLDER + (level.test_name if is_test else level.name) if level else name
 
@@ -152,31 +163,44 @@ def needing_dataset(names: Sequence[str]) -> list[str]:
   return [name for name in names if get(name) and get(name).name in _NEEDS_DATASET]
 
 
-def mean_score(returns: Mapping[str, Sequence[float]], cap: float | None = None, references: str = 'paper') -> float:
-  """The suite's mean human-normalised score in percent (Section 5.3.1, and Appendix B for the references).
+def mean_score(
+  returns: Mapping[str, Sequence[float]], cap: float | None = None, references: str = 'paper'
+) -> float:
+  """The suite's mean human-normalised score in percent (Section 5.3.1, and Appendix B for the
+  references).
 
-  First the mean over a level's episodes, then its normalisation, then the cap, then the mean over levels: a level can't
-  make up for another by more than the cap.
+  First the mean over a level's episodes, then its normalisation, then the cap, then the mean over
+  levels: a level can't make up for another by more than the cap.
 
   Args:
-    returns: unclipped episode returns by level, in training or test names. Levels outside the suite are ignored.
+    returns: unclipped episode returns by level, in training or test names. Levels outside the suite
+      are ignored.
     cap: largest score of a level; 100 in the paper's tables, None for no cap.
     references: 'paper' or 'code', see `Level`.
 
   Raises:
-    ValueError: if a level of the suite is missing, has no episodes, or is there by both its names; names the levels.
+    ValueError: if a level of the suite is missing, has no episodes, or is there by both its names;
+      names the levels.
   """
   by_level = {}
   for name, episode_returns in returns.items():
     level = get(name)
     if level in by_level:
-      raise ValueError(f'{level.name} is there twice, under its name in training and in tests: score them separately.')
+      raise ValueError(
+        f'{level.name} is there twice, under its name in training and in tests: score them separately.'
+      )
     if level:
       by_level[level] = episode_returns
   missing = [level.test_name for level in all_levels() if level not in by_level]
-  empty = [level.test_name for level, episode_returns in by_level.items() if not len(episode_returns)]
+  empty = [
+    level.test_name for level, episode_returns in by_level.items() if not len(episode_returns)
+  ]
   if missing or empty:
-    problems = [f'missing: {", ".join(missing)}'] * bool(missing) + [f'without episodes: {", ".join(empty)}'] * bool(empty)
-    raise ValueError(f'The score of DMLab-30 needs episodes of all its levels ({"; ".join(problems)}).')
+    problems = [f'missing: {", ".join(missing)}'] * bool(missing) + [
+      f'without episodes: {", ".join(empty)}'
+    ] * bool(empty)
+    raise ValueError(
+      f'The score of DMLab-30 needs episodes of all its levels ({"; ".join(problems)}).'
+    )
   scores = [level.human_normalised(np.mean(by_level[level]), references) for level in all_levels()]
   return float(np.mean(np.minimum(scores, np.inf if cap is None else cap)))

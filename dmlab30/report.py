@@ -1,10 +1,11 @@
 """Tables 3 and B.1 of the paper with the results of evaluations beside them.
 
     python -m dmlab30.report --evaluations=runs/dmlab30/evaluation --output=report
-    python -m dmlab30.report --output=report --evaluations='multi-task=runs/dmlab30/evaluation,experts=evaluations/experts'
+    python -m dmlab30.report --output=report
+    --evaluations='multi-task=runs/dmlab30/evaluation,experts=evaluations/experts'
 
-Several evaluations with one label make one column, such as those of 30 experts. What was not evaluated stays blank. Writes
-report.md, table_3.csv, table_b1.csv and scores.png.
+Several evaluations with one label make one column, such as those of 30 experts. What was not
+evaluated stays blank. Writes report.md, table_3.csv, table_b1.csv and scores.png.
 """
 
 import dataclasses
@@ -13,8 +14,10 @@ import os
 from absl import app, flags
 
 from dmlab30 import levels
-from impala_tf import bars, commands, level_results, tables
-from impala_tf.hparams import ConfigurationError
+from impala_tf import cli
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import level_results
+from impala_tf.reports import bars, tables
 
 # Table 3, percent. The agents of `impala_tf` are among the rows; those that are not keep their own.
 _TABLE_3 = {
@@ -45,29 +48,37 @@ class Column:
   means: dict[str, float]
 
   def score(self, references='paper'):
-    """The suite's mean capped human-normalised score in percent, None unless all levels were evaluated."""
+    """The suite's mean capped human-normalised score in percent, None unless all levels were
+    evaluated.
+    """
     if any(level.test_name not in self.means for level in levels.all_levels()):
       return None
-    return levels.mean_score({name: [mean] for name, mean in self.means.items()}, cap=100, references=references)
+    return levels.mean_score(
+      {name: [mean] for name, mean in self.means.items()}, cap=100, references=references
+    )
 
 
 def read_columns(evaluations):
   """Reads evaluations.
 
   Args:
-    evaluations: list of folders, each with or without 'label=' before it. The default label is the run's folder's name.
+    evaluations: list of folders, each with or without 'label=' before it. The default label is the
+      run's folder's name.
 
   Returns:
     A list of Column and a dict from label to protocol.
 
   Raises:
-    ConfigurationError: if one is missing or can't be read, or if those with one label do not fit together.
+    ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
+      together.
   """
   by_label = level_results.load_labelled(evaluations)
   for label, found in by_label.items():
     twice = sorted(name for name, results in found.levels.items() if len(results) > 1)
     if twice:
-      raise ConfigurationError(f'The evaluations called {label!r} have {twice[0]} twice: give one of them another label.')
+      raise ConfigurationError(
+        f'The evaluations called {label!r} have {twice[0]} twice: give one of them another label.'
+      )
   columns = [
     Column(label, _kind(label, found), {name: mean for name, (mean,) in found.means().items()})
     for label, found in by_label.items()
@@ -79,7 +90,9 @@ def _kind(label, found):
   """The row of Table 3 for an evaluation: the one that its label names, or that of its agent."""
   if label in _TABLE_3:
     return label
-  agents = {(result.agent, result.trained_on == levels.SUITE) for (result,) in found.levels.values()}
+  agents = {
+    (result.agent, result.trained_on == levels.SUITE) for (result,) in found.levels.values()
+  }
   if len(agents) != 1:
     return label
   ((agent, is_multi_task),) = agents
@@ -93,7 +106,13 @@ def table_3(columns):
   kinds = list(dict.fromkeys([*_TABLE_3, *(column.kind for column in columns)]))
   rows = [['agent', 'paper', *(column.label for column in columns)]]
   for kind in kinds:
-    rows.append([kind, _TABLE_3.get(kind), *(column.score() if column.kind == kind else None for column in columns)])
+    rows.append(
+      [
+        kind,
+        _TABLE_3.get(kind),
+        *(column.score() if column.kind == kind else None for column in columns),
+      ]
+    )
   return rows
 
 
@@ -137,7 +156,9 @@ def markdown(columns, protocols):
     "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, whose columns average to the "
     "scores it reports only that way; the authors' code has those of small and large maps exchanged.",
   ]
-  foreign = sorted({name for column in columns for name in column.means if levels.get(name) is None})
+  foreign = sorted(
+    {name for column in columns for name in column.means if levels.get(name) is None}
+  )
   if foreign:
     rows = [['level', *(column.label for column in columns)]]
     rows += [[name, *(column.means.get(name) for column in columns)] for name in foreign]
@@ -152,7 +173,8 @@ def _evaluated(column):
 
 
 def draw(columns, output):
-  """Draws the human-normalised score of each level as bars (Figure B.1); a level not evaluated has none.
+  """Draws the human-normalised score of each level as bars (Figure B.1); a level not evaluated has
+  none.
 
   Args:
     columns: list of Column, drawn beside the paper's.
@@ -162,7 +184,10 @@ def draw(columns, output):
   for column in _paper_columns() + columns:
     score = column.score()
     label = column.label if score is None else f'{column.label} ({score:.1f}%)'
-    bars_of[label] = {level.test_name: level.human_normalised(column.means[level.test_name]) for level in _evaluated(column)}
+    bars_of[label] = {
+      level.test_name: level.human_normalised(column.means[level.test_name])
+      for level in _evaluated(column)
+    }
   bars.draw(
     [level.test_name for level in levels.all_levels()],
     bars_of,
@@ -172,23 +197,31 @@ def draw(columns, output):
 
 
 def write(evaluations, output):
-  """Reads evaluations (see `read_columns`) and writes the report's files to a folder, made if missing; returns its text."""
+  """Reads evaluations (see `read_columns`) and writes the report's files to a folder, made if
+  missing; returns its text.
+  """
   columns, protocols = read_columns(evaluations)
   text = markdown(columns, protocols)
-  tables.write(output, {'report.md': text, 'table_3.csv': table_3(columns), 'table_b1.csv': table_b1(columns)})
+  tables.write(
+    output, {'report.md': text, 'table_3.csv': table_3(columns), 'table_b1.csv': table_b1(columns)}
+  )
   draw(columns, os.path.join(output, 'scores.png'))
   return text
 
 
 def _define_flags():
-  flags.DEFINE_list('evaluations', [], "folders with results of dmlab30.evaluate, separated by commas; 'label=' may precede")
+  flags.DEFINE_list(
+    'evaluations',
+    [],
+    "folders with results of dmlab30.evaluate, separated by commas; 'label=' may precede",
+  )
   flags.DEFINE_string('output', None, 'folder to write to', required=True)
 
 
-@commands.refusing(OSError)
+@cli.report_user_errors(OSError)
 def main(argv):
   """Reports as the flags say; returns the exit code."""
-  commands.check_flags_only(argv)
+  cli.no_positional_arguments(argv)
   print(write(flags.FLAGS.evaluations, flags.FLAGS.output), end='')
   return 0
 

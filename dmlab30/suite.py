@@ -7,8 +7,8 @@ import tempfile
 import numpy as np
 
 from dmlab30 import environment, levels
-from dmlab30.hparams import SINGLE_LEVEL
-from impala_tf.hparams import ConfigurationError
+from dmlab30.presets import SINGLE_LEVEL
+from impala_tf.config import ConfigurationError
 
 _DATASET = (
   'the object images of Brady, Konkle, Alvarez and Oliva (2008), from https://bradylab.ucsd.edu/stimuli/ObjectsAll.zip, '
@@ -24,72 +24,81 @@ def make():
 
 
 class DMLabSuite:
-  """An `experiment.Suite`; level names are those of `levels.find`.
+  """An `suite.Suite`; level names are those of `levels.find`.
 
   Keep it as long as its environments run: their temporary files go with it.
   """
 
   def __init__(self):
     """Makes a folder for temporary files."""
-    self._temp_folder = tempfile.TemporaryDirectory(prefix='impala_tf_dmlab_', ignore_cleanup_errors=True)
+    self._temp_folder = tempfile.TemporaryDirectory(
+      prefix='impala_tf_dmlab_', ignore_cleanup_errors=True
+    )
 
-  def check(self, hparams):
-    """Refuses values of fields of which nothing would come here; see `experiment.Suite`."""
+  def check(self, config):
+    """Refuses values of fields of which nothing would come here; see `suite.Suite`."""
     for field in _WITHOUT_MEANING:
-      if getattr(hparams, field) != getattr(SINGLE_LEVEL, field):
-        raise ConfigurationError(f'{field}={getattr(hparams, field)} has no meaning in DeepMind Lab. Leave --{field} out.')
+      if getattr(config, field) != getattr(SINGLE_LEVEL, field):
+        raise ConfigurationError(
+          f'{field}={getattr(config, field)} has no meaning in DeepMind Lab. Leave --{field} out.'
+        )
 
-  def check_installed(self, hparams):
-    """Looks for DeepMind Lab, and for the images that some levels need; see `experiment.Suite`."""
-    check_levels(self.levels(hparams), hparams.dataset_path)
+  def check_installed(self, config):
+    """Looks for DeepMind Lab, and for the images that some levels need; see `suite.Suite`."""
+    check_levels(self.levels(config), config.dataset_path)
 
-  def levels(self, hparams):
+  def levels(self, config):
     """The thirty training names for 'dmlab30', otherwise the one level."""
-    if hparams.level_name == levels.SUITE:
+    if config.level_name == levels.SUITE:
       return tuple(level.name for level in levels.all_levels())
-    return (hparams.level_name,)
+    return (config.level_name,)
 
-  def num_actions(self, hparams):
+  def num_actions(self, config):
     """The nine of Table D.2."""
-    del hparams
+    del config
     return environment.DMLabEnvironment.num_actions
 
-  def observation_spec(self, hparams):
+  def observation_spec(self, config):
     """A frame and an instruction."""
-    return environment.observation_spec(hparams.height, hparams.width)
+    return environment.observation_spec(config.height, config.width)
 
-  def make_environment(self, level, seed, is_test, hparams):
-    """A constructor of `environment.DMLabEnvironment`; in tests it plays the level's version for tests."""
+  def make_environment(self, level, seed, is_test, config):
+    """A constructor of `environment.DMLabEnvironment`; in tests it plays the level's version for
+    tests.
+    """
     return functools.partial(
       environment.make,
       level,
       seed,
-      level_cache_dir=hparams.level_cache_dir,
-      level_cache_max_gigabytes=hparams.level_cache_max_gigabytes,
+      level_cache_dir=config.level_cache_dir,
+      level_cache_max_gigabytes=config.level_cache_max_gigabytes,
       is_test=is_test,
-      num_action_repeats=hparams.num_action_repeats,
-      height=hparams.height,
-      width=hparams.width,
-      dataset_path=hparams.dataset_path,
-      renderer=hparams.renderer,
+      num_action_repeats=config.num_action_repeats,
+      height=config.height,
+      width=config.width,
+      dataset_path=config.dataset_path,
+      renderer=config.renderer,
       temp_folder=self._temp_folder.name,
     )
 
-  def make_agent(self, hparams):
-    """The agent of Figure 3, shallow or deep: frames, last action and reward, instruction, and an LSTM."""
+  def make_agent(self, config):
+    """The agent of Figure 3, shallow or deep: frames, last action and reward, instruction, and an
+    LSTM.
+    """
     # Not at the top: it loads TensorFlow, and `check` should answer at once.
-    from impala_tf import agents
+    from impala_tf.agent import agents
 
     return agents.make_agent(
-      self.num_actions(hparams),
-      network=hparams.agent,
+      self.num_actions(config),
+      network=config.agent,
       use_lstm=True,
       use_last_action_and_reward=True,
       use_instruction=True,
     )
 
   def scores(self, level_returns):
-    """The suite's mean human-normalised score in percent, capped at 100 for each level and not capped.
+    """The suite's mean human-normalised score in percent, capped at 100 for each level and not
+    capped.
 
     Args:
       level_returns: dict from each of the run's levels to its unclipped returns, one at least.
@@ -105,7 +114,7 @@ class DMLabSuite:
     }
 
   def fitness(self, level_returns):
-    """The mean human-normalised score in percent, capped at 100 for each level; see `experiment.Suite`.
+    """The mean human-normalised score in percent, capped at 100 for each level; see `suite.Suite`.
 
     With a level outside the suite, which has no references, it is the mean return.
     """
@@ -113,7 +122,9 @@ class DMLabSuite:
     known = {name: levels.get(name) for name in means}
     if None in known.values():
       return float(np.mean(list(means.values())))
-    return float(np.mean([min(known[name].human_normalised(mean), 100) for name, mean in means.items()]))
+    return float(
+      np.mean([min(known[name].human_normalised(mean), 100) for name, mean in means.items()])
+    )
 
 
 def check_levels(names, dataset_path):
@@ -121,11 +132,11 @@ def check_levels(names, dataset_path):
 
   Args:
     names: list of levels.
-    dataset_path: as in `HParams`.
+    dataset_path: as in `Config`.
 
   Raises:
-    ConfigurationError: if DeepMind Lab is not installed, or if the images that some of the levels need are missing; names
-      these levels.
+    ConfigurationError: if DeepMind Lab is not installed, or if the images that some of the levels
+      need are missing; names these levels.
   """
   environment.check_installed()
   if dataset_path not in ('', 'dummy'):
@@ -135,7 +146,9 @@ def check_levels(names, dataset_path):
     elif not os.path.exists(os.path.join(dataset_path, _FIRST_IMAGE)):
       problem = f'has no {_FIRST_IMAGE}'
     if problem:
-      raise ConfigurationError(f'--dataset_path={dataset_path} {problem}. It should hold {_DATASET}.')
+      raise ConfigurationError(
+        f'--dataset_path={dataset_path} {problem}. It should hold {_DATASET}.'
+      )
   needing = levels.needing_dataset(names)
   if needing and not dataset_path:
     raise ConfigurationError(

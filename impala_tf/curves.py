@@ -11,16 +11,18 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-from impala_tf import commands, episode_log, final_return
-from impala_tf.hparams import ConfigurationError
+from impala_tf import cli
+from impala_tf.config import ConfigurationError
+from impala_tf.reports import final_return
+from impala_tf.training import episode_log
 
 
 def read_runs(texts):
   """The episodes of several runs.
 
   Args:
-    texts: list of folders of runs, or episodes.csv files, each with or without 'label=' before it. The default label is the
-      folder's name.
+    texts: list of folders of runs, or episodes.csv files, each with or without 'label=' before it.
+      The default label is the folder's name.
 
   Returns:
     A dict from label to what `read_episodes` gives.
@@ -30,9 +32,11 @@ def read_runs(texts):
   """
   runs = {}
   for text in texts:
-    label, path = commands.split_label(text, commands.last_part)
+    label, path = cli.split_label(text, cli.last_part)
     if label in runs:
-      raise ConfigurationError(f"Two runs are called {label!r}: put another 'label=' before {path}.")
+      raise ConfigurationError(
+        f"Two runs are called {label!r}: put another 'label=' before {path}."
+      )
     runs[label] = read_episodes(path)
   return runs
 
@@ -53,13 +57,19 @@ def read_episodes(path):
   try:
     rows = episode_log.read(folder)
   except (tf.errors.OpError, ValueError) as error:
-    raise ConfigurationError(f"Can't read {path} as the episodes of a run: {error!r}. Name the folder of a run.") from error
+    raise ConfigurationError(
+      f"Can't read {path} as the episodes of a run: {error!r}. Name the folder of a run."
+    ) from error
   levels = {}
   for row in rows:
     levels.setdefault(row.level, []).append((row.frames, row.episode_return))
   if not levels:
-    raise ConfigurationError(f'{os.path.join(folder, episode_log.FILE_NAME)} has no episodes yet: nothing to draw.')
-  return {level: tuple(map(np.array, zip(*values, strict=True))) for level, values in levels.items()}
+    raise ConfigurationError(
+      f'{os.path.join(folder, episode_log.FILE_NAME)} has no episodes yet: nothing to draw.'
+    )
+  return {
+    level: tuple(map(np.array, zip(*values, strict=True))) for level, values in levels.items()
+  }
 
 
 def draw(runs, output, references, window=100):
@@ -86,7 +96,9 @@ def draw(runs, output, references, window=100):
       if level in run:
         frames, returns = run[level]
         (line,) = axes.plot(
-          frames, final_return.moving_average(returns, window), label=f'{label}, mean of the last {window} episodes'
+          frames,
+          final_return.moving_average(returns, window),
+          label=f'{label}, mean of the last {window} episodes',
         )
         axes.plot(frames, returns, '.', markersize=2, alpha=0.25, color=line.get_color())
     for (label, score), color in zip(references(level).items(), ('gray', 'black'), strict=False):
@@ -102,17 +114,20 @@ def draw(runs, output, references, window=100):
 
 def _define_flags():
   flags.DEFINE_list(
-    'logdirs', None, "folders of runs, or episodes.csv files, separated by commas; 'label=' may precede", required=True
+    'logdirs',
+    None,
+    "folders of runs, or episodes.csv files, separated by commas; 'label=' may precede",
+    required=True,
   )
   flags.DEFINE_string('output', None, 'PNG to write', required=True)
   flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
   flags.DEFINE_integer('window', 100, 'episodes in the moving average', lower_bound=1)
 
 
-@commands.refusing(OSError)
+@cli.report_user_errors(OSError)
 def main(argv):
   """Draws what the flags say; returns the exit code."""
-  commands.check_flags_only(argv)
+  cli.no_positional_arguments(argv)
   values = flags.FLAGS
   references = {} if values.random_score is None else {'random policy': values.random_score}
   draw(read_runs(values.logdirs), values.output, lambda level: references, values.window)

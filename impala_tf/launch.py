@@ -1,9 +1,11 @@
-"""A whole cluster on this machine: a learner and some actors, each a process of its own, joined over loopback.
+"""A whole cluster on this machine: a learner and some actors, each a process of its own, joined
+over loopback.
 
     python -m impala_tf.launch --num_actor_processes=4 --level_name=pong
 
-It shows what they print, each line behind the name of its process. One that is killed is started anew, so that one can see what
-happens then; the end of the learner is the end of all. It takes the hyper-parameters that `run_experiment.py` takes.
+It shows what they print, each line behind the name of its process. One that is killed is started
+anew, so that one can see what happens then; the end of the learner is the end of all. It takes the
+hyper-parameters that `run_experiment.py` takes.
 """
 
 import contextlib
@@ -15,8 +17,11 @@ import time
 
 from absl import app, flags
 
-from impala_tf import commands, hparams_flags, machine, roles, run_process, suites
-from impala_tf.hparams import ConfigurationError
+from impala_tf import cli, config_flags, machine, signals
+from impala_tf import processes as processes_lib
+from impala_tf.cluster import roles
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
 
 _POLL_SECONDS = 0.2
 _RESTART_SECONDS = 1.0  # before a process that was killed is started anew
@@ -29,7 +34,8 @@ _print_lock = threading.Lock()
 
 
 def actors_of_each(num_actor_processes, level_name, preset_name):
-  """How many actors each process has by default: what one process would have is shared out, and no level is left out.
+  """How many actors each process has by default: what one process would have is shared out, and no
+  level is left out.
 
   Args:
     num_actor_processes: int.
@@ -37,7 +43,8 @@ def actors_of_each(num_actor_processes, level_name, preset_name):
   """
   level_name = level_name or (preset_name and suites.presets()[preset_name].level_name)
   wanted = 2 * machine.cores()
-  # It may be a level of another runner, which knows what it means; a bad name is that one's to refuse, too.
+  # It may be a level of another runner, which knows what it means; a bad name is that one's to
+  # refuse, too.
   with contextlib.suppress(ConfigurationError):
     wanted = suites.find(level_name or '').configure(level_name).num_actors
   return -(-wanted // num_actor_processes)
@@ -49,18 +56,18 @@ def run(num_actor_processes, arguments, runner='run_experiment'):
   Args:
     num_actor_processes: int.
     arguments: list of str, flags for learner and actors.
-    runner: the module that trains and acts, as for `run_process.command`.
+    runner: the module that trains and acts, as for `processes.command`.
 
   Returns:
-    The learner's exit code; 1 if an actor failed, or a process was killed again and again; or the code that tells which signal
-    ended it.
+    The learner's exit code; 1 if an actor failed, or a process was killed again and again; or the
+    code that tells which signal ended it.
   """
-  # It loads TensorFlow, which takes seconds: not at the top, so that --help and refusals come at once.
-  from impala_tf import experiment
+  # It loads TensorFlow, which takes seconds: not at the top, so that --help and refusals come at
+  # once.
 
   address = f'127.0.0.1:{roles.free_port()}'
   arguments = [*arguments, f'--learner_address={address}']
-  with experiment.Stop() as stop, contextlib.ExitStack() as ends:
+  with signals.Stop() as stop, contextlib.ExitStack() as ends:
     learner = _Process('learner', runner, [*arguments, '--job_name=learner'])
     actors = [
       _Process(f'actor {task}', runner, [*arguments, '--job_name=actor', f'--task={task}'])
@@ -93,7 +100,7 @@ class _Process:
     self.name = name
     self.code = None
     # `run_process` ends it with this process, even if that is killed.
-    self._command = run_process.command(runner, arguments)
+    self._command = processes_lib.command(runner, arguments)
     self._process = self._reader = None
     self._began = self._ended = None
     self._kills_in_a_row = 0
@@ -109,7 +116,8 @@ class _Process:
       text=True,
       errors='replace',
       start_new_session=True,
-      # Whoever started this as a run holds a lock on its folder by a file: until the whole cluster has ended.
+      # Whoever started this as a run holds a lock on its folder by a file: until the whole cluster
+      # has ended.
       close_fds=False,
       # Several processes may share a graphics card: none may take all of its memory.
       env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ},
@@ -132,7 +140,9 @@ class _Process:
       self.code = code
     elif self._ended is None:
       self._ended = time.monotonic()
-      self._kills_in_a_row = 0 if self._ended - self._began > _SOUND_SECONDS else self._kills_in_a_row + 1
+      self._kills_in_a_row = (
+        0 if self._ended - self._began > _SOUND_SECONDS else self._kills_in_a_row + 1
+      )
       was_killed = f'{self.name} was killed by {signal.Signals(-code).name}'
       if self._kills_in_a_row == _MAX_KILLS_IN_A_ROW:
         self.code = 1
@@ -152,7 +162,9 @@ class _Process:
       self._process.send_signal(signal.SIGTERM)
 
   def wait(self, deadline):
-    """Waits for its end and for all that it printed; what is not over in time is killed with all its children."""
+    """Waits for its end and for all that it printed; what is not over in time is killed with all
+    its children.
+    """
     if not self._process:
       return
     try:
@@ -178,24 +190,41 @@ def _show(text, name='launch'):
 
 
 def _define_flags():
-  hparams_flags.define()
-  flags.DEFINE_integer('num_actor_processes', 2, 'actor processes, each of --num_actors actors', lower_bound=1)
+  config_flags.define()
+  flags.DEFINE_integer(
+    'num_actor_processes', 2, 'actor processes, each of --num_actors actors', lower_bound=1
+  )
   flags.DEFINE_string('logdir', None, 'folder of the run (default: runs/<level_name>)')
-  flags.DEFINE_enum('preset', None, list(suites.presets()), "the paper's hyper-parameters by name, see run_experiment.py")
-  flags.DEFINE_boolean('population_member', False, 'as of run_experiment.py; impala_tf.pbt sets this')
+  flags.DEFINE_enum(
+    'preset',
+    None,
+    list(suites.presets()),
+    "the paper's hyper-parameters by name, see run_experiment.py",
+  )
+  flags.DEFINE_boolean(
+    'population_member', False, 'as of run_experiment.py; impala_tf.pbt sets this'
+  )
   flags.DEFINE_string(
-    'runner', 'run_experiment', 'module that trains and acts, as after python -m; one of your own for other levels'
+    'runner',
+    'run_experiment',
+    'module that trains and acts, as after python -m; one of your own for other levels',
   )
 
 
-@commands.refusing()
+@cli.report_user_errors()
 def _main(argv):
-  commands.check_flags_only(argv)
+  cli.no_positional_arguments(argv)
   values = flags.FLAGS
-  given = hparams_flags.given()
-  given.setdefault('num_actors', actors_of_each(values.num_actor_processes, given.get('level_name'), values.preset))
-  passed_on = {name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None}
-  arguments = hparams_flags.arguments(given | passed_on) + ['--population_member'] * values.population_member
+  given = config_flags.given()
+  given.setdefault(
+    'num_actors', actors_of_each(values.num_actor_processes, given.get('level_name'), values.preset)
+  )
+  passed_on = {
+    name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None
+  }
+  arguments = (
+    config_flags.arguments(given | passed_on) + ['--population_member'] * values.population_member
+  )
   return run(values.num_actor_processes, arguments, values.runner)
 
 

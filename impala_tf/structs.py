@@ -1,17 +1,21 @@
 """What flows from environments through actors and the queue to the learner.
 
-Time convention, used everywhere. An unroll has T+1 rows; its row 0 is row T of the same environment's unroll before.
+Time convention, used everywhere. An unroll has T+1 rows; its row 0 is row T of the same
+environment's unroll before.
 
     row t of `agent_outputs`  was computed from row t-1 of `step_outputs`;
-    row t of `step_outputs`   is what the action of row t led to: that action's reward and done, and the observation
+    row t of `step_outputs`   is what the action of row t led to: that action's reward and done, and
+    the observation
                               after it.
 
-On a row whose done is True the observation is the first of the next episode, while reward and episode information are
-still those of the episode that ended. The very first row of all has reward 0, done True and action 0. `agent_state` is
-the state before row 0, and the agent zeroes it before consuming a row whose done is True.
+On a row whose done is True the observation is the first of the next episode, while reward and
+episode information are still those of the episode that ended. The very first row of all has reward
+0, done True and action 0. `agent_state` is the state before row 0, and the agent zeroes it before
+consuming a row whose done is True.
 
-The shapes below are those of one environment at one step. Actors add a leading batch of environments, unrolls a leading
-[T+1], the queue's consumer a [T+1, B]. This module imports no TensorFlow.
+The shapes below are those of one environment at one step. Actors add a leading batch of
+environments, unrolls a leading [T+1], the queue's consumer a [T+1, B]. This module imports no
+TensorFlow.
 """
 
 import dataclasses
@@ -22,7 +26,8 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:
-  """Shape and type of an array that a process sends. A leaf for `tree`, unlike the NamedTuples below.
+  """Shape and type of an array that a process sends. A leaf for `tree`, unlike the NamedTuples
+  below.
 
   shape: tuple of int or None.
   dtype: a NumPy dtype or scalar type; `np.bytes_` stands for a string.
@@ -44,12 +49,13 @@ class Observation(NamedTuple):
 
 
 class EpisodeInfo(NamedTuple):
-  """Statistics of the whole episode (Atari: the whole game, all lives), counted up to and including this row.
+  """Statistics of the whole episode (Atari: the whole game, all lives), counted up to and including
+  this row.
 
   episode_return: float32 scalar, sum of the rewards as the environment gave them, never clipped.
   episode_steps: int32 scalar, agent steps (multiply by the action repeats for frames).
-  finished: bool scalar, whether the episode ended with this row. It implies `done`, but not the other way round: in
-    Atari training the loss of a life is `done` and leaves the game unfinished.
+  finished: bool scalar, whether the episode ended with this row. It implies `done`, but not the
+    other way round: in Atari training the loss of a life is `done` and leaves the game unfinished.
   """
 
   episode_return: Any
@@ -86,11 +92,14 @@ class AgentOutput(NamedTuple):
 
 
 class Unroll(NamedTuple):
-  """T steps of one environment, under one policy unless inference is shared: what actors send to the learner.
+  """T steps of one environment, under one policy unless inference is shared: what actors send to
+  the learner.
 
   level: int32 scalar, index into the run's list of levels.
-  policy_version: int32 scalar, the number of learner updates behind the weights that acted at the start.
-  agent_state: the agent's state before row 0; a nest of [...] tensors, the empty tuple without memory.
+  policy_version: int32 scalar, the number of learner updates behind the weights that acted at the
+    start.
+  agent_state: the agent's state before row 0; a nest of [...] tensors, the empty tuple without
+    memory.
   step_outputs: StepOutput of [T+1, ...].
   agent_outputs: AgentOutput of [T+1, ...].
   """
@@ -108,6 +117,8 @@ def step_output_spec(observation: Observation) -> StepOutput:
   return StepOutput(
     reward=scalar(np.float32),
     done=scalar(np.bool_),
-    info=EpisodeInfo(episode_return=scalar(np.float32), episode_steps=scalar(np.int32), finished=scalar(np.bool_)),
+    info=EpisodeInfo(
+      episode_return=scalar(np.float32), episode_steps=scalar(np.int32), finished=scalar(np.bool_)
+    ),
     observation=observation,
   )

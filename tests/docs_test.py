@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import dmlab30.evaluate
-from impala_tf.hparams import HParams
+from impala_tf.config import Config
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 FILES = (
   'README.md',
   'CONTRIBUTING.md',
@@ -43,9 +43,12 @@ COMMAND = re.compile(
   r'(?:-m (?P<module>(?:impala_tf|atari57|dmlab30|tests)[\w.]*)|run_experiment\.py|impala-tf)(?P<rest>[^`&;|>\n]*)'
 )
 FLAG = re.compile(r'--([a-z][\w-]*)')
-HPARAMS = {field.name for field in dataclasses.fields(HParams)}
+CONFIG = {field.name for field in dataclasses.fields(Config)}
 # Modules that define flags for others that call them, by how they do so.
-SHARED = {'hparams_flags.define(': HPARAMS, 'evaluation_command.define_flags(': 'impala_tf/evaluation_command.py'}
+SHARED = {
+  'config_flags.define(': CONFIG,
+  'evaluation_command.define_flags(': 'impala_tf/evaluation/evaluation_command.py',
+}
 
 
 @functools.cache
@@ -68,17 +71,27 @@ def is_flag(name, known):
 @pytest.mark.parametrize('name', FILES)
 def test_commands_have_the_flags_they_are_given(name):
   text = (ROOT / name).read_text().replace('\\\n', ' ')
-  everything = set().union(*(flags_of(str(path.relative_to(ROOT))) for path in ROOT.rglob('*.py') if is_command(path)))
+  everything = set().union(
+    *(flags_of(str(path.relative_to(ROOT))) for path in ROOT.rglob('*.py') if is_command(path))
+  )
   used = set(FLAG.findall(text)) - OTHERS
   assert used
   assert not {flag for flag in used if not is_flag(flag, everything)}
   for command in COMMAND.finditer(text):
-    path = command['module'].replace('.', '/') + '.py' if command['module'] else 'run_experiment.py'
+    path = file_of(command['module']) if command['module'] else 'run_experiment.py'
     unknown = {flag for flag in FLAG.findall(command['rest']) if not is_flag(flag, flags_of(path))}
     assert not unknown, command[0]
 
 
+def file_of(module):
+  """The file that defines the flags of what `python -m` runs."""
+  path = module.replace('.', '/')
+  return f'{path}/command.py' if (ROOT / path).is_dir() else f'{path}.py'
+
+
 def is_command(path):
+  if path.name == 'command.py':
+    return (path.parent / '__main__.py').exists()
   return '.venv' not in path.parts and "__name__ == '__main__'" in path.read_text()
 
 
@@ -88,8 +101,7 @@ def test_links_and_modules_exist(name):
   for target in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', text):
     assert ((ROOT / name).parent / target).exists(), target
   for module in re.findall(r'python -m ([\w.]+)', text):
-    found = ROOT / module.replace('.', '/')
-    assert found.with_suffix('.py').exists() or module == 'pytest', module
+    assert (ROOT / file_of(module)).exists() or module == 'pytest', module
 
 
 @pytest.mark.parametrize('name', [name for name in FILES if name.endswith('.md')])
@@ -97,7 +109,9 @@ def test_anchors_exist(name):
   for path, anchor in re.findall(r'\]\(([^)#:]*)#([^)]+)\)', (ROOT / name).read_text()):
     target = (ROOT / name).parent / path if path else ROOT / name
     headings = re.findall(r'^#+ (.*)$', target.read_text(), re.MULTILINE)
-    assert anchor in {re.sub(r'[^\w\- ]', '', heading).lower().replace(' ', '-') for heading in headings}
+    assert anchor in {
+      re.sub(r'[^\w\- ]', '', heading).lower().replace(' ', '-') for heading in headings
+    }
 
 
 def test_readme_has_the_two_commands():
@@ -122,4 +136,7 @@ def test_manifest_fences_both_ports_and_numbers_the_actors():
     (rule,) = policy['ingress']
     assert rule['ports'] == [{'protocol': 'TCP', 'port': port['containerPort']}]
     assert rule['from'] == [{'podSelector': {'matchLabels': {'app': 'impala', 'part': other}}}]
-    assert all(f'$({variable["name"]})' in ' '.join(arguments) or 'value' in variable for variable in container['env'])
+    assert all(
+      f'$({variable["name"]})' in ' '.join(arguments) or 'value' in variable
+      for variable in container['env']
+    )

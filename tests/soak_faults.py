@@ -1,7 +1,8 @@
 """What the soak test does to a training, each with what must be true afterwards.
 
-A fault is a function of a `soak_training.Training` and a `random.Random`. It returns a dict of what there is to report:
-`frames_lost` and `frames_since_checkpoint`, the most that might have been lost, and in `left` what was left behind.
+A fault is a function of a `soak_training.Training` and a `random.Random`. It returns a dict of what
+there is to report: `frames_lost` and `frames_since_checkpoint`, the most that might have been lost,
+and in `left` what was left behind.
 """
 
 import errno
@@ -11,7 +12,7 @@ import subprocess
 import sys
 
 from tests import soak_training
-from tests.cluster_processes import ROOT
+from tests.support.cluster_processes import ROOT
 
 BAD_FLAGS = (
   (('--level_name=pnog',), 'Did you mean pong'),
@@ -48,7 +49,9 @@ def kill_environments(training, draw):
 
 
 def kill_learner(training, draw):
-  """SIGKILL to the learner, or to the run that is alone: started again it goes on from its last checkpoint."""
+  """SIGKILL to the learner, or to the run that is alone: started again it goes on from its last
+  checkpoint.
+  """
   del draw
   training.processes.kill(training.learner)
   training.check_that_it_saves()
@@ -57,7 +60,9 @@ def kill_learner(training, draw):
 
 
 def kill_actor(training, draw):
-  """SIGKILL to an actor: its environments end, the learner learns on, and the task can be started again."""
+  """SIGKILL to an actor: its environments end, the learner learns on, and the task can be started
+  again.
+  """
   name = draw.choice(training.actors)
   starts = training.count(training.learner, 'Going on from frame')
   training.processes.kill(name)
@@ -74,7 +79,9 @@ def stop_actor(training, draw):
   training.processes.send(name, signal.SIGTERM)
   _check_code(training, name, 128 + signal.SIGTERM)
   training.check_that_nothing_runs(name)
-  training.processes.wait_until(lambda: training.count(training.learner, f'went: {name}') > went, 'leave')
+  training.processes.wait_until(
+    lambda: training.count(training.learner, f'went: {name}') > went, 'leave'
+  )
   _start_actor(training, name)
   return {}
 
@@ -112,7 +119,9 @@ def corrupt_checkpoint(training, draw):
   told = f"A CHECKPOINT CAN'T BE READ and is passed over; its training is lost: {newest}: "
   was_told = training.count(training.learner, told)
   result = training.resume(before)
-  assert training.count(training.learner, told) > was_told, f'Nothing was said of {newest} ({damage}).'
+  assert training.count(training.learner, told) > was_told, (
+    f'Nothing was said of {newest} ({damage}).'
+  )
   return result
 
 
@@ -147,7 +156,9 @@ def give_bad_flags(training, draw):
   empty = training.logdir.parent / 'empty'
   empty.mkdir(exist_ok=True)
   command = [sys.executable, 'run_experiment.py', *(flag.format(empty=empty) for flag in flags)]
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=soak_training.PATIENCE, check=False)
+  done = subprocess.run(
+    command, cwd=ROOT, capture_output=True, text=True, timeout=soak_training.PATIENCE, check=False
+  )
   assert done.returncode == 1, f'{flags} ends with {done.returncode}: {done.stdout}{done.stderr}'
   assert words in done.stderr, f'{flags}: {done.stderr}'
   assert 'Traceback' not in done.stderr, f'{flags}: {done.stderr}'
@@ -158,8 +169,16 @@ def give_bad_flags(training, draw):
 def start_a_second_learner(training, draw):
   """Another training in the same folder is refused, and the first one does not notice."""
   del draw
-  command = [sys.executable, '-m', 'tests.catch_experiment', '--level_name=slow_catch', f'--logdir={training.logdir}']
-  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=soak_training.PATIENCE, check=False)
+  command = [
+    sys.executable,
+    '-m',
+    'tests.support.catch_experiment',
+    '--level_name=slow_catch',
+    f'--logdir={training.logdir}',
+  ]
+  done = subprocess.run(
+    command, cwd=ROOT, capture_output=True, text=True, timeout=soak_training.PATIENCE, check=False
+  )
   assert done.returncode == 1, f'{done.returncode}: {done.stdout}{done.stderr}'
   _check_error(done.stderr, f'Another process trains in {training.logdir}')
   training.go_on()
@@ -202,7 +221,9 @@ def _start_actor(training, name):
 
 def _check_code(training, name, expected):
   code = training.processes.wait(name, soak_training.PATIENCE)
-  assert code == expected, f'{name} ended with {code}, not {expected}:\n{training.processes.log(name)[-3000:]}'
+  assert code == expected, (
+    f'{name} ended with {code}, not {expected}:\n{training.processes.log(name)[-3000:]}'
+  )
 
 
 def _stopped(training, number):
@@ -229,7 +250,12 @@ def _fill(ballast):
 def _check_full(training, printed):
   """The learner must end by itself, with an error that helps, after what it had `printed`."""
   _check_code(training, training.learner, 1)
-  _check_error(training.processes.log(training.learner)[printed:], str(training.logdir), 'No space left', 'room')
+  _check_error(
+    training.processes.log(training.learner)[printed:],
+    str(training.logdir),
+    'No space left',
+    'room',
+  )
   training.check_that_nothing_runs(training.learner)
 
 

@@ -8,12 +8,18 @@ def event(outcome, fault='kill_learner', where='alone', **more):
 
 
 def test_what_was_skipped_is_neither_injected_nor_survived():
-  events = [event('survived', '(start)'), event('skipped', 'fill_disk', detail='no rights'), event('survived', **LOST)]
+  events = [
+    event('survived', '(start)'),
+    event('skipped', 'fill_disk', detail='no rights'),
+    event('survived', **LOST),
+  ]
   header, *rows = soak.table(events)
   by_fault = {row[1] or row[0]: dict(zip(header, row, strict=True)) for row in rows}
   assert by_fault['fill_disk']['injected'] == by_fault['fill_disk']['survived'] == '0'
   assert by_fault['fill_disk']['skipped'] == '1'
-  assert [by_fault['all faults'][name] for name in ('injected', 'survived', 'FAILED', 'skipped')] == ['1', '1', '0', '1']
+  assert [
+    by_fault['all faults'][name] for name in ('injected', 'survived', 'FAILED', 'skipped')
+  ] == ['1', '1', '0', '1']
   assert by_fault['kill_learner']['frames lost, most'] == '160'
   assert 'no rights' in soak.summary_line(events[1])
   assert soak.is_good(events)
@@ -27,4 +33,9 @@ def test_what_makes_it_a_failure():
   assert not soak.is_good([*good, event('survived', **LOST | {'frames_lost': 321})])
   assert not soak.is_good([event('survived', '(start)'), event('skipped')])
   assert not soak.is_good([])
-  assert soak.table([event('survived', left={'threads': 2}), event('survived', left={'threads': 1})])[-1][-1] == '3 threads'
+  assert (
+    soak.table([event('survived', left={'threads': 2}), event('survived', left={'threads': 1})])[
+      -1
+    ][-1]
+    == '3 threads'
+  )

@@ -10,9 +10,9 @@ import time
 import psutil
 import tensorflow as tf
 
-from tests import catch, run_files
+from tests.support import catch, run_files
 
-BATCH_FRAMES = catch.HPARAMS.batch_size * catch.HPARAMS.unroll_length
+BATCH_FRAMES = catch.CONFIG.batch_size * catch.CONFIG.unroll_length
 EPISODE_FRAMES = catch.ROWS - 1
 CHECKPOINT_SECONDS = 3.0
 PATIENCE = 1800.0  # seconds for anything to happen; a machine may be slow
@@ -40,7 +40,9 @@ def small_disk(path, megabytes=64):
   try:
     yield None
   finally:
-    subprocess.run(['umount', '--lazy', str(path)], check=True)  # Lazy, as what was just killed may still be ending.
+    subprocess.run(
+      ['umount', '--lazy', str(path)], check=True
+    )  # Lazy, as what was just killed may still be ending.
 
 
 class Training:
@@ -54,7 +56,9 @@ class Training:
   """
 
   def __init__(self, processes, logdir, actors, no_disk):
-    """Describes it; `actors` is a tuple of tasks as text, empty for a run that does everything in one process."""
+    """Describes it; `actors` is a tuple of tasks as text, empty for a run that does everything in
+    one process.
+    """
     self.processes = processes
     self.logdir = logdir
     self.learner = 'learner' if actors else 'alone'
@@ -63,7 +67,9 @@ class Training:
     self._names = tuple(dict.fromkeys((self.learner, *self.actors)))
 
   def start(self):
-    """Starts all, and waits until there is something to lose; returns an empty dict, as there is nothing to report."""
+    """Starts all, and waits until there is something to lose; returns an empty dict, as there is
+    nothing to report.
+    """
     for name in self._names:
       self.processes.start(name)
     self.wait(lambda: len(self.checkpoints()) > 1 and self.frames(), 'training')
@@ -97,12 +103,19 @@ class Training:
 
   def checkpoints(self):
     """Paths, without suffix, of the checkpoints, oldest first."""
-    numbered = {int(path.stem.split('-')[1]): path.with_suffix('') for path in self.logdir.glob('ckpt-*.index')}
+    numbered = {
+      int(path.stem.split('-')[1]): path.with_suffix('')
+      for path in self.logdir.glob('ckpt-*.index')
+    }
     return [numbered[number] for number in sorted(numbered)]
 
   def saved(self, which=-1):
     """The frames in one of the checkpoints, read without the project's code."""
-    return int(tf.train.load_variable(str(self.checkpoints()[which]), 'learner/frames/.ATTRIBUTES/VARIABLE_VALUE'))
+    return int(
+      tf.train.load_variable(
+        str(self.checkpoints()[which]), 'learner/frames/.ATTRIBUTES/VARIABLE_VALUE'
+      )
+    )
 
   def go_on(self):
     """Waits until the learner has learned some more."""
@@ -110,13 +123,18 @@ class Training:
     self.wait(lambda: self.frames() > before + BATCH_FRAMES, 'further frames')
 
   def check_that_it_saves(self):
-    """Raises AssertionError if the newest checkpoint is older than it should be. To be called when the learner has ended."""
+    """Raises AssertionError if the newest checkpoint is older than it should be.
+
+    To be called when the learner has ended.
+    """
     age = time.time() - os.stat(f'{self.checkpoints()[-1]}.index').st_mtime
     assert age < CHECKPOINT_SECONDS + _SAVE_PATIENCE, f'The newest checkpoint is {age:.0f} s old.'
 
   def check_that_nothing_runs(self, *names):
     """Raises AssertionError if processes of those names, which have ended, leave others behind."""
-    self.processes.wait_until(lambda: not self.processes.left_over(*names), f'end of what {names} started', _SETTLING)
+    self.processes.wait_until(
+      lambda: not self.processes.left_over(*names), f'end of what {names} started', _SETTLING
+    )
 
   def resume(self, expected):
     """Starts the learner again.
@@ -125,18 +143,26 @@ class Training:
       expected: at which frame it must go on, int.
 
     Returns:
-      How many frames were lost, and how many at most might have been: those since that checkpoint, which the file of episodes
-      tells of.
+      How many frames were lost, and how many at most might have been: those since that checkpoint,
+      which the file of episodes tells of.
     """
     reached = self.frames()
-    resumed, lines = self.count(self.learner, 'Going on from frame'), self.count(self.learner, 'frames/s')
+    resumed, lines = (
+      self.count(self.learner, 'Going on from frame'),
+      self.count(self.learner, 'frames/s'),
+    )
     self.processes.start(self.learner)
-    self.wait(lambda: self.count(self.learner, 'Going on from frame') > resumed, 'start from the checkpoint')
+    self.wait(
+      lambda: self.count(self.learner, 'Going on from frame') > resumed, 'start from the checkpoint'
+    )
     frame = int(re.findall(r'Going on from frame ([\d_]+)', self.processes.log(self.learner))[-1])
     assert frame == expected, f'It goes on from frame {frame}, not {expected}.'
     self.wait(lambda: self.count(self.learner, 'frames/s') > lines, 'training after the start')
     self.go_on()
-    return {'frames_lost': max(0, reached - frame), 'frames_since_checkpoint': max(0, reached - expected)}
+    return {
+      'frames_lost': max(0, reached - frame),
+      'frames_since_checkpoint': max(0, reached - expected),
+    }
 
   def resources(self, name):
     """How many threads and file descriptors a process has, as a dict."""
@@ -144,8 +170,12 @@ class Training:
     return {'threads': process.num_threads(), 'file descriptors': process.num_fds()}
 
   def left(self, name, before):
-    """What a process has more of than `before`, a dict as of `resources`, after some time to settle; empty if nothing."""
-    more = lambda: {kind: n - before[kind] for kind, n in self.resources(name).items() if n > before[kind]}
+    """What a process has more of than `before`, a dict as of `resources`, after some time to
+    settle; empty if nothing.
+    """
+    more = lambda: {
+      kind: n - before[kind] for kind, n in self.resources(name).items() if n > before[kind]
+    }
     with contextlib.suppress(AssertionError):
       self.processes.wait_until(lambda: not more(), 'end of threads', _SETTLING)
     return more()
@@ -165,11 +195,18 @@ class Training:
     for name in reversed(self._names):
       self.processes.send(name, signal.SIGTERM)
       code = self.processes.wait(name, PATIENCE)
-      assert code == 128 + signal.SIGTERM, f'{name} ended with {code}:\n{self.processes.log(name)[-3000:]}'
+      assert code == 128 + signal.SIGTERM, (
+        f'{name} ended with {code}:\n{self.processes.log(name)[-3000:]}'
+      )
     with contextlib.suppress(AssertionError):
-      self.processes.wait_until(lambda: not self.processes.left_over(), 'end of all processes', _SETTLING)
+      self.processes.wait_until(
+        lambda: not self.processes.left_over(), 'end of all processes', _SETTLING
+      )
     self.check_episodes()
-    left = {'processes': self.processes.left_over(), 'shared memory': run_files.shared_memory_names() - shared_memory}
+    left = {
+      'processes': self.processes.left_over(),
+      'shared memory': run_files.shared_memory_names() - shared_memory,
+    }
     return {'left': {kind: len(found) for kind, found in left.items() if found}}
 
   def check_episodes(self):
@@ -178,7 +215,9 @@ class Training:
     frames = [int(row.split(',')[0]) for row in rows]
     assert frames == sorted(frames), 'The frames in episodes.csv go back.'
     assert {row.rpartition(',')[2] for row in rows} == {str(EPISODE_FRAMES)}
-    assert 0.8 * frames[-1] / EPISODE_FRAMES < len(rows) <= frames[-1] / EPISODE_FRAMES, f'{len(rows)} by frame {frames[-1]}'
+    assert 0.8 * frames[-1] / EPISODE_FRAMES < len(rows) <= frames[-1] / EPISODE_FRAMES, (
+      f'{len(rows)} by frame {frames[-1]}'
+    )
     assert len(self.checkpoints()) <= 3, self.checkpoints()
 
 

@@ -1,15 +1,17 @@
-"""Each of the 57 games through the path of a training: the suite's environments as one agent for all games has them."""
+"""Each of the 57 games through the path of a training: the suite's environments as one agent for
+all games has them.
+"""
 
 import functools
 
 import numpy as np
 import pytest
 
-from atari57 import games, hparams, suite
+from atari57 import games, presets, suite
 from impala_tf import structs
-from impala_tf.environments import EnvironmentBatch
+from impala_tf.environments.base import EnvironmentBatch
 
-SETTINGS = hparams.preset('atari57', 'deep')
+SETTINGS = presets.preset('atari57', 'deep')
 CAP = 203
 # Where the emulator counts no lives, the end of the game is the only end.
 WITHOUT_LIVES = {
@@ -43,7 +45,9 @@ def test_game_plays_loses_a_life_and_ends(game):
   batch = EnvironmentBatch([make(game, max_episode_frames=CAP)])
   assert batch.num_actions == suite.AtariSuite().num_actions(SETTINGS) == 18
   spec = suite.AtariSuite().observation_spec(SETTINGS)
-  assert batch.tensor_specs('step').observation.frame == structs.ArraySpec((1, *spec.frame.shape), spec.frame.dtype)
+  assert batch.tensor_specs('step').observation.frame == structs.ArraySpec(
+    (1, *spec.frame.shape), spec.frame.dtype
+  )
   output = batch.initial()
   assert output.done.all()
   frames = [output.observation.frame.copy()]

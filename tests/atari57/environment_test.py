@@ -1,6 +1,7 @@
 """Tests of the Atari environment.
 
-`python tests/atari57/environment_test.py` in the repository's root writes tests/golden/atari_frames.json anew.
+`python tests/atari57/environment_test.py` in the repository's root writes
+tests/golden/atari_frames.json anew.
 """
 
 import collections
@@ -18,7 +19,7 @@ import pytest
 
 from atari57 import environment
 from atari57.environment import AtariEnvironment
-from impala_tf import environments, py_process
+from impala_tf.environments import base, py_process
 
 GOLDEN = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'atari_frames.json'
 GOLDEN_GAMES = ('pong', 'breakout', 'seaquest')
@@ -40,7 +41,9 @@ def _emulator(game, **settings):
 
 
 def record(game):
-  """What 300 random steps of a training environment give: a hash of all frames, rewards and ends by step."""
+  """What 300 random steps of a training environment give: a hash of all frames, rewards and ends by
+  step.
+  """
   atari = AtariEnvironment(game, seed=3)
   digest = hashlib.sha256(atari.reset().frame.tobytes())
   result = {'rewards': {}, 'lives_lost': [], 'finished': []}
@@ -64,7 +67,14 @@ def test_frames_rewards_and_ends_are_the_recorded_ones(game):
 
 @pytest.mark.parametrize(
   ('game', 'steps'),
-  [('pong', 250), ('breakout', 400), ('seaquest', 400), ('space_invaders', 500), ('ms_pacman', 500), ('beam_rider', 500)],
+  [
+    ('pong', 250),
+    ('breakout', 400),
+    ('seaquest', 400),
+    ('space_invaders', 500),
+    ('ms_pacman', 500),
+    ('beam_rider', 500),
+  ],
 )
 def test_frames_rewards_and_ends_equal_those_of_gymnasiums_wrappers(game, steps):
   gymnasium.register_envs(ale_py)
@@ -101,7 +111,9 @@ def test_frame_is_the_maximum_of_the_last_two_scaled_with_the_newest_last():
   action_set = ale.getMinimalActionSet()
   atari = AtariEnvironment('seaquest', seed=1, max_noops=0)
   scale = lambda screen: cv2.resize(screen, (84, 84), interpolation=cv2.INTER_AREA)
-  expected = collections.deque([np.zeros((84, 84), np.uint8)] * 3 + [scale(ale.getScreenGrayscale())], maxlen=4)
+  expected = collections.deque(
+    [np.zeros((84, 84), np.uint8)] * 3 + [scale(ale.getScreenGrayscale())], maxlen=4
+  )
   np.testing.assert_array_equal(atari.reset().frame, np.stack(expected, axis=-1))
   flickers = False
   for action in _actions(atari, 60):
@@ -118,7 +130,9 @@ def test_frame_is_the_maximum_of_the_last_two_scaled_with_the_newest_last():
 def test_one_repeat_is_one_frame_without_maximum():
   ale = _emulator('seaquest')
   action_set = ale.getMinimalActionSet()
-  atari = AtariEnvironment('seaquest', seed=1, max_noops=0, num_action_repeats=1, frame_stack=1, height=210, width=160)
+  atari = AtariEnvironment(
+    'seaquest', seed=1, max_noops=0, num_action_repeats=1, frame_stack=1, height=210, width=160
+  )
   atari.reset()
   for action in _actions(atari, 60):
     ale.act(action_set[action])
@@ -148,14 +162,18 @@ def test_lost_life_is_done_in_training_and_never_ends_the_game(is_test):
       atari.reset()
       reloaded.append(ale.lives())
     else:
-      assert ale.getEpisodeFrameNumber() == frames_before + 4  # a lost life does not cut the repeats short
+      assert (
+        ale.getEpisodeFrameNumber() == frames_before + 4
+      )  # a lost life does not cut the repeats short
   assert lost == 5 * ends + (5 - ale.lives())
   assert ends >= 2
   assert reloaded == [5] * ends
 
 
 def test_episode_return_is_the_sum_of_raw_rewards_over_all_lives():
-  batch = environments.EnvironmentBatch([functools.partial(AtariEnvironment, 'seaquest', seed) for seed in range(2)])
+  batch = base.EnvironmentBatch(
+    [functools.partial(AtariEnvironment, 'seaquest', seed) for seed in range(2)]
+  )
   batch.initial()
   sums = np.zeros(2)
   games = lives = 0
@@ -210,7 +228,8 @@ def test_life_lost_in_the_first_step_is_done():
 
 
 def test_game_that_ends_during_noops_starts_again():
-  # Without action the game of Pong is lost after some 3,100 frames; one of three draws up to 9,000 is beyond that.
+  # Without action the game of Pong is lost after some 3,100 frames; one of three draws up to 9,000
+  # is beyond that.
   atari = AtariEnvironment('pong', seed=1, max_noops=9000)
   frames_before = atari._ale.getFrameNumber()
   for _ in range(3):
@@ -277,7 +296,9 @@ def test_number_of_actions_of_a_game_that_must_be_played_to_be_started():
   assert environment.num_actions('double_dunk', False) == 18
 
 
-@pytest.mark.parametrize(('game', 'minimal'), [('pong', 6), ('breakout', 4), ('seaquest', 18), ('skiing', 3)])
+@pytest.mark.parametrize(
+  ('game', 'minimal'), [('pong', 6), ('breakout', 4), ('seaquest', 18), ('skiing', 3)]
+)
 def test_action_sets(game, minimal):
   for full, number in ((False, minimal), (True, 18)):
     atari = AtariEnvironment(game, seed=1, full_action_space=full)
@@ -348,7 +369,7 @@ def test_process_of_atari_environments_has_no_tensorflow():
     assert 'tensorflow' not in modules
 
 
-class Spy(environments.EnvironmentBatch):
+class Spy(base.EnvironmentBatch):
   """Tells what its process has imported."""
 
   def __init__(self, make):

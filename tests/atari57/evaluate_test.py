@@ -13,42 +13,58 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from atari57 import evaluate, games, hparams, suite
-from impala_tf import checkpoints, folder_lock, level_evaluation, level_results, machine, run_config, weights
-from impala_tf.hparams import ConfigurationError
-from tests import run_files
+from atari57 import evaluate, games, presets, suite
+from impala_tf import locks, machine, saved_config
+from impala_tf.acting import weights
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import level_evaluation, level_results
+from impala_tf.training import checkpoints
+from tests.support import run_files
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 # Games that a beginner loses within 300 steps.
 SHORT = ('road_runner', 'berzerk', 'breakout')
 
 
 def make_run(logdir, level, agent='shallow', frames=0, **changes):
-  chosen = dataclasses.replace(hparams.preset(level, agent), unroll_length=7, **changes)
+  chosen = dataclasses.replace(presets.preset(level, agent), unroll_length=7, **changes)
   return run_files.make_run(suite.AtariSuite(), chosen, logdir, frames)
 
 
 def play(logdirs, output, *, sticky=False, **settings):
   settings = {'num_episodes': 2, 'envs_per_process': 2, **settings}
   settings['test_changes'] = {'repeat_action_probability': 0.25 if sticky else 0.0}
-  return level_evaluation.evaluate(evaluate.AtariEvaluated(), logdirs, str(output), level_evaluation.Settings(**settings))
+  return level_evaluation.evaluate(
+    evaluate.AtariEvaluated(), logdirs, str(output), level_evaluation.Settings(**settings)
+  )
 
 
 def play_randomly(output, **settings):
-  settings = level_evaluation.Settings(**{'num_episodes': 3, 'only': SHORT[:1], 'envs_per_process': 2, **settings})
+  settings = level_evaluation.Settings(
+    **{'num_episodes': 3, 'only': SHORT[:1], 'envs_per_process': 2, **settings}
+  )
   return level_evaluation.evaluate_random(evaluate.AtariEvaluated(), str(output), settings)
 
 
 def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_path, monkeypatch):
   run = make_run(tmp_path / 'run', 'atari57', frames=800)
   original, published = weights.PublishedWeights, []
-  monkeypatch.setattr(weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent))
-  found, exit_code = play([run], tmp_path / 'out', only=['RoadRunner', 'ALE/Berzerk-v5'], processes=2, seed=5)
+  monkeypatch.setattr(
+    weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent)
+  )
+  found, exit_code = play(
+    [run], tmp_path / 'out', only=['RoadRunner', 'ALE/Berzerk-v5'], processes=2, seed=5
+  )
   assert exit_code == 0
   assert len(published) == 1  # One for all games: TensorFlow keeps each to the end of the process.
   assert found.levels.keys() == {'road_runner', 'berzerk'}
   for result in found.levels.values():
-    assert (result.run, result.trained_on, result.agent, result.frames) == (run, 'atari57', 'shallow', 800)
+    assert (result.run, result.trained_on, result.agent, result.frames) == (
+      run,
+      'atari57',
+      'shallow',
+      800,
+    )
     assert os.path.exists(result.checkpoint + '.index')
     assert len(result.returns) == 2
     assert all(frames % 4 == 0 and frames > 100 for frames in result.episode_frames)
@@ -76,11 +92,15 @@ def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_p
     result = found.levels[name]
     assert float(row['mean_return']) == pytest.approx(np.mean(result.returns))
     assert float(row['mean_episode_frames']) == pytest.approx(np.mean(result.episode_frames))
-    assert float(row['human_normalised_percent']) == pytest.approx(games.find(name).human_normalised(np.mean(result.returns)))
+    assert float(row['human_normalised_percent']) == pytest.approx(
+      games.find(name).human_normalised(np.mean(result.returns))
+    )
     assert (row['checkpoint'], row['frames']) == (result.checkpoint, '800')
-    assert {key.removeprefix('protocol_'): value for key, value in row.items() if key.startswith('protocol_')} == {
-      key: str(value) for key, value in stored['protocol'].items()
-    }
+    assert {
+      key.removeprefix('protocol_'): value
+      for key, value in row.items()
+      if key.startswith('protocol_')
+    } == {key: str(value) for key, value in stored['protocol'].items()}
   assert 'lacks 55 of 57 games: alien' in evaluate.summary(found)
 
 
@@ -90,11 +110,15 @@ def test_experts_of_a_folder_play_into_one_evaluation_of_which_finished_games_ar
   (tmp_path / 'experts' / 'notes.txt').write_text('no run')
   first, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', only=SHORT[:1])
   found, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', processes=2, processes_per_level=1)
-  assert {name: (r.run, r.trained_on) for name, r in found.levels.items()} == {name: (runs[name], name) for name in runs}
+  assert {name: (r.run, r.trained_on) for name, r in found.levels.items()} == {
+    name: (runs[name], name) for name in runs
+  }
   assert found.levels['road_runner'] == first.levels['road_runner']
   assert found.protocol['action_set'] == 'minimal'
   again, _ = play(list(runs.values()), tmp_path / 'again', only=SHORT[1:2])
-  assert again.levels['berzerk'].returns == found.levels['berzerk'].returns  # whatever else is played
+  assert (
+    again.levels['berzerk'].returns == found.levels['berzerk'].returns
+  )  # whatever else is played
 
 
 def test_a_level_is_divided_among_processes(tmp_path):
@@ -105,7 +129,8 @@ def test_a_level_is_divided_among_processes(tmp_path):
   assert alone.levels['road_runner'].environments == 2
   # The first process has the same seeds, and played three of the five.
   assert set(result.episode_frames[:3]) <= set(alone.levels['road_runner'].episode_frames[:4])
-  # The second has others: with the same ones its two episodes would be the first two of that one's environments.
+  # The second has others: with the same ones its two episodes would be the first two of that one's
+  # environments.
   assert not set(result.episode_frames[3:]) <= set(result.episode_frames[:3])
 
 
@@ -123,7 +148,9 @@ def test_a_game_is_played_the_same_when_the_evaluation_was_interrupted(tmp_path)
 def test_greedy_and_sticky_are_other_protocols(tmp_path):
   run = make_run(tmp_path / 'run', 'breakout')
   sampled, _ = play([run], tmp_path / 'sampled')
-  with pytest.raises(ConfigurationError, match="actions: 'sampled from the policy' and 'of the highest probability'"):
+  with pytest.raises(
+    ConfigurationError, match="actions: 'sampled from the policy' and 'of the highest probability'"
+  ):
     play([run], tmp_path / 'sampled', greedy=True)
   with pytest.raises(ConfigurationError, match=r'repeat_action_probability: 0.0 and 0.25'):
     play([run], tmp_path / 'sampled', sticky=True)
@@ -134,7 +161,13 @@ def test_greedy_and_sticky_are_other_protocols(tmp_path):
 def test_random_policy_needs_no_run(tmp_path):
   found, _ = play_randomly(tmp_path / 'out', only=['road_runner', 'breakout'], processes=2)
   result = found.levels['breakout']
-  assert (result.run, result.checkpoint, result.trained_on, result.agent, result.frames) == ('', '', '', 'random', 0)
+  assert (result.run, result.checkpoint, result.trained_on, result.agent, result.frames) == (
+    '',
+    '',
+    '',
+    'random',
+    0,
+  )
   assert found.protocol['actions'] == 'all equally often, without an agent'
   assert 0 <= np.mean(result.returns) < 5
   assert 'precision' not in found.protocol
@@ -145,7 +178,9 @@ def test_random_policy_needs_no_run(tmp_path):
 
 
 def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
-  found, _ = play_randomly(tmp_path / 'out', only=['breakout'], record_video=2, processes=2, processes_per_level=2)
+  found, _ = play_randomly(
+    tmp_path / 'out', only=['breakout'], record_video=2, processes=2, processes_per_level=2
+  )
   result = found.levels['breakout']
   folder = tmp_path / 'out' / 'videos'
   assert sorted(path.name for path in folder.iterdir()) == ['breakout_1.mp4', 'breakout_2.mp4']
@@ -164,20 +199,26 @@ def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
     play_randomly(tmp_path / 'more', record_video=4)
   # The same goes on, or has nothing to do; more can't be had of what was played.
   play_randomly(tmp_path / 'out', only=['breakout'], record_video=2)
-  with pytest.raises(ConfigurationError, match=r'no --record_video=3 of breakout, .* Use another --output'):
+  with pytest.raises(
+    ConfigurationError, match=r'no --record_video=3 of breakout, .* Use another --output'
+  ):
     play_randomly(tmp_path / 'out', only=['breakout'], record_video=3)
 
 
 def test_two_evaluations_do_not_write_to_one_folder(tmp_path):
   with (
-    folder_lock.held(str(tmp_path), level_evaluation._LOCK_NAME),
+    locks.held(str(tmp_path), level_evaluation._LOCK_NAME),
     pytest.raises(ConfigurationError, match=f'Another process evaluates in {tmp_path}'),
   ):
     play_randomly(tmp_path)
 
 
 def test_the_suites_name_stands_for_all_of_its_levels(tmp_path, monkeypatch):
-  monkeypatch.setattr(level_evaluation, '_evaluate', lambda evaluated, jobs, protocol, output, settings: (jobs, protocol))
+  monkeypatch.setattr(
+    level_evaluation,
+    '_evaluate',
+    lambda evaluated, jobs, protocol, output, settings: (jobs, protocol),
+  )
   jobs, protocol = play_randomly(tmp_path, only=['Atari57'])
   assert [level for _, level in jobs] == [game.name for game in games.all_games()]
   assert protocol['action_set'] == 'minimal'  # Of each game, as without --levels.
@@ -194,10 +235,17 @@ def test_the_suites_name_stands_for_all_of_its_levels(tmp_path, monkeypatch):
 
 def test_runs_are_played_in_their_precision(tmp_path, monkeypatch):
   original, published = weights.PublishedWeights, []
-  monkeypatch.setattr(weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent))
-  runs = [make_run(tmp_path / name, name, precision=p) for name, p in (('breakout', 'bfloat16'), ('qbert', 'float32'))]
+  monkeypatch.setattr(
+    weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent)
+  )
+  runs = [
+    make_run(tmp_path / name, name, precision=p)
+    for name, p in (('breakout', 'bfloat16'), ('qbert', 'float32'))
+  ]
   found, _ = play(runs[:1], tmp_path / 'out')
-  assert [agent.torso.compute_dtype for agent in published] == [tf.bfloat16 if machine.has_bfloat16() else tf.float32]
+  assert [agent.torso.compute_dtype for agent in published] == [
+    tf.bfloat16 if machine.has_bfloat16() else tf.float32
+  ]
   assert found.protocol['precision'] == 'bfloat16'
   with pytest.raises(ConfigurationError, match="precision: 'bfloat16' and 'float32'"):
     play(runs, tmp_path / 'both')
@@ -230,7 +278,10 @@ def _without_checkpoint(logdir):
   [
     (None, 'No checkpoint in .*Train first'),
     ({'agent': 'deep'}, r'(?s)of another agent.*only in the checkpoint'),
-    ({'full_action_space': True}, r'(?s)of another agent.*policy_logits/w is float32\(512, 4\) there, float32\(512, 18\) here'),
+    (
+      {'full_action_space': True},
+      r'(?s)of another agent.*policy_logits/w is float32\(512, 4\) there, float32\(512, 18\) here',
+    ),
   ],
 )
 def test_a_run_without_its_checkpoint_is_refused(tmp_path, change, message):
@@ -238,7 +289,7 @@ def test_a_run_without_its_checkpoint_is_refused(tmp_path, change, message):
   if change is None:
     _without_checkpoint(run)
   else:
-    run_config.save(run, dataclasses.replace(run_config.load(run), **change))
+    saved_config.save(run, dataclasses.replace(saved_config.load(run), **change))
   with pytest.raises(checkpoints.CheckpointError, match=message):
     play([run], tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
@@ -254,13 +305,19 @@ def test_results_of_another_agent_and_half_finished_files_are_refused(tmp_path):
   assert path.read_text() == text
   for damaged in ('', '[]', text[: len(text) // 2], text.replace('"returns"', '"return"')):
     path.write_text(damaged)
-    with pytest.raises(ConfigurationError, match=r"Can't read .*results.json.*half-finished or damaged"):
+    with pytest.raises(
+      ConfigurationError, match=r"Can't read .*results.json.*half-finished or damaged"
+    ):
       play([learned_more], tmp_path / 'out')
 
 
 def test_summary_has_the_scores():
-  result = lambda score: level_results.LevelResult('run', 'run/ckpt-1', 'atari57', 'deep', 1, '0', 1, 1, [score], [4])
-  found = level_results.Evaluation({}, {game.name: result(game.impala_deep_multitask) for game in games.all_games()})
+  result = lambda score: level_results.LevelResult(
+    'run', 'run/ckpt-1', 'atari57', 'deep', 1, '0', 1, 1, [score], [4]
+  )
+  found = level_results.Evaluation(
+    {}, {game.name: result(game.impala_deep_multitask) for game in games.all_games()}
+  )
   assert 'median 59.7%, mean 179.4% (176.9% by' in evaluate.summary(found)
 
 
@@ -269,7 +326,12 @@ def test_command(tmp_path):
 
   def command(*flags):
     return subprocess.run(
-      [sys.executable, '-m', 'atari57.evaluate', *flags], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False
+      [sys.executable, '-m', 'atari57.evaluate', *flags],
+      cwd=ROOT,
+      capture_output=True,
+      text=True,
+      timeout=600,
+      check=False,
     )
 
   played = command(f'--logdir={run}', '--episodes=2', '--greedy', '--sticky')

@@ -1,4 +1,4 @@
-"""What `impala_tf.frame_stacks` takes for granted about observations, on real games."""
+"""What `impala_tf.transport.frame_stacks` takes for granted about observations, on real games."""
 
 import functools
 
@@ -7,17 +7,24 @@ import tensorflow as tf
 import tree
 
 from atari57.environment import AtariEnvironment
-from impala_tf import environments, frame_stacks, structs, unroll_queue
+from impala_tf import structs
+from impala_tf.environments import base
+from impala_tf.transport import frame_stacks, unroll_queue
 
 
 def test_stacks_of_games_come_back_as_they_were():
-  make = lambda seed, cap: functools.partial(AtariEnvironment, 'breakout', seed, max_episode_frames=cap)
+  make = lambda seed, cap: functools.partial(
+    AtariEnvironment, 'breakout', seed, max_episode_frames=cap
+  )
   # One plays whole games and loses lives, the others' games are cut after a few steps.
-  batch = environments.EnvironmentBatch([make(1, 108_000), make(2, 150), make(3, 40)])
+  batch = base.EnvironmentBatch([make(1, 108_000), make(2, 150), make(3, 40)])
   random = np.random.default_rng(1)
   rows = [tree.map_structure(np.copy, batch.initial())]
   rows += [
-    tree.map_structure(np.copy, batch.step(random.integers(batch.num_actions, size=3, dtype=np.int32))) for _ in range(160)
+    tree.map_structure(
+      np.copy, batch.step(random.integers(batch.num_actions, size=3, dtype=np.int32))
+    )
+    for _ in range(160)
   ]
   rows = tree.map_structure(lambda *arrays: np.stack(arrays, 1), *rows)
   batch.close()
@@ -25,7 +32,9 @@ def test_stacks_of_games_come_back_as_they_were():
   assert (rows.done & ~rows.info.finished).sum() > 3 + 2  # The first rows, and lives.
   unroll_length, packing = 20, None
   for first in range(0, 160, unroll_length):
-    step_outputs = tree.map_structure(lambda a, first=first: tf.constant(a[:, first : first + unroll_length + 1]), rows)
+    step_outputs = tree.map_structure(
+      lambda a, first=first: tf.constant(a[:, first : first + unroll_length + 1]), rows
+    )
     unrolls = structs.Unroll((), (), (), step_outputs, ())
     if packing is None:
       spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)

@@ -10,7 +10,7 @@ import pytest
 
 from atari57 import games
 
-CSV = pathlib.Path(__file__).resolve().parents[2] / 'atari57' / 'data' / 'atari57.csv'
+CSV = pathlib.Path(__file__).parents[2] / 'atari57' / 'data' / 'atari57.csv'
 
 
 def gymnasium_id(game):
@@ -67,9 +67,18 @@ def test_unknown_game_is_refused_with_a_suggestion():
 def test_scores_are_those_of_the_file():
   with CSV.open() as file:
     rows = {row['game']: row for row in csv.DictReader(file)}
-  same = ['acktr', 'reactor', 'impala_deep_multitask', 'impala_shallow_experts', 'impala_deep_experts']
+  same = [
+    'acktr',
+    'reactor',
+    'impala_deep_multitask',
+    'impala_shallow_experts',
+    'impala_deep_experts',
+  ]
   same += ['random_paper_implied', 'human_paper_implied']
-  columns = {column: column for column in same} | {'random': 'random_dqn_zoo', 'human': 'human_dqn_zoo'}
+  columns = {column: column for column in same} | {
+    'random': 'random_dqn_zoo',
+    'human': 'human_dqn_zoo',
+  }
   for game in games.all_games():
     for field, column in columns.items():
       text = rows[game.name][column]
@@ -99,7 +108,10 @@ def test_human_normalised_score():
 )
 def test_normalised_scores_give_the_numbers_of_table_4(column, median, mean):
   implied, standard = (
-    [game.human_normalised(getattr(game, column), paper_implied=paper_implied) for game in games.all_games()]
+    [
+      game.human_normalised(getattr(game, column), paper_implied=paper_implied)
+      for game in games.all_games()
+    ]
     for paper_implied in (True, False)
   )
   assert statistics.mean(implied) == pytest.approx(mean, abs=0.05)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from atari57 import games, report
-from impala_tf import level_results
-from impala_tf.hparams import ConfigurationError
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import level_results
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 
 
@@ -20,7 +20,16 @@ def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL):
   """An evaluation with two games a level around the given means."""
   found = {
     name: level_results.LevelResult(
-      'run', 'run/ckpt-1', trained_on or name, agent, 100, str(folder), 1, 1, [mean - 1, mean + 1], [400, 600]
+      'run',
+      'run/ckpt-1',
+      trained_on or name,
+      agent,
+      100,
+      str(folder),
+      1,
+      1,
+      [mean - 1, mean + 1],
+      [400, 600],
     )
     for name, mean in means.items()
   }
@@ -46,7 +55,9 @@ def read(path):
     ('impala_deep_multitask', '59.7', '176.9', '179.4'),
   ],
 )
-def test_papers_medians_and_means_follow_from_its_scores_to_the_digit(tmp_path, field, median, mean, standard_mean):
+def test_papers_medians_and_means_follow_from_its_scores_to_the_digit(
+  tmp_path, field, median, mean, standard_mean
+):
   ours = save(tmp_path / 'ours', paper(field))
   report.write([ours], str(tmp_path / 'out'))
   rows = {row[0]: row for row in read(tmp_path / 'out' / 'table_4.csv')}
@@ -66,7 +77,11 @@ def test_papers_medians_and_means_follow_from_its_scores_to_the_digit(tmp_path, 
     'human-normalised mean, %',
     "the same by the references that the paper's means imply, %",
   ]
-  assert printed(row[-1] for row in read(tmp_path / 'out' / 'table_c1.csv')[-3:]) == [median, standard_mean, mean]
+  assert printed(row[-1] for row in read(tmp_path / 'out' / 'table_c1.csv')[-3:]) == [
+    median,
+    standard_mean,
+    mean,
+  ]
 
 
 def test_columns_stand_beside_the_papers(tmp_path):
@@ -75,10 +90,20 @@ def test_columns_stand_beside_the_papers(tmp_path):
     save(tmp_path / str(i), {name: mean}, agent='shallow', trained_on=None)
     for i, (name, mean) in enumerate(paper('impala_shallow_experts').items())
   ]
-  text = report.write([multi_task, *(f'57 nets={folder}' for folder in experts)], str(tmp_path / 'out'))
+  text = report.write(
+    [multi_task, *(f'57 nets={folder}' for folder in experts)], str(tmp_path / 'out')
+  )
   assert text == (tmp_path / 'out' / 'report.md').read_text()
   table = read(tmp_path / 'out' / 'table_4.csv')
-  assert table[0] == ['agent', 'paper, median', 'paper, mean', 'run, median', 'run, mean', '57 nets, median', '57 nets, mean']
+  assert table[0] == [
+    'agent',
+    'paper, median',
+    'paper, mean',
+    'run, median',
+    'run, mean',
+    '57 nets, median',
+    '57 nets, mean',
+  ]
   rows = {row[0]: row[1:] for row in table[1:]}
   assert list(rows) == list(report._TABLE_4)
   assert rows['A3C, deep, experts'] == ['117.9', '503.6', '', '', '', '']
@@ -130,7 +155,10 @@ def test_without_evaluations_there_are_the_papers_tables(tmp_path):
 def test_seeds_are_averaged_and_give_intervals(tmp_path):
   factors = (0.5, 1.0, 1.5, 2.0)
   seeds = [
-    save(tmp_path / str(factor), {g.name: g.random + factor * (g.human - g.random) for g in games.all_games()})
+    save(
+      tmp_path / str(factor),
+      {g.name: g.random + factor * (g.human - g.random) for g in games.all_games()},
+    )
     for factor in factors
   ]
   report.write([f'ours={folder}' for folder in seeds], str(tmp_path / 'out'))
@@ -140,7 +168,8 @@ def test_seeds_are_averaged_and_give_intervals(tmp_path):
   for point, low, high in (median, mean, interquartile):
     assert point == pytest.approx(125)
     assert low < 125 < high
-  # Seeds are drawn independently in each of the games: the mean's standard error is 56 / sqrt(4 * 57).
+  # Seeds are drawn independently in each of the games: the mean's standard error is 56 / sqrt(4 *
+  # 57).
   deviation = 100 * np.std(factors)
   assert mean[2] - mean[1] == pytest.approx(2 * 1.96 * deviation / np.sqrt(4 * 57), rel=0.1)
   table = {r[0]: r for r in read(tmp_path / 'out' / 'table_c1.csv')}
@@ -149,7 +178,12 @@ def test_seeds_are_averaged_and_give_intervals(tmp_path):
 
 
 def test_interquartile_mean_is_that_of_the_middle_half_of_all_games_and_seeds():
-  scores = [np.array([0.0, 1000.0]), np.array([10.0, 20.0]), np.array([30.0, 40.0]), np.array([-99.0, 70.0])]
+  scores = [
+    np.array([0.0, 1000.0]),
+    np.array([10.0, 20.0]),
+    np.array([30.0, 40.0]),
+    np.array([-99.0, 70.0]),
+  ]
   assert report.interquartile_mean(*scores) == pytest.approx(np.mean([10, 20, 30, 40]))
   assert report.median(*scores) == pytest.approx(np.median([500, 15, 35, -14.5]))
   assert report.mean(*scores) == pytest.approx(np.mean([500, 15, 35, -14.5]))
@@ -186,7 +220,9 @@ def test_distance_to_a_reference_is_in_standard_errors():
 def test_learning_curves_of_runs(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()
-    (tmp_path / name / 'episodes.csv').write_text('frames,level,episode_return,episode_frames\n640,pong,-21.0,3000\n')
+    (tmp_path / name / 'episodes.csv').write_text(
+      'frames,level,episode_return,episode_frames\n640,pong,-21.0,3000\n'
+    )
   runs = [str(tmp_path / 'a'), f'other={tmp_path / "b"}']
   report.write([], str(tmp_path / 'out'), runs)
   assert (tmp_path / 'out' / 'curves.png').read_bytes().startswith(b'\x89PNG')
@@ -217,7 +253,14 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
 def test_command(tmp_path):
   ours = save(tmp_path / 'run' / 'evaluation', paper('impala_deep_multitask'))
   command = [sys.executable, '-m', 'atari57.report', f'--output={tmp_path / "out"}']
-  done = subprocess.run([*command, f'--evaluations={ours}'], cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
+  done = subprocess.run(
+    [*command, f'--evaluations={ours}'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=600,
+    check=False,
+  )
   assert done.returncode == 0, done.stderr
   assert done.stdout == (tmp_path / 'out' / 'report.md').read_text()
   assert '191.8' in done.stdout

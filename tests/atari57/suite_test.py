@@ -5,20 +5,24 @@ import dataclasses
 import numpy as np
 import pytest
 
-from atari57 import games, hparams, suite
-from impala_tf import experiment
-from impala_tf.environments import EnvironmentBatch
-from impala_tf.hparams import ConfigurationError
+from atari57 import games, presets, suite
+from impala_tf.agent import agents
+from impala_tf.config import ConfigurationError
+from impala_tf.environments.base import EnvironmentBatch
 
 
-@pytest.mark.parametrize(('agent', 'full', 'parameters'), [('shallow', False, 1_687_719), ('deep', True, 1_094_115)])
+@pytest.mark.parametrize(
+  ('agent', 'full', 'parameters'), [('shallow', False, 1_687_719), ('deep', True, 1_094_115)]
+)
 def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, parameters):
   atari = suite.AtariSuite()
-  settings = dataclasses.replace(hparams.preset('pong', agent), full_action_space=full)
-  agent = experiment.make_agent(atari, settings)
+  settings = dataclasses.replace(presets.preset('pong', agent), full_action_space=full)
+  agent = agents.for_suite(atari, settings)
   assert sum(int(np.prod(v.shape)) for v in agent.trainable_variables) == parameters
   assert agent.num_actions == (18 if full else 6)
-  batch = EnvironmentBatch([atari.make_environment('pong', seed, False, settings) for seed in range(2)])
+  batch = EnvironmentBatch(
+    [atari.make_environment('pong', seed, False, settings) for seed in range(2)]
+  )
   step_outputs = batch.initial()
   assert step_outputs.observation.frame.shape == (2, *atari.observation_spec(settings).frame.shape)
   output, _ = agent.step(np.zeros(2, np.int32), step_outputs, agent.initial_state(2))
@@ -27,21 +31,24 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, para
 
 def test_nothing_is_missing_and_one_game_has_no_score_of_the_suite():
   atari = suite.AtariSuite()
-  assert atari.check(hparams.preset('pong', 'shallow')) is None
-  assert atari.check_installed(hparams.preset('pong', 'shallow')) is None
+  assert atari.check(presets.preset('pong', 'shallow')) is None
+  assert atari.check_installed(presets.preset('pong', 'shallow')) is None
   assert atari.scores({'pong': [21.0]}) == {}
 
 
 def test_one_agent_for_all_games_has_all_actions_and_the_suites_score():
   atari = suite.AtariSuite()
-  settings = hparams.preset('Atari57', 'deep')
+  settings = presets.preset('Atari57', 'deep')
   assert atari.check(settings) is None
   names = atari.levels(settings)
   assert names == tuple(game.name for game in games.all_games())
   assert atari.num_actions(settings) == 18
   with pytest.raises(ConfigurationError, match='--nofull_action_space'):
     atari.check(dataclasses.replace(settings, full_action_space=False))
-  returns = {game.name: [game.impala_deep_multitask - 1, game.impala_deep_multitask + 1] for game in games.all_games()}
+  returns = {
+    game.name: [game.impala_deep_multitask - 1, game.impala_deep_multitask + 1]
+    for game in games.all_games()
+  }
   scores = atari.scores(returns)
   assert list(scores) == ['atari57/training_median', 'atari57/training_mean']
   assert [f'{score:.1f}' for score in scores.values()] == ['59.7', '179.4']
@@ -54,18 +61,20 @@ def test_one_agent_for_all_games_has_all_actions_and_the_suites_score():
 
 def test_one_agent_for_some_games():
   atari = suite.AtariSuite()
-  settings = hparams.preset('pong+breakout', 'shallow')
+  settings = presets.preset('pong+breakout', 'shallow')
   atari.check(settings)
   assert atari.levels(settings) == ('pong', 'breakout')
   assert atari.num_actions(settings) == 18
-  with pytest.raises(ConfigurationError, match=r'One agent for pong\+breakout needs actions .*--nofull_action_space'):
+  with pytest.raises(
+    ConfigurationError, match=r'One agent for pong\+breakout needs actions .*--nofull_action_space'
+  ):
     atari.check(dataclasses.replace(settings, full_action_space=False))
 
 
 def test_hyper_parameters_reach_the_environment():
   atari = suite.AtariSuite()
   settings = dataclasses.replace(
-    hparams.preset('breakout', 'shallow'),
+    presets.preset('breakout', 'shallow'),
     width=40,
     height=30,
     frame_stack=2,
@@ -73,7 +82,9 @@ def test_hyper_parameters_reach_the_environment():
     repeat_action_probability=0.1,
     max_noops=0,
   )
-  training, test = (atari.make_environment('breakout', 5, is_test, settings)() for is_test in (False, True))
+  training, test = (
+    atari.make_environment('breakout', 5, is_test, settings)() for is_test in (False, True)
+  )
   assert training.observation_spec == atari.observation_spec(settings)
   assert training._ale.getFloat('repeat_action_probability') == pytest.approx(0.1)
   assert training.reset().frame.shape == (30, 40, 2)
@@ -81,7 +92,9 @@ def test_hyper_parameters_reach_the_environment():
   training.step(0)
   assert [*frames, training._ale.getEpisodeFrameNumber()] == [0, 3]
   every_action = dataclasses.replace(settings, full_action_space=True)
-  assert [atari.make_environment('breakout', 5, False, s)().num_actions for s in (settings, every_action)] == [4, 18]
+  assert [
+    atari.make_environment('breakout', 5, False, s)().num_actions for s in (settings, every_action)
+  ] == [4, 18]
 
   def first_done(environment):
     environment.reset()

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests import deepmind_lab_stand_in as stand_in
+from tests.support import deepmind_lab_stand_in as stand_in
 
 
 @pytest.fixture(name='modules')

@@ -1,4 +1,6 @@
-"""Tests of the DeepMind Lab environment, on a stand-in for the engine that plays recordings of the real one."""
+"""Tests of the DeepMind Lab environment, on a stand-in for the engine that plays recordings of the
+real one.
+"""
 
 import functools
 import os
@@ -10,9 +12,9 @@ import pytest
 
 from dmlab30 import environment, level_cache
 from dmlab30.environment import DMLabEnvironment
-from impala_tf import environments, py_process
-from impala_tf.hparams import ConfigurationError
-from tests import deepmind_lab_stand_in as stand_in
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import base, py_process
+from tests.support import deepmind_lab_stand_in as stand_in
 
 TAPES = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'dmlab_tapes'
 TAPED_LEVELS = sorted(path.stem for path in TAPES.glob('*.npz'))
@@ -24,7 +26,9 @@ def tape(level):
 
 
 def test_the_nine_actions_are_those_of_the_paper():
-  assert [stand_in.NINE_ACTIONS[tuple(row)] for row in environment.ACTIONS.tolist()] == list(range(9))
+  assert [stand_in.NINE_ACTIONS[tuple(row)] for row in environment.ACTIONS.tolist()] == list(
+    range(9)
+  )
 
 
 @pytest.mark.parametrize('level', TAPED_LEVELS)
@@ -33,7 +37,7 @@ def test_a_recording_comes_out_value_by_value(install, level, instruction_type):
   install(tapes=TAPES, check_actions=True, instruction_type=instruction_type)
   recorded = tape(level)
   assert not recorded['running'].all()
-  batch = environments.EnvironmentBatch([lambda: DMLabEnvironment(level, 1)])
+  batch = base.EnvironmentBatch([lambda: DMLabEnvironment(level, 1)])
   batch.initial()
   total, steps = 0.0, 0
   for row, action in enumerate(recorded['actions']):
@@ -56,7 +60,7 @@ def test_recordings_come_out_of_a_process(install):
   level = 'language_select_located_object'
   recorded = tape(level)
   constructor = functools.partial(DMLabEnvironment, level, 1)
-  with py_process.PyProcess(environments.EnvironmentBatch, [constructor]) as process:
+  with py_process.PyProcess(base.EnvironmentBatch, [constructor]) as process:
     process.call('initial')
     for row, action in enumerate(recorded['actions']):
       output = process.call('step', np.array([action], np.int32))
@@ -93,11 +97,18 @@ def test_an_episode_ends_without_a_frame_and_the_next_one_starts(install):
 
 def test_config_of_training_and_tests(install):
   install()
-  training = DMLabEnvironment('rooms_collect_good_objects_train', 1, height=5, width=7, dataset_path='dummy')
+  training = DMLabEnvironment(
+    'rooms_collect_good_objects_train', 1, height=5, width=7, dataset_path='dummy'
+  )
   assert training._lab.config == {'width': '7', 'height': '5', 'datasetPath': 'dummy'}
   assert training._lab._name == 'rooms_collect_good_objects_train'
   test = DMLabEnvironment('rooms_collect_good_objects_train', 1, is_test=True)
-  assert test._lab.config == {'width': '96', 'height': '72', 'allowHoldOutLevels': 'true', 'mixerSeed': '1611489005'}
+  assert test._lab.config == {
+    'width': '96',
+    'height': '72',
+    'allowHoldOutLevels': 'true',
+    'mixerSeed': '1611489005',
+  }
   assert test._lab._name == 'rooms_collect_good_objects_test'
   for lab in (training, test):
     lab.reset()
@@ -222,5 +233,8 @@ def test_a_broken_installation_says_why(tmp_path, monkeypatch):
   (tmp_path / 'deepmind_lab.py').write_text('import dm_env_that_is_missing')
   monkeypatch.syspath_prepend(tmp_path)
   environment.check_installed()
-  with pytest.raises(ConfigurationError, match=r"can not be imported: No module named 'dm_env_that_is_missing'.*dm_env"):
+  with pytest.raises(
+    ConfigurationError,
+    match=r"can not be imported: No module named 'dm_env_that_is_missing'.*dm_env",
+  ):
     DMLabEnvironment('rooms_watermaze', 1)

@@ -1,4 +1,6 @@
-"""Tests of the evaluation, with a trained agent's files, real processes and a stand-in for the engine."""
+"""Tests of the evaluation, with a trained agent's files, real processes and a stand-in for the
+engine.
+"""
 
 import concurrent.futures
 import csv
@@ -17,18 +19,23 @@ import types
 import numpy as np
 import pytest
 
-from dmlab30 import evaluate, hparams, levels, suite
-from impala_tf import checkpoints, experiment, level_evaluation, level_player, level_results, py_process, run_config
-from impala_tf.hparams import ConfigurationError
-from tests import deepmind_lab_stand_in as stand_in
-from tests import run_files
+from dmlab30 import evaluate, levels, presets, suite
+from impala_tf import machine, saved_config
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import py_process
+from impala_tf.evaluation import level_evaluation, level_player, level_results
+from impala_tf.training import checkpoints
+from tests.support import deepmind_lab_stand_in as stand_in
+from tests.support import run_files
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def make_run(logdir, level, frames=0, **changes):
   """The files of a training."""
-  chosen = dataclasses.replace(hparams.preset(level, 'shallow'), level_cache_dir='', unroll_length=7, **changes)
+  chosen = dataclasses.replace(
+    presets.preset(level, 'shallow'), level_cache_dir='', unroll_length=7, **changes
+  )
   return run_files.make_run(suite.DMLabSuite(), chosen, logdir, frames)
 
 
@@ -40,10 +47,18 @@ def play(logdirs, output, **settings):
 def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp_path):
   stand_in.install(modules, episode_steps=4)
   run = make_run(tmp_path / 'run', 'dmlab30', frames=800, dataset_path='dummy')
-  only = ['rooms_collect_good_objects_train', 'language_execute_random_task', 'psychlab_continuous_recognition']
+  only = [
+    'rooms_collect_good_objects_train',
+    'language_execute_random_task',
+    'psychlab_continuous_recognition',
+  ]
   found, exit_code = play([run], tmp_path / 'out', only=only, processes=2, seed=5)
   assert exit_code == 0
-  names = {'rooms_collect_good_objects_test', 'language_execute_random_task', 'psychlab_continuous_recognition'}
+  names = {
+    'rooms_collect_good_objects_test',
+    'language_execute_random_task',
+    'psychlab_continuous_recognition',
+  }
   assert found.levels.keys() == names
   assert {level for _, level, _ in stand_in.journal(modules)} == names
   for result in found.levels.values():
@@ -51,7 +66,12 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     for episode, total in enumerate(result.returns):
       least = sum(range(4 * episode + 1, 4 * episode + 5))
       assert least <= total <= least + 4 * 0.8 + 1e-4
-    assert (result.run, result.trained_on, result.agent, result.frames) == (run, 'dmlab30', 'shallow', 800)
+    assert (result.run, result.trained_on, result.agent, result.frames) == (
+      run,
+      'dmlab30',
+      'shallow',
+      800,
+    )
     assert result.episode_frames == [16] * 3
     assert result.environments == 1
     assert os.path.exists(result.checkpoint + '.index')
@@ -81,7 +101,9 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     assert float(row['human_normalised_percent_paper_references']) == pytest.approx(
       levels.get(name).human_normalised(np.mean(returns))
     )
-    assert {column: row[f'protocol_{column}'] for column in expected} == {k: str(v) for k, v in expected.items()}
+    assert {column: row[f'protocol_{column}'] for column in expected} == {
+      k: str(v) for k, v in expected.items()
+    }
 
 
 def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(modules, tmp_path):
@@ -99,7 +121,9 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
 
 
 def test_returns_follow_from_the_seed_whatever_else_is_played(modules, tmp_path):
-  stand_in.install(modules, episode_steps=100)  # so that either is in the middle of playing when the other starts
+  stand_in.install(
+    modules, episode_steps=100
+  )  # so that either is in the middle of playing when the other starts
   run = make_run(tmp_path / 'run', 'dmlab30')
   names = ['rooms_watermaze', 'natlab_fixed_large_map']
   both, _ = play([run], tmp_path / 'both', only=names, processes=2)
@@ -114,7 +138,8 @@ def test_returns_follow_from_the_seed_whatever_else_is_played(modules, tmp_path)
 def test_experts_play_their_own_levels_into_one_evaluation(modules, tmp_path):
   stand_in.install(modules)
   runs = [
-    make_run(tmp_path / name, name, frames=frames) for name, frames in (('rooms_watermaze', 100), ('seekavoid_arena_01', 200))
+    make_run(tmp_path / name, name, frames=frames)
+    for name, frames in (('rooms_watermaze', 100), ('seekavoid_arena_01', 200))
   ]
   found, _ = play(runs, tmp_path / 'out', processes=2)
   assert {name: (r.run, r.trained_on, r.frames) for name, r in found.levels.items()} == {
@@ -137,7 +162,9 @@ def test_other_protocols_and_other_weights_are_not_mixed(modules, tmp_path):
   other_weights = make_run(tmp_path / 'other run', 'rooms_watermaze', frames=100)
   same_weights = make_run(tmp_path / 'ran', 'rooms_watermaze', frames=200)
   for other in (other_weights, same_weights):
-    with pytest.raises(ConfigurationError, match=r'rooms_watermaze in .* was played by another agent'):
+    with pytest.raises(
+      ConfigurationError, match=r'rooms_watermaze in .* was played by another agent'
+    ):
       play([other], tmp_path / 'out')
   assert (tmp_path / 'out' / 'results.json').read_text() == before
 
@@ -147,7 +174,10 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(modules, tmp_p
   with pytest.raises(ConfigurationError, match='not installed'):
     play([run], tmp_path / 'out')
   stand_in.install(modules)
-  with pytest.raises(ConfigurationError, match='No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous'):
+  with pytest.raises(
+    ConfigurationError,
+    match='No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous',
+  ):
     play([run], tmp_path / 'out')
   with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
     play([run], tmp_path / 'out', only=['rooms_watermase'])
@@ -156,7 +186,9 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(modules, tmp_p
   with pytest.raises(ConfigurationError, match='No run in'):
     play([str(tmp_path / 'nothing')], tmp_path / 'out')
   second = make_run(tmp_path / 'second', 'rooms_watermaze')
-  with pytest.raises(ConfigurationError, match=r'rooms_watermaze was trained in .*run and in .*second'):
+  with pytest.raises(
+    ConfigurationError, match=r'rooms_watermaze was trained in .*run and in .*second'
+  ):
     play([run, second], tmp_path / 'out', only=['rooms_watermaze'])
   wide = make_run(tmp_path / 'wide', 'seekavoid_arena_01', width=100)
   with pytest.raises(ConfigurationError, match='width: 96 and 100'):
@@ -174,7 +206,9 @@ def test_settings_of_the_machine_may_be_others_than_in_training(modules, tmp_pat
 
 
 @pytest.mark.parametrize(('envs_per_process', 'made'), [(1, 1), (2, 2), (8, 3)])
-def test_episodes_are_shared_among_the_environments_of_a_level(modules, tmp_path, envs_per_process, made):
+def test_episodes_are_shared_among_the_environments_of_a_level(
+  modules, tmp_path, envs_per_process, made
+):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   found, _ = play([run], tmp_path / 'out', envs_per_process=envs_per_process)
@@ -218,7 +252,9 @@ def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
 
   thread = threading.Thread(target=interrupt, daemon=True)
   thread.start()
-  found, exit_code = play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'])
+  found, exit_code = play(
+    [run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map']
+  )
   assert exit_code == 128 + signal.SIGINT
   assert found == finished == level_results.load(str(tmp_path / 'out'))
   thread.join()
@@ -250,7 +286,7 @@ def test_nothing_starts_after_the_end(modules, tmp_path):
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   dmlab = suite.DMLabSuite()
   settings = level_evaluation.Settings(num_episodes=1)
-  loaded = level_evaluation._load_run(dmlab, run, run_config.load_with(run, {}))
+  loaded = level_evaluation._load_run(dmlab, run, saved_config.load_with(run, {}))
   (part,) = level_player.parts_of(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
   player = level_player.Player(dmlab, settings)
   player.close()
@@ -274,7 +310,9 @@ def made_up(level, score):
 
 
 def test_the_table_has_scores_by_both_pairings(tmp_path):
-  made_up('lasertag_one_opponent_small', 12.65).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+  made_up('lasertag_one_opponent_small', 12.65).save(
+    str(tmp_path), evaluate.DMLabEvaluated().scores
+  )
   with open(tmp_path / 'results.csv', newline='') as file:
     (row,) = csv.DictReader(file)
   assert float(row['human_normalised_percent_code_references']) == pytest.approx(100)
@@ -306,16 +344,29 @@ def test_damaged_results_are_refused(modules, tmp_path):
   (tmp_path / 'out').mkdir()
   without_episodes = dataclasses.asdict(made_up('a', 1.0))
   without_episodes['levels']['a'] |= {'returns': [], 'episode_frames': []}
-  for text in ('', '[]', '{"protocol": {}}', '{"protocol": {}, "levels": {"a": {"x": 1}}}', json.dumps(without_episodes)):
+  for text in (
+    '',
+    '[]',
+    '{"protocol": {}}',
+    '{"protocol": {}, "levels": {"a": {"x": 1}}}',
+    json.dumps(without_episodes),
+  ):
     (tmp_path / 'out' / 'results.json').write_text(text)
     with pytest.raises(ConfigurationError, match=r"Can't read .*results.json"):
       play([run], tmp_path / 'out')
 
 
 def test_summary_has_both_scores():
-  result = lambda score: level_results.LevelResult('run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4])
-  found = level_results.Evaluation({}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()})
-  assert "49.4% (lasertag's references as in the paper; 50.1% as in the authors' code)" in evaluate.summary(found)
+  result = lambda score: level_results.LevelResult(
+    'run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4]
+  )
+  found = level_results.Evaluation(
+    {}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()}
+  )
+  assert (
+    "49.4% (lasertag's references as in the paper; 50.1% as in the authors' code)"
+    in evaluate.summary(found)
+  )
 
 
 def test_command(modules, tmp_path):
@@ -333,7 +384,12 @@ def test_command(modules, tmp_path):
       check=False,
     )
 
-  played = command(f'--logdir={run}', '--levels=rooms_watermaze', '--episodes=2', f'--level_cache_dir={tmp_path / "cache"}')
+  played = command(
+    f'--logdir={run}',
+    '--levels=rooms_watermaze',
+    '--episodes=2',
+    f'--level_cache_dir={tmp_path / "cache"}',
+  )
   assert played.returncode == 0, played.stderr
   assert 'rooms_watermaze: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
@@ -378,7 +434,7 @@ def run_main(monkeypatch, outcome, **changes):
   monkeypatch.setattr(evaluate.flags, 'FLAGS', Flags(GIVEN | changes))
   monkeypatch.setattr(level_evaluation, 'evaluate', outcome)
   threads = []
-  monkeypatch.setattr(experiment, 'configure_tensorflow', threads.append)
+  monkeypatch.setattr(machine, 'configure_tensorflow', threads.append)
   code = evaluate.main(['evaluate'])
   # What is refused for its flags alone comes to no evaluation, and does not wait for TensorFlow.
   assert threads == ([5] if outcome else [])
@@ -404,11 +460,17 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys):
     greedy=True,
     changes={'dataset_path': 'images', 'level_cache_max_gigabytes': 2.5},
   )
-  assert calls == [(evaluate.DMLabEvaluated, ['runs/one'], output, expected) for output in ('runs/one/evaluation', 'there')]
+  assert calls == [
+    (evaluate.DMLabEvaluated, ['runs/one'], output, expected)
+    for output in ('runs/one/evaluation', 'there')
+  ]
   assert 'lacks 29 of 30 levels' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('error', [ConfigurationError, checkpoints.CheckpointError, py_process.ProcessError, PermissionError])
+@pytest.mark.parametrize(
+  'error',
+  [ConfigurationError, checkpoints.CheckpointError, py_process.ProcessError, PermissionError],
+)
 def test_errors_are_told_in_a_sentence(monkeypatch, capsys, error):
   def outcome(*unused_args, **unused_kwargs):
     raise error('The sentence.')

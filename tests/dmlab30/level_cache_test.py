@@ -17,7 +17,9 @@ def pk3(text='map', size=1000, compression=zipfile.ZIP_STORED):
   """A pk3 file as bytes, of about `size` if it is not compressed."""
   stream = io.BytesIO()
   with zipfile.ZipFile(stream, 'w', compression) as archive:
-    archive.writestr(zipfile.ZipInfo('maps/map.bsp'), text.ljust(size, '.'), compression)  # without the time of day
+    archive.writestr(
+      zipfile.ZipInfo('maps/map.bsp'), text.ljust(size, '.'), compression
+    )  # without the time of day
   return stream.getvalue()
 
 
@@ -217,7 +219,9 @@ def test_size_must_be_positive(tmp_path):
 
 
 def hammer(folder, own_folder, worker, rounds, results):
-  """Writes and fetches the same few keys as all the others; reports how many fetches gave what nobody wrote."""
+  """Writes and fetches the same few keys as all the others; reports how many fetches gave what
+  nobody wrote.
+  """
   os.makedirs(own_folder)
   cache = level_cache.LevelCache(folder, 250_000 / 1e9)
   source, target = os.path.join(own_folder, 'source'), os.path.join(own_folder, 'target')
@@ -229,7 +233,9 @@ def hammer(folder, own_folder, worker, rounds, results):
     cache.write(key, source)
     if cache.fetch(key, target):
       with zipfile.ZipFile(target) as archive:
-        wrong += archive.testzip() is not None or not archive.read('maps/map.bsp').startswith(key.encode())
+        wrong += archive.testzip() is not None or not archive.read('maps/map.bsp').startswith(
+          key.encode()
+        )
   results.put((wrong, cache.statistics()))
 
 
@@ -238,7 +244,8 @@ def test_processes_that_write_and_evict_the_same_keys_do_not_disturb_each_other(
   results = context.Queue()
   folder = str(tmp_path / 'cache')
   workers = [
-    context.Process(target=hammer, args=(folder, str(tmp_path / str(worker)), worker, 60, results)) for worker in range(3)
+    context.Process(target=hammer, args=(folder, str(tmp_path / str(worker)), worker, 60, results))
+    for worker in range(3)
   ]
   for worker in workers:
     worker.start()

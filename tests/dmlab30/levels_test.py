@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dmlab30 import levels
-from impala_tf.hparams import ConfigurationError
+from impala_tf.config import ConfigurationError
 
-CSV = pathlib.Path(__file__).resolve().parents[2] / 'dmlab30' / 'data' / 'dmlab30.csv'
+CSV = pathlib.Path(__file__).parents[2] / 'dmlab30' / 'data' / 'dmlab30.csv'
 
 
 def rows():
@@ -84,15 +84,24 @@ def test_unknown_level_is_refused_with_suggestions(name, message):
 
 def test_scripts():
   assert levels.script('rooms_watermaze') == 'contributed/dmlab30/rooms_watermaze'
-  assert levels.script('rooms_collect_good_objects_train') == 'contributed/dmlab30/rooms_collect_good_objects_train'
-  assert levels.script('rooms_collect_good_objects_train', True) == 'contributed/dmlab30/rooms_collect_good_objects_test'
+  assert (
+    levels.script('rooms_collect_good_objects_train')
+    == 'contributed/dmlab30/rooms_collect_good_objects_train'
+  )
+  assert (
+    levels.script('rooms_collect_good_objects_train', True)
+    == 'contributed/dmlab30/rooms_collect_good_objects_test'
+  )
   assert levels.script('seekavoid_arena_01', True) == 'seekavoid_arena_01'
   assert levels.script('contributed/psychlab/harlow') == 'contributed/psychlab/harlow'
 
 
 def test_levels_that_need_images():
   names = [level.name for level in levels.all_levels()]
-  assert levels.needing_dataset(names) == ['psychlab_arbitrary_visuomotor_mapping', 'psychlab_continuous_recognition']
+  assert levels.needing_dataset(names) == [
+    'psychlab_arbitrary_visuomotor_mapping',
+    'psychlab_continuous_recognition',
+  ]
   assert levels.needing_dataset(['rooms_watermaze', 'seekavoid_arena_01']) == []
 
 
@@ -109,13 +118,18 @@ def test_human_normalised():
 @pytest.mark.parametrize('references', levels.REFERENCES)
 def test_humans_score_100_and_random_agents_0(references):
   for which, score in (('human', 100), ('random', 0)):
-    returns = {level.test_name: [getattr(level, f'{which}_{references}')] for level in levels.all_levels()}
+    returns = {
+      level.test_name: [getattr(level, f'{which}_{references}')] for level in levels.all_levels()
+    }
     for cap in (None, 100):
       assert levels.mean_score(returns, cap, references) == pytest.approx(score)
 
 
-# Table 3: 44.5 for the experts, 49.4 for the agent with population-based training. The other pairing gives 45.8 and 50.1.
-@pytest.mark.parametrize(('column', 'paper', 'code'), [('paper_experts', 44.5, 45.75), ('paper_impala', 49.4, 50.06)])
+# Table 3: 44.5 for the experts, 49.4 for the agent with population-based training. The other
+# pairing gives 45.8 and 50.1.
+@pytest.mark.parametrize(
+  ('column', 'paper', 'code'), [('paper_experts', 44.5, 45.75), ('paper_impala', 49.4, 50.06)]
+)
 def test_the_papers_columns_give_the_papers_scores(column, paper, code):
   returns = {level.test_name: [getattr(level, column)] for level in levels.all_levels()}
   assert levels.mean_score(returns, cap=100) == pytest.approx(paper, abs=0.1)
@@ -151,7 +165,9 @@ def test_training_names_count_as_test_names_and_foreign_levels_not_at_all():
   renamed = {levels.get(name).name: episodes for name, episodes in returns.items()}
   assert renamed.keys() != returns.keys()
   assert levels.mean_score(renamed, 100) == levels.mean_score(returns, 100)
-  assert levels.mean_score(returns | {'seekavoid_arena_01': [1e9]}, 100) == levels.mean_score(returns, 100)
+  assert levels.mean_score(returns | {'seekavoid_arena_01': [1e9]}, 100) == levels.mean_score(
+    returns, 100
+  )
 
 
 def test_missing_empty_and_doubled_levels_are_errors_that_name_them():

@@ -8,10 +8,10 @@ import sys
 import pytest
 
 from dmlab30 import levels, report
-from impala_tf import level_results
-from impala_tf.hparams import ConfigurationError
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import level_results
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 
 
@@ -19,7 +19,16 @@ def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
   """An evaluation with two episodes a level around the given means."""
   found = {
     name: level_results.LevelResult(
-      'run', 'run/ckpt-1', trained_on or name, agent, 100, str(folder), 1, 1, [mean - 1, mean + 1], [4, 4]
+      'run',
+      'run/ckpt-1',
+      trained_on or name,
+      agent,
+      100,
+      str(folder),
+      1,
+      1,
+      [mean - 1, mean + 1],
+      [4, 4],
     )
     for name, mean in means.items()
   }
@@ -53,10 +62,23 @@ def test_complete_evaluation_stands_beside_the_paper(tmp_path):
   assert row[1] == '46.5'
   assert float(row[2]) == pytest.approx(49.36, abs=0.02)
   table = read(tmp_path / 'out' / 'table_b1.csv')
-  assert table[0] == ['level', 'human', 'random', 'paper: IMPALA-Experts, deep', 'paper: IMPALA, deep, PBT', 'run']
+  assert table[0] == [
+    'level',
+    'human',
+    'random',
+    'paper: IMPALA-Experts, deep',
+    'paper: IMPALA, deep, PBT',
+    'run',
+  ]
   assert [row[0] for row in table[1:31]] == [level.test_name for level in levels.all_levels()]
   for level, row in zip(levels.all_levels(), table[1:31], strict=True):
-    expected = [level.human_paper, level.random_paper, level.paper_experts, level.paper_impala, level.paper_impala]
+    expected = [
+      level.human_paper,
+      level.random_paper,
+      level.paper_experts,
+      level.paper_impala,
+      level.paper_impala,
+    ]
     assert [float(cell) for cell in row[1:]] == pytest.approx(expected)
   scores = [[float(cell) for cell in row[3:]] for row in table[31:]]
   assert scores[0] == pytest.approx([44.45, 49.36, 49.36], abs=0.02)
@@ -88,8 +110,13 @@ def test_without_evaluations_there_are_the_papers_tables(tmp_path):
 
 def test_several_columns_and_experts_from_many_folders(tmp_path):
   shallow = save(tmp_path / 'shallow', paper_column(), agent='shallow')
-  experts = [save(tmp_path / str(i), {name: mean}, trained_on=None) for i, (name, mean) in enumerate(paper_column().items())]
-  report.write([f'one net={shallow}', *(f'thirty nets={folder}' for folder in experts)], str(tmp_path / 'out'))
+  experts = [
+    save(tmp_path / str(i), {name: mean}, trained_on=None)
+    for i, (name, mean) in enumerate(paper_column().items())
+  ]
+  report.write(
+    [f'one net={shallow}', *(f'thirty nets={folder}' for folder in experts)], str(tmp_path / 'out')
+  )
   table = {row[0]: row[1:] for row in read(tmp_path / 'out' / 'table_3.csv')}
   assert table['agent'] == ['paper', 'one net', 'thirty nets']
   assert table['IMPALA, shallow'][2] == table['IMPALA-Experts, deep'][1] == ''
@@ -132,7 +159,13 @@ def test_command_needs_no_tensorflow(tmp_path):
   ours = save(tmp_path / 'run' / 'evaluation', paper_column())
   (tmp_path / 'tensorflow.py').write_text('raise ImportError')
   done = subprocess.run(
-    [sys.executable, '-m', 'dmlab30.report', f'--evaluations={ours}', f'--output={tmp_path / "out"}'],
+    [
+      sys.executable,
+      '-m',
+      'dmlab30.report',
+      f'--evaluations={ours}',
+      f'--output={tmp_path / "out"}',
+    ],
     cwd=ROOT,
     env={'PATH': '', 'PYTHONPATH': str(tmp_path), 'HOME': str(tmp_path)},
     capture_output=True,

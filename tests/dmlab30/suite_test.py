@@ -10,14 +10,17 @@ import sys
 import numpy as np
 import pytest
 
-from dmlab30 import hparams, levels, suite
-from impala_tf import experiment, metrics, training
-from impala_tf.environments import EnvironmentBatch
-from impala_tf.hparams import ConfigurationError
+from dmlab30 import levels, presets, suite
+from impala_tf import timing
+from impala_tf.agent import agents
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import restarts
+from impala_tf.environments.base import EnvironmentBatch
+from impala_tf.training import loop
 
 
 def settings(level='rooms_watermaze', agent='shallow', **changes):
-  return dataclasses.replace(hparams.preset(level, agent), **{'level_cache_dir': '', **changes})
+  return dataclasses.replace(presets.preset(level, agent), **{'level_cache_dir': '', **changes})
 
 
 def test_a_single_level_has_the_values_of_the_paper():
@@ -40,37 +43,42 @@ def test_a_single_level_has_the_values_of_the_paper():
     'dataset_path': '',
     'renderer': 'software',
   }
-  values = dataclasses.asdict(hparams.preset('rooms_collect_good_objects_test', 'deep'))
+  values = dataclasses.asdict(presets.preset('rooms_collect_good_objects_test', 'deep'))
   assert {name: values[name] for name in expected} == expected
   # Table D.1.
-  for preset in (hparams.SINGLE_LEVEL, hparams.MULTI_TASK):
+  for preset in (presets.SINGLE_LEVEL, presets.MULTI_TASK):
     assert 5e-5 <= preset.entropy_cost <= 1e-2
     assert 5e-6 <= preset.learning_rate <= 5e-3
     assert preset.epsilon in (1e-1, 1e-3, 1e-5, 1e-7)
 
 
 def test_what_one_agent_for_all_levels_does_otherwise():
-  single, multi = (dataclasses.asdict(hparams.preset(name, 'shallow')) for name in ('rooms_watermaze', 'dmlab30'))
+  single, multi = (
+    dataclasses.asdict(presets.preset(name, 'shallow')) for name in ('rooms_watermaze', 'dmlab30')
+  )
   different = {name for name in single if single[name] != multi[name]}
   assert different - {'num_actors'} == {
     'level_name', 'total_environment_frames', 'entropy_cost', 'learning_rate', 'reward_clipping'
   }  # fmt: skip
-  assert (multi['total_environment_frames'], multi['reward_clipping']) == (10_000_000_000, 'optimistic_asymmetric')
+  assert (multi['total_environment_frames'], multi['reward_clipping']) == (
+    10_000_000_000,
+    'optimistic_asymmetric',
+  )
   assert multi['num_actors'] % 30 == 0
   assert multi['num_actors'] >= 30
 
 
 def test_the_level_cache_is_on_and_in_the_users_cache_folder(monkeypatch):
-  assert hparams.SINGLE_LEVEL.level_cache_dir.endswith('impala_tf/dmlab30')
+  assert presets.SINGLE_LEVEL.level_cache_dir.endswith('impala_tf/dmlab30')
   monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
-  assert hparams._cache_folder() == '/somewhere/impala_tf/dmlab30'
+  assert presets._cache_folder() == '/somewhere/impala_tf/dmlab30'
   monkeypatch.delenv('XDG_CACHE_HOME')
-  assert hparams._cache_folder() == '~/.cache/impala_tf/dmlab30'
+  assert presets._cache_folder() == '~/.cache/impala_tf/dmlab30'
 
 
 def test_unknown_levels_are_refused():
   with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
-    hparams.preset('room_watermaze', 'shallow')
+    presets.preset('room_watermaze', 'shallow')
 
 
 @pytest.mark.parametrize(('agent', 'parameters'), [('shallow', 1_230_426), ('deep', 1_628_010)])
@@ -78,16 +86,23 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(install, agent, p
   install()
   dmlab = suite.DMLabSuite()
   chosen = settings('language_execute_random_task', agent)
-  agent = experiment.make_agent(dmlab, chosen)
+  agent = agents.for_suite(dmlab, chosen)
   assert sum(int(np.prod(v.shape)) for v in agent.trainable_variables) == parameters
   assert agent.num_actions == dmlab.num_actions(chosen) == 9
-  batch = EnvironmentBatch([dmlab.make_environment('language_execute_random_task', seed, False, chosen) for seed in range(2)])
+  batch = EnvironmentBatch(
+    [
+      dmlab.make_environment('language_execute_random_task', seed, False, chosen)
+      for seed in range(2)
+    ]
+  )
   batch.initial()
   step_outputs = batch.step(np.array([1, 2], np.int32))
   assert step_outputs.observation.instruction.tolist() == [b'word1 go'] * 2
   assert step_outputs.observation.frame.shape == (2, *dmlab.observation_spec(chosen).frame.shape)
   instructions = np.array(step_outputs.observation.instruction, 'S')
-  step_outputs = step_outputs._replace(observation=step_outputs.observation._replace(instruction=instructions))
+  step_outputs = step_outputs._replace(
+    observation=step_outputs.observation._replace(instruction=instructions)
+  )
   output, _ = agent.step(np.zeros(2, np.int32), step_outputs, agent.initial_state(2))
   assert batch.step(output.action.numpy()).reward.shape == (2,)
   batch.close()
@@ -96,7 +111,7 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(install, agent, p
 def test_xla_can_not_compile_what_reads_instructions(install):
   install()
   with pytest.raises(ConfigurationError, match=r'jit_compile: .* rooms_watermaze has instructions'):
-    training.make_learner(suite.DMLabSuite(), settings('rooms_watermaze', jit_compile=True))
+    loop.make_learner(suite.DMLabSuite(), settings('rooms_watermaze', jit_compile=True))
 
 
 def test_levels():
@@ -138,13 +153,15 @@ def test_hyper_parameters_reach_the_environment(install, tmp_path):
 def test_environments_need_no_tensorflow():
   constructor = suite.DMLabSuite().make_environment('rooms_watermaze', 5, True, settings())
   code = f'import pickle, sys; pickle.loads({pickle.dumps(constructor)!r}); sys.exit("tensorflow" in sys.modules)'
-  subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).resolve().parents[2], check=True)
+  subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2], check=True)
 
 
 def test_files_of_killed_environments_go_with_the_suite(install):
   install()
   dmlab = suite.DMLabSuite()
-  with experiment.make_environments(dmlab, settings(), ['rooms_watermaze'], 1, False, [1], metrics.StageTimer()) as group:
+  with restarts.make_environments(
+    dmlab, settings(), ['rooms_watermaze'], 1, False, [1], timing.StageTimer()
+  ) as group:
     group[0].call('initial')
     folder = pathlib.Path(dmlab._temp_folder.name)
     assert len(list(folder.glob('environment_*/dmlab_temp_folder_*'))) == 1
@@ -161,14 +178,20 @@ def test_check_says_what_is_missing(install, tmp_path):
     dmlab.check_installed(settings())
   install()
   dmlab.check_installed(settings())
-  with pytest.raises(ConfigurationError, match=rf'--dataset_path={tmp_path} has no 0001.png. .*bradylab'):
+  with pytest.raises(
+    ConfigurationError, match=rf'--dataset_path={tmp_path} has no 0001.png. .*bradylab'
+  ):
     dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
   (tmp_path / '0001.png').touch()
   dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
   dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path='dummy'))
   with pytest.raises(ConfigurationError) as refused:
     dmlab.check_installed(settings('dmlab30'))
-  for part in ('psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition', 'bradylab', '--dataset_path'):
+  for part in (
+    'psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition',
+    'bradylab',
+    '--dataset_path',
+  ):
     assert part in str(refused.value)
   with pytest.raises(ConfigurationError, match='psychlab_continuous_recognition'):
     dmlab.check_installed(settings('psychlab_continuous_recognition'))
@@ -177,17 +200,27 @@ def test_check_says_what_is_missing(install, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'changes', [{'frame_stack': 4}, {'max_noops': 30}, {'full_action_space': True}, {'repeat_action_probability': 0.25}]
+  'changes',
+  [
+    {'frame_stack': 4},
+    {'max_noops': 30},
+    {'full_action_space': True},
+    {'repeat_action_probability': 0.25},
+  ],
 )
 def test_fields_of_atari_are_refused_with_and_without_deepmind_lab(changes):
   ((name, value),) = changes.items()
-  with pytest.raises(ConfigurationError, match=f'{name}={value} has no meaning in DeepMind Lab. Leave --{name} out.'):
+  with pytest.raises(
+    ConfigurationError, match=f'{name}={value} has no meaning in DeepMind Lab. Leave --{name} out.'
+  ):
     suite.DMLabSuite().check(settings(**changes))
 
 
 def test_scores_are_the_suites_only():
   dmlab = suite.DMLabSuite()
-  returns = {level.name: [level.human_paper, 3 * level.human_paper] for level in levels.all_levels()}
+  returns = {
+    level.name: [level.human_paper, 3 * level.human_paper] for level in levels.all_levels()
+  }
   scores = dmlab.scores(returns)
   assert list(scores) == ['dmlab30/training_cap_100', 'dmlab30/training_no_cap']
   assert scores['dmlab30/training_cap_100'] == pytest.approx(100)
@@ -207,10 +240,12 @@ def test_fitness_is_capped_for_each_level_and_a_mean_return_without_references()
 
 
 def test_presets_by_name():
-  for name, values in hparams.PRESETS.items():
+  for name, values in presets.PRESETS.items():
     _, kind, agent = name.split('_')
-    expected = hparams.preset('dmlab30' if kind == 'multitask' else 'explore_goal_locations_small', agent)
+    expected = presets.preset(
+      'dmlab30' if kind == 'multitask' else 'explore_goal_locations_small', agent
+    )
     if kind == 'expert':
       expected = dataclasses.replace(expected, reward_clipping='optimistic_asymmetric')
     assert values == expected
-  assert len(hparams.PRESETS) == 6
+  assert len(presets.PRESETS) == 6

@@ -1,6 +1,8 @@
-"""Whole trainings on DeepMind Lab's levels: what reaches the learner, value by value, and what dying processes cost.
+"""Whole trainings on DeepMind Lab's levels: what reaches the learner, value by value, and what
+dying processes cost.
 
-Real processes, queue and learner; only the engine is a stand-in, which plays recordings of the real one and a script.
+Real processes, queue and learner; only the engine is a stand-in, which plays recordings of the real
+one and a script.
 """
 
 import collections
@@ -14,12 +16,14 @@ import numpy as np
 import pytest
 import tree
 
-from dmlab30 import hparams, levels, suite
-from impala_tf import arrangement, checkpoints, experiment, learner, training
-from tests import deepmind_lab_stand_in as stand_in
-from tests.run_files import read_episodes, read_scalars
+from dmlab30 import levels, presets, suite
+from impala_tf.agent import agents
+from impala_tf.learning import learner
+from impala_tf.training import arrangement, checkpoints, loop
+from tests.support import deepmind_lab_stand_in as stand_in
+from tests.support.run_files import read_episodes, read_scalars
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+ROOT = pathlib.Path(__file__).parents[2]
 TAPES = ROOT / 'tests' / 'golden' / 'dmlab_tapes'
 
 
@@ -32,7 +36,7 @@ def settings(level, agent, **changes):
     'checkpoint_interval': 1e6,
     'summary_interval': 1e6,
   }
-  return dataclasses.replace(hparams.preset(level, agent), **{**quick, **changes})
+  return dataclasses.replace(presets.preset(level, agent), **{**quick, **changes})
 
 
 class TwoLevels(suite.DMLabSuite):
@@ -40,7 +44,7 @@ class TwoLevels(suite.DMLabSuite):
 
   NAMES = ('rooms_watermaze', 'language_execute_random_task')
 
-  def levels(self, hparams):
+  def levels(self, config):
     return self.NAMES
 
 
@@ -57,7 +61,9 @@ class Consumed:
       arrays = tree.map_structure(np.asarray, batch)
       for column, level in enumerate(arrays.level):
         # Rows come first, but for what belongs to the whole unroll.
-        rows = tree.map_structure(lambda x, b=column: x[:, b], (arrays.step_outputs, arrays.agent_outputs))
+        rows = tree.map_structure(
+          lambda x, b=column: x[:, b], (arrays.step_outputs, arrays.agent_outputs)
+        )
         state = tree.map_structure(lambda x, b=column: x[b], arrays.agent_state)
         self._unrolls[int(level)].append((*rows, state))
       return update(learner_, batch)
@@ -68,15 +74,21 @@ class Consumed:
     return sorted(self._unrolls)
 
   def unrolls(self, level):
-    """(step outputs, agent outputs, state before row 0) of a level that one environment plays, in order."""
+    """(step outputs, agent outputs, state before row 0) of a level that one environment plays, in
+    order.
+    """
     return self._unrolls[level]
 
   def stream(self, level):
-    """Step and agent outputs of all steps, and the very first row; checks that no row is missing between unrolls."""
+    """Step and agent outputs of all steps, and the very first row; checks that no row is missing
+    between unrolls.
+    """
     unrolls = [(steps, outputs) for steps, outputs, _ in self._unrolls[level]]
     for before, after in itertools.pairwise(unrolls):
       tree.map_structure(lambda a, b: np.testing.assert_array_equal(a[-1], b[0]), before, after)
-    steps, outputs = tree.map_structure(lambda *parts: np.concatenate([part[1:] for part in parts]), *unrolls)
+    steps, outputs = tree.map_structure(
+      lambda *parts: np.concatenate([part[1:] for part in parts]), *unrolls
+    )
     return steps, outputs, tree.map_structure(lambda x: x[0], unrolls[0][0])
 
 
@@ -88,7 +100,12 @@ def _consumed(monkeypatch):
 def assert_is_first(row, frame=0, instruction=b''):
   """The row before the first action."""
   assert row.done
-  assert (row.reward, row.info.episode_return, row.info.episode_steps, row.info.finished) == (0, 0, 0, False)
+  assert (row.reward, row.info.episode_return, row.info.episode_steps, row.info.finished) == (
+    0,
+    0,
+    0,
+    False,
+  )
   assert (row.observation.frame == frame).all()
   assert row.observation.instruction == instruction
 
@@ -121,7 +138,9 @@ def script(level, n):
 
 
 def assert_is_script(level, steps, outputs, n, episode_steps):
-  """A stream is the stand-in's script from step n[0] to n[-1], with the rewards of the actions that the learner sees."""
+  """A stream is the stand-in's script from step n[0] to n[-1], with the rewards of the actions that
+  the learner sees.
+  """
   fill, instructions = script(level, n)
   rewards = n + outputs.action / 10
   np.testing.assert_array_equal(steps.reward, rewards.astype(np.float32))
@@ -136,19 +155,27 @@ def assert_is_script(level, steps, outputs, n, episode_steps):
 
 
 @pytest.mark.parametrize(('agent', 'instruction_type'), [('deep', 'bytes'), ('shallow', 'str')])
-def test_a_recording_reaches_the_learner_value_by_value(install, consumed, tmp_path, agent, instruction_type):
+def test_a_recording_reaches_the_learner_value_by_value(
+  install, consumed, tmp_path, agent, instruction_type
+):
   install(tapes=TAPES, instruction_type=instruction_type)
   level = 'language_select_located_object'
   chosen = settings(level, agent, total_environment_frames=4 * 2 * 20 * 4)
-  assert training.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run')) == 0
+  assert loop.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run')) == 0
   steps, _, first = consumed.stream(0)
   assert consumed.levels() == [0]
   assert assert_is_recording(level, steps, first) == 160
   assert len(set(steps.observation.instruction)) == 3
   episodes = read_episodes(tmp_path / 'run')
-  # Its only end is at step 60, with a reward of -3 before the end of the recording; it begins again after step 100.
-  assert [(row['level'], int(row['episode_frames'])) for row in episodes] == [(level, 4 * 60), (level, 4 * 100)]
-  assert [float(row['episode_return']) for row in episodes] == steps.info.episode_return[steps.info.finished].tolist()
+  # Its only end is at step 60, with a reward of -3 before the end of the recording; it begins again
+  # after step 100.
+  assert [(row['level'], int(row['episode_frames'])) for row in episodes] == [
+    (level, 4 * 60),
+    (level, 4 * 100),
+  ]
+  assert [float(row['episode_return']) for row in episodes] == steps.info.episode_return[
+    steps.info.finished
+  ].tolist()
   assert set(steps.reward) == {0.0, -3.0}
 
 
@@ -163,7 +190,7 @@ def test_thirty_actors_play_the_thirty_levels(install, consumed, modules, tmp_pa
     dataset_path='dummy',
     level_cache_dir=str(tmp_path / 'cache'),
   )
-  assert training.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run')) == 0
+  assert loop.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run')) == 0
 
   names = [level.name for level in levels.all_levels()]
   made = [(pid, level) for pid, level, seed in stand_in.journal(modules) if seed is None]
@@ -183,7 +210,9 @@ def test_thirty_actors_play_the_thirty_levels(install, consumed, modules, tmp_pa
   found = read_scalars(tmp_path / 'run')
   episodes = read_episodes(tmp_path / 'run')
   assert {row['level'] for row in episodes} == set(names)
-  assert {tag.removesuffix('/episode_return') for tag in found if tag.endswith('/episode_return')} == set(names)
+  assert {
+    tag.removesuffix('/episode_return') for tag in found if tag.endswith('/episode_return')
+  } == set(names)
   # The first score is of all the episodes until then.
   (frames, capped), *_ = found['dmlab30/training_cap_100']
   returns = {}
@@ -191,11 +220,20 @@ def test_thirty_actors_play_the_thirty_levels(install, consumed, modules, tmp_pa
     if int(row['frames']) <= frames:
       returns.setdefault(row['level'], []).append(float(row['episode_return']))
   assert capped == pytest.approx(levels.mean_score(returns, cap=100), rel=1e-5)
-  assert found['dmlab30/training_no_cap'][0] == (frames, pytest.approx(levels.mean_score(returns), rel=1e-5))
+  assert found['dmlab30/training_no_cap'][0] == (
+    frames,
+    pytest.approx(levels.mean_score(returns), rel=1e-5),
+  )
   last = [found[f'dmlab30/{name}'][-1][1] for name in ('training_cap_100', 'training_no_cap')]
-  assert '  training_cap_100 {:.2f}  training_no_cap {:.2f}  '.format(*last) in capsys.readouterr().out.splitlines()[-2]
+  assert (
+    '  training_cap_100 {:.2f}  training_no_cap {:.2f}  '.format(*last)
+    in capsys.readouterr().out.splitlines()[-2]
+  )
 
-  counted = {name: found[f'level_cache/{name}'] for name in ('hits', 'misses', 'damaged', 'evicted', 'write_errors')}
+  counted = {
+    name: found[f'level_cache/{name}']
+    for name in ('hits', 'misses', 'damaged', 'evicted', 'write_errors')
+  }
   totals = {name: value for name, ((_, value),) in counted.items()}
   assert totals['misses'] >= 30
   assert totals['hits'] > 0  # one of three maps in each episode, so that most are there already
@@ -210,15 +248,21 @@ def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp
   dmlab = TwoLevels()
   # Weights that hardly move, so that what the actors computed can be computed again.
   chosen = settings(
-    'rooms_watermaze', 'shallow', num_actors=2, unroll_length=10, total_environment_frames=12 * 20 * 4, learning_rate=1e-30
+    'rooms_watermaze',
+    'shallow',
+    num_actors=2,
+    unroll_length=10,
+    total_environment_frames=12 * 20 * 4,
+    learning_rate=1e-30,
   )
-  assert training.train(dmlab, chosen, str(tmp_path / 'run')) == 0
+  assert loop.train(dmlab, chosen, str(tmp_path / 'run')) == 0
 
   steps, outputs, first = consumed.stream(0)
   part = lambda start, end: tree.map_structure(lambda x: x[start:end], (steps, outputs))
   assert_is_first(first)
   assert_is_script('rooms_watermaze', *part(0, died - 1), np.arange(1, died), episode_steps)
-  # The call of the twenty-third step is answered by the new process: the first row of another episode.
+  # The call of the twenty-third step is answered by the new process: the first row of another
+  # episode.
   assert_is_first(tree.map_structure(lambda x: x[died - 1], steps))
   rest = len(steps.reward) - died
   assert rest >= 2 * episode_steps
@@ -242,14 +286,18 @@ def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp
   ended = [row for row in read_episodes(tmp_path / 'run') if row['level'] == 'rooms_watermaze']
   assert {int(row['episode_frames']) for row in ended} == {4 * episode_steps}
   assert len(ended) == (died - 1) // episode_steps + rest // episode_steps
-  assert read_scalars(tmp_path / 'run')['environments/restarts'] == [(chosen.total_environment_frames, 1.0)]
+  assert read_scalars(tmp_path / 'run')['environments/restarts'] == [
+    (chosen.total_environment_frames, 1.0)
+  ]
   assert '  restarts 1  ' in capsys.readouterr().out.splitlines()[-2]
   # Nor are its files left.
   assert not list(pathlib.Path(dmlab._temp_folder.name).iterdir())
 
 
 def assert_memory_is_fresh(consumed, died):
-  """From the row of the death on, the agent acted as one that has seen nothing before; with its old memory it would not."""
+  """From the row of the death on, the agent acted as one that has seen nothing before; with its old
+  memory it would not.
+  """
   agent = consumed.agent
   row = lambda nest, t: tree.map_structure(lambda x: x[t : t + 1], nest)
   position, fresh, old = 0, None, agent.initial_state(1)
@@ -260,7 +308,9 @@ def assert_memory_is_fresh(consumed, died):
     for t in range(len(steps.reward) - 1):
       if position == died:
         fresh = agent.initial_state(1)
-        stale, _ = agent.step(outputs.action[t : t + 1], row(steps, t)._replace(done=np.array([False])), old)
+        stale, _ = agent.step(
+          outputs.action[t : t + 1], row(steps, t)._replace(done=np.array([False])), old
+        )
         assert np.abs(stale.policy_logits[0] - outputs.policy_logits[t + 1]).max() > 1e-4
       arguments = (outputs.action[t : t + 1], row(steps, t))
       if fresh is None:
@@ -281,18 +331,27 @@ def assert_memory_is_fresh(consumed, died):
     ({'fail': ['rooms_watermaze']}, 'The script failed'),
   ],
 )
-def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(install, modules, tmp_path, failure, message):
+def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(
+  install, modules, tmp_path, failure, message
+):
   install(**failure)
-  chosen = settings('rooms_watermaze', 'shallow', unroll_length=4, batch_size=1, total_environment_frames=10**6)
+  chosen = settings(
+    'rooms_watermaze', 'shallow', unroll_length=4, batch_size=1, total_environment_frames=10**6
+  )
   with pytest.raises(arrangement.ActorError) as raised:
-    training.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run'))
+    loop.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run'))
   error = str(raised.value)
   assert message in error
   assert 'rooms_watermaze was started anew 3 times in a row' in error
   pids = [pid for pid, _, seed in stand_in.journal(modules) if seed is None]
   assert len(set(pids)) == 4
   assert f'process {pids[-1]}' in error.lower()  # the last one's
-  assert checkpoints.load_weights(str(tmp_path / 'run'), experiment.make_agent(suite.DMLabSuite(), chosen)).frames > 0
+  assert (
+    checkpoints.load_weights(
+      str(tmp_path / 'run'), agents.for_suite(suite.DMLabSuite(), chosen)
+    ).frames
+    > 0
+  )
 
 
 def command(modules, home, *flags):
@@ -326,7 +385,10 @@ def test_the_command_refuses_levels_without_their_images(install, modules, tmp_p
   install()
   refused = command(modules, tmp_path, '--level_name=dmlab30')
   assert refused.returncode == 1
-  assert 'No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition' in refused.stderr
+  assert (
+    'No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition'
+    in refused.stderr
+  )
   assert 'https://bradylab.ucsd.edu' in refused.stderr
   assert 'Traceback' not in refused.stderr
   assert not (tmp_path / 'runs').exists()

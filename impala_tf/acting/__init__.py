@@ -1,0 +1,1 @@
+"""Playing T steps under one policy: inference, unrolls, and the learner's published weights."""

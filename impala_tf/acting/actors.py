@@ -1,0 +1,235 @@
+"""Acting: unrolls of T steps, and the threads that make them.
+
+The whole unroll is one tf.function, traced once and shared by all actor threads: which actor it
+  acts for is a tensor.
+"""
+
+import threading
+import time
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+import tree
+
+from impala_tf import machine, structs
+
+
+class Carry(NamedTuple):
+  """What one actor keeps between two unrolls; [n, ...] for its n environments.
+
+  step_output: `structs.StepOutput`, row T of the unroll before.
+  agent_output: `structs.AgentOutput`, row T of the unroll before.
+  agent_state: the agent's state before it consumes that row.
+  """
+
+  step_output: Any
+  agent_output: Any
+  agent_state: Any
+
+
+class Unroller:
+  """Makes unrolls of an actor's n environments.
+
+  carry_spec: `Carry` of `tf.TensorSpec`.
+
+  carry = unroller.initial(index)
+  while True:
+    carry, unrolls = unroller.unroll(index, carry)
+  """
+
+  def __init__(self, policy, environments, levels, num_environments, unroll_length):
+    """Traces the unroll function.
+
+    Args:
+      policy: where actions come from, an `inference.LocalInference` or
+        `inference.BatchedInference`.
+      environments: a `py_process.ProcessGroup` of `base.EnvironmentBatch`, one process an actor.
+      levels: a list of int, the index of each actor's level.
+      num_environments: n, environments per actor.
+      unroll_length: T, steps per unroll.
+    """
+    self._policy = policy
+    self._environments = environments
+    self._levels = tf.constant(levels, tf.int32)
+    self._num_environments = num_environments
+    self._unroll_length = unroll_length
+    index_spec = tf.TensorSpec([], tf.int32)
+    self._initial = tf.function(self._build_initial, input_signature=[index_spec], autograph=False)
+    carry = self._initial.get_concrete_function().structured_outputs
+    self.carry_spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry)
+    self._unroll = tf.function(
+      self._build_unroll, input_signature=[index_spec, self.carry_spec], autograph=False
+    )
+    # Traced here, before any thread may call it: substitution of the weights is not for several
+    # threads.
+    self._unroll.get_concrete_function()
+
+  def initial(self, index):
+    """Starts the environments of actor `index` (an int) and returns their first `Carry`."""
+    return self._initial(tf.constant(index, tf.int32))
+
+  def unroll(self, index, carry):
+    """Plays T steps.
+
+    Args:
+      index: an int, the actor.
+      carry: its `Carry`.
+
+    Returns:
+      The next `Carry`, and `structs.Unroll` with a leading [n]: [n, T+1, ...] for step and agent
+      outputs.
+
+    Raises:
+      tf.errors.OutOfRangeError: if the actor's process was closed.
+      tf.errors.OpError: with the process's own message, if it failed or died.
+    """
+    return self._unroll(tf.constant(index, tf.int32), carry)
+
+  def _build_initial(self, index):
+    n = self._num_environments
+    agent_output = structs.AgentOutput(
+      action=tf.zeros([n], tf.int32),
+      policy_logits=tf.zeros([n, self._policy.agent.num_actions]),
+      baseline=tf.zeros([n]),
+    )
+    return Carry(
+      self._environments.call(index, 'initial'), agent_output, self._policy.agent.initial_state(n)
+    )
+
+  def _build_unroll(self, index, carry):
+    return self.play(index, carry, *self._policy.begin())
+
+  def play(self, index, carry, context, version):
+    """As `unroll`, for use inside a tf.function.
+
+    Args:
+      index: int32 scalar tensor, the actor.
+      carry: its `Carry`.
+      context, version: what the policy's `begin` gave.
+    """
+    # On the host, where environments and queue are: a graphics card would be sent each unroll only
+    # to rearrange it.
+    with tf.device(machine.local_cpu()):
+      first = (carry.step_output, carry.agent_output)
+
+      def array(tensor):
+        rows = self._unroll_length + 1
+        return tf.TensorArray(tensor.dtype, rows, element_shape=tensor.shape).write(0, tensor)
+
+      def step(t, carry, rows):
+        last_action, step_output, agent_state = (
+          carry.agent_output.action,
+          carry.step_output,
+          carry.agent_state,
+        )
+        with tf.device(None):  # Wherever the network runs best.
+          agent_output, agent_state = self._policy.step(
+            context, last_action, step_output, agent_state
+          )
+        step_output = self._environments.call(index, 'step', agent_output.action)
+        row = (step_output, agent_output)
+        rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, row)
+        return t + 1, Carry(step_output, agent_output, agent_state), rows
+
+      _, last, rows = tf.while_loop(
+        cond=lambda t, *_: t <= self._unroll_length,
+        body=step,
+        loop_vars=(1, carry, tree.map_structure(array, first)),
+        parallel_iterations=1,
+      )
+      step_outputs, agent_outputs = tree.map_structure(self._stack, rows)
+      spread = lambda scalar: tf.fill([self._num_environments], scalar)
+      unrolls = structs.Unroll(
+        level=spread(self._levels[index]),
+        policy_version=spread(version),
+        agent_state=carry.agent_state,
+        step_outputs=step_outputs,
+        agent_outputs=agent_outputs,
+      )
+      return last, unrolls
+
+  def _stack(self, array):
+    rows = array.stack()
+    rows = tf.ensure_shape(rows, [self._unroll_length + 1, *rows.shape[1:]])
+    return tf.transpose(rows, [1, 0, *range(2, rows.shape.rank)])
+
+
+class ActorThreads:
+  """One thread an actor, each making unrolls for the queue until closed or failed.
+
+  The first failure ends all of them: it is kept in `error`, and `on_failure` is called, once, so
+  that nobody waits for unrolls that will never come.
+  """
+
+  def __init__(self, unroller, num_actors, enqueue_many, timer, on_failure):
+    """Describes the threads.
+
+    Args:
+      unroller: an `Unroller`.
+      num_actors: how many threads.
+      enqueue_many: takes the unrolls of one actor, as `unroll_queue.UnrollQueue.enqueue_many`.
+      timer: a `timing.StageTimer`; gets the stages 'unroll' and 'enqueue'.
+      on_failure: called without arguments by the first thread that fails.
+    """
+    self.error = None
+    self._unroller = unroller
+    self._enqueue_many = enqueue_many
+    self._timer = timer
+    self._on_failure = on_failure
+    self._stopping = threading.Event()
+    self._lock = threading.Lock()
+    self._threads = [
+      threading.Thread(target=self._run, args=(i,), name=f'actor-{i}', daemon=True)
+      for i in range(num_actors)
+    ]
+
+  def start(self):
+    """Starts acting."""
+    for thread in self._threads:
+      thread.start()
+
+  def _run(self, index):
+    try:
+      with self._timer('unroll'):
+        carry = self._unroller.initial(index)
+      while not self._stopping.is_set():
+        with self._timer('unroll'):
+          carry, unrolls = self._unroller.unroll(index, carry)
+        with self._timer('enqueue'):
+          self._enqueue_many(unrolls)
+    except Exception as error:
+      # Closing the processes or the queue under a working actor ends it this way too; that is no
+      # failure.
+      with self._lock:
+        if self._stopping.is_set():
+          return
+        self._stopping.set()
+        self.error = error
+      self._on_failure()
+
+  def stop(self):
+    """Asks the threads to end.
+
+    Then close queue and processes, which frees those that wait, and `join`.
+    """
+    with self._lock:
+      self._stopping.set()
+
+  def join(self, timeout=30.0):
+    """Waits until all threads have ended.
+
+    Raises:
+      RuntimeError: if some still run after `timeout` seconds; names them.
+    """
+    deadline = time.monotonic() + timeout
+    for thread in self._threads:
+      if thread.ident is not None:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if running := self.running():
+      raise RuntimeError(
+        f'Still running {timeout:.0f} s after they were stopped: {", ".join(running)}.'
+      )
+
+  def running(self):
+    """The names of the threads that have not ended, a list."""
+    return [thread.name for thread in self._threads if thread.is_alive()]

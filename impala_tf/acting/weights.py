@@ -1,0 +1,132 @@
+"""The learner's weights as one flat vector that actors copy, and an agent that runs on such a copy.
+
+A vector has two advantages over a set of variables: it crosses a network in one transfer, and a
+reader gets all of it from the same update. The number of that update travels inside it.
+
+    weights = PublishedWeights(agent)       # learner, after the agent's variables exist
+    weights.publish(learner.updates)        # after each update
+
+    tensors, version = weights.pull()       # actor, while its unroll function is traced
+    with with_weights(agent, tensors):
+      agent.step(...)                       # computed from the copy, whatever the learner does meanwhile
+"""
+
+import contextlib
+import itertools
+
+import tensorflow as tf
+
+from impala_tf import machine
+
+_ids = itertools.count()
+
+
+class PublishedWeights:
+  """A float32 vector [number of parameters + 1]: all trainable weights of an agent, then the bits
+  of their version.
+
+  The vector is a resource that is found by its name on `device`. Assigning it replaces its buffer,
+  so a reader keeps what it has read, untorn, while the next version is written.
+  """
+
+  def __init__(self, agent, device='/CPU:0', shared_name=None, version=0):
+    """Publishes the agent's present weights.
+
+    Args:
+      agent: a `tf.Module` whose variables exist.
+      device: where the vector lives.
+      shared_name: its name there; a name of its own by default.
+      version: int, the learner's updates behind the present weights; None in a process that only
+        pulls what another publishes.
+    """
+    self._variables = agent.trainable_variables
+    self._device = device
+    self._shared_name = shared_name or f'weights_{next(_ids)}'
+    self._shapes = [v.shape for v in self._variables]
+    self._sizes = [v.shape.num_elements() for v in self._variables]
+    if version is not None:
+      self.publish(version)
+
+  def _handle(self):
+    return tf.raw_ops.VarHandleOp(
+      dtype=tf.float32, shape=[sum(self._sizes) + 1], shared_name=self._shared_name
+    )
+
+  @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+  def publish(self, version):
+    """Makes the present weights the ones that actors pull next.
+
+    `version` is an int32 scalar, the learner's updates.
+    """
+    self._assign(self._flat(version))
+
+  def _flat(self, version):
+    # As bits and not as a number: a float32 counts only to 2**24.
+    bits = tf.bitcast(version, tf.float32)
+    return tf.concat([tf.reshape(v, [-1]) for v in self._variables] + [bits[tf.newaxis]], axis=0)
+
+  def _assign(self, flat):
+    with tf.device(self._device):
+      tf.raw_ops.AssignVariableOp(resource=self._handle(), value=flat)
+
+  def pull(self):
+    """Copies the newest weights; for use inside a tf.function.
+
+    Returns:
+      A list of float32 tensors in the order and shapes of `agent.trainable_variables`, and their
+      version, an int32 scalar.
+    """
+    with tf.device(self._device):
+      flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
+    # Lands here as one tensor: parts made on another machine would come one by one.
+    with tf.device(machine.local_cpu()):
+      flat = tf.ensure_shape(tf.identity(flat), [sum(self._sizes) + 1])
+    *parts, bits = tf.split(flat, [*self._sizes, 1])
+    tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+    return tensors, tf.bitcast(bits[0], tf.int32)
+
+  def version(self):
+    """The version that `pull` would give, an int32 scalar; for use inside a tf.function. Only the
+    number is copied.
+    """
+    with tf.device(self._device):
+      flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
+      return tf.bitcast(flat[sum(self._sizes)], tf.int32)
+
+
+@contextlib.contextmanager
+def with_weights(module, tensors):
+  """While it lasts, `module` computes from `tensors` instead of its trainable variables.
+
+  It swaps attributes of the module and of its submodules, so it is for tracing a function, by one
+  thread at a time.
+
+  Args:
+    module: a `tf.Module` whose trainable variables are attributes of it and of its submodules.
+    tensors: a list of tensors in the order of `module.trainable_variables`.
+
+  Raises:
+    ValueError: if a variable is not an attribute and so can't be replaced.
+  """
+  replacements = {v.ref(): t for v, t in zip(module.trainable_variables, tensors, strict=True)}
+  # Through __dict__ and not setattr: a tf.Module would otherwise stop tracking the variable for
+  # checkpoints.
+  places = [
+    (vars(m), name, value)
+    for m in (module, *module.submodules)
+    for name, value in vars(m).items()
+    if isinstance(value, tf.Variable) and value.ref() in replacements
+  ]
+  missing = replacements.keys() - {variable.ref() for _, _, variable in places}
+  if missing:
+    names = sorted(reference.deref().name for reference in missing)
+    raise ValueError(
+      f'Not attributes of {module.name!r} or its submodules: {names}. Keep each variable in one.'
+    )
+  try:
+    for attributes, name, variable in places:
+      attributes[name] = replacements[variable.ref()]
+    yield
+  finally:
+    for attributes, name, variable in places:
+      attributes[name] = variable

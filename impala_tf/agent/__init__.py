@@ -1,0 +1,1 @@
+"""The network: torso, instruction encoder, LSTM and heads."""

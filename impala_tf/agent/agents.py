@@ -1,0 +1,213 @@
+"""The agent: a torso, perhaps an instruction encoder and an LSTM, and heads for policy and
+baseline.
+
+    frame ---------- torso --------+
+    last reward, last action ------+-- LSTM -- policy logits, baseline          (figure 3 of Espeholt et al., 2018)
+    instruction ---- encoder ------+
+
+Only the torso is always there: the agent of Atari-57 is feed-forward and sees nothing but frames.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import sonnet as snt
+import tensorflow as tf
+import tensorflow_probability as tfp
+import tree
+from absl import logging
+
+from impala_tf import machine, structs
+from impala_tf.agent import networks
+
+_TORSOS = {
+  'shallow': networks.ShallowTorso,
+  'nature': networks.NatureTorso,
+  'deep': networks.DeepTorso,
+  'vector': networks.VectorTorso,
+}
+
+
+class PolicyAndBaseline(NamedTuple):
+  """What the heads say of each observation: float32 [T, B, num_actions] and float32 [T, B]."""
+
+  policy_logits: tf.Tensor
+  baseline: tf.Tensor
+
+
+class Agent(snt.Module):
+  """Policy and baseline of observations, one step at a time (`step`) or along whole unrolls
+  (`unroll`).
+  """
+
+  def __init__(
+    self,
+    num_actions,
+    torso,
+    instruction_encoder=None,
+    core=None,
+    use_last_action_and_reward=False,
+    name='agent',
+  ):
+    """Puts the agent together; its variables come with `build`.
+
+    Args:
+      num_actions: size of the policy's logits.
+      torso: module from uint8 [N, H, W, C], or float32 [N, n], to float32 [N, features].
+      instruction_encoder: module from string [N] to float32 [N, features], or None.
+      core: `networks.LSTM`, or None for a feed-forward agent.
+      use_last_action_and_reward: whether the last action, one-hot, and the last reward, clipped to
+        [-1, 1] whatever the loss does to rewards, join the torso's features.
+      name: of the module.
+    """
+    super().__init__(name=name)
+    self.num_actions = num_actions
+    self.torso = torso
+    self.instruction_encoder = instruction_encoder
+    self.core = core
+    self.use_last_action_and_reward = use_last_action_and_reward
+    self.policy_logits = snt.Linear(num_actions, name='policy_logits')
+    self.baseline = snt.Linear(1, name='baseline')
+
+  def build(self, observation_spec):
+    """Makes the variables.
+
+    Args:
+      observation_spec: `structs.Observation` of `structs.ArraySpec` of one environment at one step.
+    """
+    zeros = lambda shape, dtype: tf.zeros([1, 1, *shape], tf.as_dtype(dtype))
+    step_outputs = structs.StepOutput(
+      reward=zeros((), np.float32),
+      done=zeros((), np.bool_),
+      info=(),
+      observation=tree.map_structure(lambda spec: zeros(spec.shape, spec.dtype), observation_spec),
+    )
+    self.unroll(zeros((), np.int32), step_outputs, self.initial_state(1))
+
+  def initial_state(self, batch_size):
+    """The state before the first observation: `networks.LSTMState` of zeros [batch_size, ...], ()
+    without a core.
+    """
+    return self.core.initial_state(batch_size) if self.core else ()
+
+  def step(self, last_actions, step_outputs, state):
+    """Acts on one observation of each environment of a batch.
+
+    Args:
+      last_actions: int32 [B], the actions that led to `step_outputs`.
+      step_outputs: `structs.StepOutput` of [B, ...].
+      state: of [B, ...], from `initial_state` or the step before.
+
+    Returns:
+      `structs.AgentOutput` of [B, ...] with actions sampled from the policy, and the new state.
+    """
+    last_actions, step_outputs = tree.map_structure(
+      lambda t: t[tf.newaxis], (last_actions, step_outputs)
+    )
+    output, state = self.unroll(last_actions, step_outputs, state)
+    policy_logits, baseline = output.policy_logits[0], output.baseline[0]
+    action = tfp.distributions.Categorical(logits=policy_logits, dtype=tf.int32).sample()
+    return structs.AgentOutput(action, policy_logits, baseline), state
+
+  def unroll(self, last_actions, step_outputs, state):
+    """Policy and baseline of every observation of a batch of unrolls.
+
+    Args:
+      last_actions: int32 [T, B], row t the actions that led to row t of `step_outputs`.
+      step_outputs: `structs.StepOutput` of [T, B, ...]. Where done, the state is zeroed before that
+        row is consumed.
+      state: of [B, ...], before row 0.
+
+    Returns:
+      PolicyAndBaseline, and the state after the last row.
+
+    Raises:
+      ValueError: if the agent reads instructions and the observations have none.
+    """
+    # Sonnet's reshaping leaves NumPy arrays as they are, without a word.
+    last_actions, step_outputs = tree.map_structure(
+      tf.convert_to_tensor, (last_actions, step_outputs)
+    )
+    # Only the core needs the order of time; all else takes time and batch as one dimension.
+    flat = lambda tensor: snt.merge_leading_dims(tensor, 2)
+    unflat = lambda tensor: snt.split_leading_dim(tensor, step_outputs.reward, 2)
+    observation = step_outputs.observation
+    features = [self.torso(flat(observation.frame))]
+    if self.use_last_action_and_reward:
+      features.append(tf.clip_by_value(flat(step_outputs.reward), -1.0, 1.0)[:, tf.newaxis])
+      features.append(tf.one_hot(flat(last_actions), self.num_actions))
+    if self.instruction_encoder:
+      if isinstance(observation.instruction, tuple):
+        raise ValueError(
+          'This agent reads instructions, but the observations have none: make it without the encoder.'
+        )
+      features.append(self.instruction_encoder(flat(observation.instruction)))
+    features = tf.concat(features, axis=1)
+    if self.core:
+      outputs, state = self.core(unflat(features), state, resets=step_outputs.done)
+      features = flat(outputs)
+    baseline = tf.squeeze(self.baseline(features), axis=1)
+    return PolicyAndBaseline(unflat(self.policy_logits(features)), unflat(baseline)), state
+
+
+class Greedy(tf.Module):
+  """An agent that takes the action of the highest probability, for evaluations; it acts but can't
+  be trained.
+  """
+
+  def __init__(self, agent):
+    """Takes a built `Agent`, whose variables it shares."""
+    super().__init__()
+    self.num_actions = agent.num_actions
+    self.initial_state = agent.initial_state
+    self._agent = agent
+
+  def step(self, last_actions, step_outputs, state):
+    """See `Agent.step`."""
+    output, state = self._agent.step(last_actions, step_outputs, state)
+    return output._replace(
+      action=tf.argmax(output.policy_logits, axis=-1, output_type=tf.int32)
+    ), state
+
+
+def make_agent(num_actions, network, use_lstm, use_last_action_and_reward, use_instruction):
+  """An agent of the paper's parts.
+
+  Args:
+    num_actions: size of the policy's logits.
+    network: 'shallow', 'nature', 'deep' or 'vector', the torso.
+    use_lstm: whether an LSTM of 256 stands before the heads.
+    use_last_action_and_reward: whether the agent sees its last action and reward.
+    use_instruction: whether it reads instructions.
+
+  Returns:
+    An `Agent` that is yet to be built.
+
+  Raises:
+    ValueError: for an unknown network.
+  """
+  if network not in _TORSOS:
+    raise ValueError(f'Unknown network {network!r}; choose one of {", ".join(_TORSOS)}.')
+  return Agent(
+    num_actions,
+    _TORSOS[network](),
+    instruction_encoder=networks.InstructionEncoder() if use_instruction else None,
+    core=networks.LSTM(256) if use_lstm else None,
+    use_last_action_and_reward=use_last_action_and_reward,
+  )
+
+
+def for_suite(suite, config):
+  """The suite's agent with its variables made, which computes in the precision of the run where the
+  processor can.
+  """
+  agent = suite.make_agent(config)
+  agent.build(suite.observation_spec(config))
+  if config.precision == 'bfloat16':
+    if machine.has_bfloat16():
+      agent.torso.compute_dtype = tf.bfloat16
+    else:
+      logging.warning(
+        'precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor AVX-NE-CONVERT.'
+      )
+  return agent

@@ -1,0 +1,321 @@
+"""What `benchmark` measures: the whole pipeline and its parts, each as an iterator of frames done.
+
+Each part is a context manager `part(suite, config)` that gives a tuple of
+
+    steps: iterator; each `next` does some work and returns its frames.
+    readers: dict from the name of a group of stages to a function that gives their shares of time.
+    extra: function from the `benchmark.Result` to a dict of numbers of this part alone.
+"""
+
+import contextlib
+import functools
+import threading
+import time
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from impala_tf import structs
+from impala_tf.acting import inference, weights
+from impala_tf.agent import agents
+from impala_tf.benchmark import fake_environment
+from impala_tf.environments import base
+from impala_tf.training import architectures, loop, metrics, pipeline
+from impala_tf.transport import replay, unroll_queue
+
+
+class FakeSuite:
+  """An `suite.Suite` like another one, with environments that cost nothing."""
+
+  def __init__(self, suite):
+    """Takes the suite whose specs and agent are kept."""
+    self._suite = suite
+
+  def __getattr__(self, name):
+    return getattr(self._suite, name)
+
+  def make_environment(self, level, seed, is_test, config):
+    """A constructor of `fake_environment.FakeEnvironment`."""
+    del level, is_test
+    return functools.partial(
+      fake_environment.FakeEnvironment,
+      self.observation_spec(config),
+      self.num_actions(config),
+      seed,
+    )
+
+
+def frames_of_batch(config):
+  """Frames of `batch_size` unrolls."""
+  return config.batch_size * config.unroll_length * config.num_action_repeats
+
+
+def frames_of_update(config):
+  """Frames that the learner's counter moves on by: those of an update's new unrolls."""
+  return replay.split(config).fresh * config.unroll_length * config.num_action_repeats
+
+
+def unrolls_to_send(suite, config, agent):
+  """A `structs.Unroll` of random numbers as an actor sends it, [envs_per_actor, T+1, ...] for step
+  and agent outputs.
+  """
+  return unroll_queue.as_batch(
+    example_unroll(suite, config, agent, config.envs_per_actor)
+  )  # Which swaps back, too.
+
+
+def _no_extra(result):
+  del result
+  return {}
+
+
+@contextlib.contextmanager
+def train(suite, config):
+  """All as in a training, but for reports and checkpoints."""
+  learner = loop.make_learner(suite, config)
+  with architectures.make(suite, config, learner.agent, [config.seed]) as running:
+    steps = (frames_of_update(config) for _ in running.updates(learner))
+    readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
+    yield steps, readers, _no_extra
+
+
+@contextlib.contextmanager
+def act(suite, config):
+  """Actors, queue and staging area without a learner; nobody waits for anything but the actors."""
+  agent = agents.for_suite(suite, config)
+  with pipeline.Pipeline(suite, config, agent, [config.seed]) as running:
+
+    def steps():
+      while True:
+        if running.staging.get(timeout=1.0) is not None:
+          yield frames_of_update(config)
+        elif running.actors.error is not None:
+          raise running.actors.error
+
+    yield steps(), {'actors': running.actor_shares()}, _no_extra
+
+
+@contextlib.contextmanager
+def env(suite, config):
+  """The environments of one actor, stepped in this process by random actions."""
+  seeds = np.random.SeedSequence(config.seed).generate_state(config.envs_per_actor) >> 1
+  level = suite.levels(config)[0]
+  batch = base.EnvironmentBatch(
+    [suite.make_environment(level, int(seed), False, config) for seed in seeds]
+  )
+  random = np.random.default_rng(config.seed)
+  batch.initial()
+
+  def steps():
+    while True:
+      batch.step(random.integers(batch.num_actions, size=config.envs_per_actor, dtype=np.int32))
+      yield config.envs_per_actor * config.num_action_repeats
+
+  with contextlib.closing(batch):
+    yield steps(), {}, _no_extra
+
+
+@contextlib.contextmanager
+def infer(suite, config):
+  """The agent choosing actions for the environments of one actor, unroll after unroll, on
+  observations that stay.
+  """
+  agent = agents.for_suite(suite, config)
+  n = config.envs_per_actor
+  step_outputs = tree.map_structure(
+    lambda t: t[0], example_unroll(suite, config, agent, n).step_outputs
+  )
+  policy = inference.LocalInference(agent, weights.PublishedWeights(agent))
+
+  @tf.function(autograph=False)
+  def unroll(actions, state):
+    context, _ = policy.begin()
+
+    def step(t, actions, state):
+      output, state = policy.step(context, actions, step_outputs, state)
+      return t + 1, output.action, state
+
+    return tf.while_loop(
+      lambda t, *_: t < config.unroll_length, step, (0, actions, state), parallel_iterations=1
+    )
+
+  def steps():
+    actions, state = tf.zeros([n], tf.int32), agent.initial_state(n)
+    while True:
+      _, actions, state = unroll(actions, state)
+      yield n * config.unroll_length * config.num_action_repeats
+
+  yield steps(), {}, _no_extra
+
+
+@contextlib.contextmanager
+def learn(suite, config):
+  """The learner's update, and the publishing of its weights, on one batch again and again."""
+  learner = loop.make_learner(suite, config)
+  batch_size = sum(replay.split(config))
+  batch = example_unroll(suite, config, learner.agent, batch_size)
+  published = weights.PublishedWeights(learner.agent)
+
+  def steps():
+    while True:
+      published.publish(tf.cast(learner.update(batch).updates, tf.int32))
+      yield frames_of_update(config)
+
+  def extra(result):
+    flops = (
+      update_flops(learner.agent, suite.observation_spec(config), config)
+      * batch_size
+      / config.batch_size
+    )
+    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * frames_of_update(config) / 1000)
+    peak = matmul_flops_per_cpu_second()
+    return {
+      'GFLOP of an update': flops / 1e9,
+      'GFLOP per CPU-second': per_cpu_second / 1e9,
+      'GFLOP per CPU-second of a float32 matrix product': peak / 1e9,
+      'share of that': per_cpu_second / peak,
+    }
+
+  yield steps(), {}, extra
+
+
+@contextlib.contextmanager
+def queue(suite, config):
+  """Queue and staging area, fed by one thread of this process with the same unrolls again and
+  again.
+  """
+  agent = agents.for_suite(suite, config)
+  unrolls = unrolls_to_send(suite, config, agent)
+  spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
+  unroll_bytes = sum(
+    s.shape.num_elements() * s.dtype.size for s in tree.flatten(spec) if s.dtype != tf.string
+  )
+  unrolls_queue = unroll_queue.UnrollQueue(spec, config.queue_capacity)
+  staging = unroll_queue.StagingArea(
+    lambda: unrolls_queue.dequeue_batch(config.batch_size), on_host=metrics.episodes_in
+  )
+
+  def feed():
+    with contextlib.suppress(tf.errors.CancelledError):
+      while True:
+        unrolls_queue.enqueue_many(unrolls)
+
+  feeder = threading.Thread(target=feed, daemon=True)
+
+  def steps():
+    while True:
+      if staging.get(timeout=1.0) is not None:
+        yield frames_of_batch(config)
+
+  def extra(result):
+    unrolls_per_second = result.frames_per_second / (
+      config.unroll_length * config.num_action_repeats
+    )
+    return {
+      'unrolls/s': unrolls_per_second,
+      'bytes of an unroll': unroll_bytes,
+      'MB/s': unrolls_per_second * unroll_bytes / 1e6,
+    }
+
+  staging.start()
+  feeder.start()
+  try:
+    yield steps(), {}, extra
+  finally:
+    unrolls_queue.close()
+    feeder.join()
+    staging.close()
+
+
+def example_unroll(suite, config, agent, batch_size):
+  """A `structs.Unroll` of random numbers, time-major: [T+1, batch_size, ...] for step and agent
+  outputs.
+  """
+  random = np.random.default_rng(config.seed)
+  shape = (config.unroll_length + 1, batch_size)
+
+  def fill(spec):
+    if spec.dtype is np.bytes_:
+      return tf.fill(shape, fake_environment.noise(spec, random))
+    if np.issubdtype(spec.dtype, np.unsignedinteger):
+      return tf.constant(random.integers(0, 256, (*shape, *spec.shape)).astype(spec.dtype))
+    if spec.dtype is np.bool_:
+      return tf.constant(random.random(shape) < 0.01)
+    return tf.constant(random.normal(size=(*shape, *spec.shape)).astype(spec.dtype))
+
+  return structs.Unroll(
+    level=tf.zeros([batch_size], tf.int32),
+    policy_version=tf.zeros([batch_size], tf.int32),
+    agent_state=agent.initial_state(batch_size),
+    step_outputs=tree.map_structure(fill, structs.step_output_spec(suite.observation_spec(config))),
+    agent_outputs=structs.AgentOutput(
+      action=tf.constant(random.integers(0, agent.num_actions, shape).astype(np.int32)),
+      policy_logits=tf.constant(random.normal(size=(*shape, agent.num_actions)).astype(np.float32)),
+      baseline=tf.zeros(shape),
+    ),
+  )
+
+
+def update_flops(agent, observation_spec, config):
+  """Floating-point operations of the convolutions and matrix products of `batch_size` unrolls,
+  forward and backward.
+
+  A product of [m, k] and [k, n] counts 2 m k n, and a convolution the products that it consists of;
+  so do those that lead back to their kernels and to their inputs (the frames need none). Those of
+  the recurrent state, inside the LSTM's loop over time, are left out: they are below one per cent.
+  """
+  rows = config.unroll_length + 1
+  step_outputs = unroll_queue.tensor_specs(
+    structs.step_output_spec(observation_spec), [rows, config.batch_size]
+  )
+
+  @tf.function(autograph=False)
+  def gradients(step_outputs):
+    with tf.GradientTape() as tape:
+      actions = tf.zeros([rows, config.batch_size], tf.int32)
+      outputs, _ = agent.unroll(actions, step_outputs, agent.initial_state(config.batch_size))
+      loss = sum(tf.nn.l2_loss(output) for output in outputs)
+    return [tf.convert_to_tensor(g) for g in tape.gradient(loss, agent.trainable_variables)]
+
+  graph = gradients.get_concrete_function(step_outputs).graph
+  # Only what leads to the result runs: TensorFlow prunes the rest, such as the way back to the
+  # frames.
+  needed, reached = [tensor.op for tensor in tree.flatten(graph.structured_outputs)], {}
+  while needed:
+    operation = needed.pop()
+    if operation.name not in reached:
+      reached[operation.name] = operation
+      needed += [tensor.op for tensor in operation.inputs]
+  return sum(map(_flops, reached.values()))
+
+
+def _flops(operation):
+  shapes = [tensor.shape for tensor in operation.inputs]
+  if operation.type == 'MatMul':
+    inner = shapes[0][0 if operation.get_attr('transpose_a') else 1]
+    return 2 * inner * operation.outputs[0].shape.num_elements()
+  # What slides over the positions of the output: the kernel.
+  positions, kernel = {
+    'Conv2D': (operation.outputs and operation.outputs[0].shape, shapes[1:] and shapes[1]),
+    'Conv2DBackpropInput': (shapes[2:] and shapes[2], shapes[1:] and shapes[1]),
+    'Conv2DBackpropFilter': (
+      shapes[2:] and shapes[2],
+      operation.outputs and operation.outputs[0].shape,
+    ),
+  }.get(operation.type, (None, None))
+  return 0 if kernel is None else 2 * positions[:3].num_elements() * kernel.num_elements()
+
+
+def matmul_flops_per_cpu_second(size=2048, seconds=2.0):
+  """What a processor second yields in float32 matrix products of [size, size], the highest rate to
+  be had from it.
+  """
+  matrix = tf.random.normal([size, size])
+  product = tf.function(lambda m: tf.matmul(m, m))
+  product(matrix)
+  begin, count = time.process_time(), 0
+  while time.process_time() - begin < seconds:
+    product(matrix)
+    count += 1
+  return count * 2 * size**3 / (time.process_time() - begin)

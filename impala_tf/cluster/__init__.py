@@ -1,0 +1,1 @@
+"""The same over many machines: roles, the connection, the learner's and the actors' side."""

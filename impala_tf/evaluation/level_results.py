@@ -1,0 +1,227 @@
+"""What an evaluation of many levels found, and how: results.json, and the same as results.csv with
+a row for each level.
+
+This module imports no TensorFlow.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import statistics
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+from impala_tf import cli
+from impala_tf.config import ConfigurationError
+
+FILE_NAME = 'results.json'
+TABLE_FILE_NAME = 'results.csv'
+RANDOM = 'random'
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelResult:
+  """What one agent earned on one level.
+
+  run: folder of the training, empty for the random policy.
+  checkpoint: path of the checkpoint, likewise.
+  trained_on: the training's level, or the suite's name.
+  agent: 'shallow' or 'deep', or `RANDOM` for the policy that chooses all actions equally often.
+  frames: environment frames that the agent was trained for.
+  weights: checksum of its weights.
+  training_seed: of the training.
+  environments: how many played, each a share of the episodes that was fixed beforehand.
+  returns: unclipped returns of complete episodes.
+  episode_frames: their lengths in emulator frames.
+  """
+
+  run: str
+  checkpoint: str
+  trained_on: str
+  agent: str
+  frames: int
+  weights: str
+  training_seed: int
+  environments: int
+  returns: list[float]
+  episode_frames: list[int]
+
+  def __post_init__(self):
+    """Checks that there are episodes."""
+    if not self.returns or len(self.returns) != len(self.episode_frames):
+      raise ValueError(
+        f'{len(self.returns)} returns with {len(self.episode_frames)} lengths of episodes'
+      )
+
+  def mean(self) -> float:
+    """Mean return."""
+    return statistics.fmean(self.returns)
+
+
+@dataclasses.dataclass
+class Evaluation:
+  """Results by level, and the protocol by which all of them came about."""
+
+  protocol: dict[str, str | int | float | bool]
+  levels: dict[str, LevelResult]
+
+  def means(self) -> dict[str, float]:
+    """Mean returns by level."""
+    return {name: result.mean() for name, result in self.levels.items()}
+
+  def save(self, folder: str, scores: Mapping[str, Callable[[str, float], float | str]]):
+    """Writes both files, each whole or not at all; makes the folder if it is missing.
+
+    Args:
+      folder: local folder.
+      scores: further columns of the CSV file, by name: functions of a level's name and its mean
+        return.
+    """
+    os.makedirs(folder, exist_ok=True)
+    rows = self._rows(scores)
+    _write(
+      os.path.join(folder, TABLE_FILE_NAME),
+      lambda file: csv.writer(file, lineterminator='\n').writerows(rows),
+    )
+    _write(
+      os.path.join(folder, FILE_NAME),
+      lambda file: json.dump(dataclasses.asdict(self), file, indent=1),
+    )
+
+  def _rows(self, scores):
+    header = [
+      'level',
+      'episodes',
+      'mean_return',
+      'standard_error',
+      'standard_deviation',
+      'lowest',
+      'highest',
+    ]
+    about = [
+      'environments',
+      'run',
+      'checkpoint',
+      'trained_on',
+      'agent',
+      'frames',
+      'weights',
+      'training_seed',
+    ]
+    yield [
+      *header,
+      'mean_episode_frames',
+      *scores,
+      *about,
+      *(f'protocol_{name}' for name in self.protocol),
+    ]
+    for name, result in self.levels.items():
+      n, mean, deviation = len(result.returns), result.mean(), statistics.pstdev(result.returns)
+      error = statistics.stdev(result.returns) / n**0.5 if n > 1 else ''
+      row = [name, n, mean, error, deviation, min(result.returns), max(result.returns)]
+      row += [
+        statistics.fmean(result.episode_frames),
+        *(score(name, mean) for score in scores.values()),
+      ]
+      yield [*row, *(getattr(result, field) for field in about), *self.protocol.values()]
+
+
+def load(path: str) -> Evaluation | None:
+  """The evaluation in a folder or results.json, None if there is no such file.
+
+  Raises:
+    ConfigurationError: if it can't be read or understood; names the file.
+  """
+  if os.path.isdir(path) or not path.endswith('.json'):
+    path = os.path.join(path, FILE_NAME)
+  try:
+    with open(path, encoding='utf-8') as file:
+      values = json.load(file)
+    found = {name: LevelResult(**result) for name, result in values['levels'].items()}
+    return Evaluation(dict(values['protocol']), found)
+  except FileNotFoundError:
+    return None
+  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    raise ConfigurationError(
+      f"Can't read {path} as the results of an evaluation: {error!r}. It may be half-finished or damaged: bring an intact copy "
+      'back, or remove it and evaluate again.'
+    ) from error
+
+
+@dataclasses.dataclass
+class Labelled:
+  """Evaluations that are reported together: their common protocol, and by level the results of each
+  of them that has it.
+  """
+
+  protocol: dict[str, str | int | float | bool]
+  levels: dict[str, list[LevelResult]]
+
+  def means(self) -> dict[str, list[float]]:
+    """Mean returns by level, one for each result."""
+    return {name: [result.mean() for result in results] for name, results in self.levels.items()}
+
+
+def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
+  """Reads evaluations for a report.
+
+  Args:
+    evaluations: folders, each with or without 'label=' before it. The default label is the name of
+      the run's folder.
+
+  Returns:
+    A dict by label.
+
+  Raises:
+    ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
+      together.
+  """
+  by_label = {}
+  for text in evaluations:
+    label, path = cli.split_label(text, _default_label)
+    found = load(path)
+    if found is None:
+      raise ConfigurationError(f'No evaluation in {path}: it has no {FILE_NAME}. Evaluate first.')
+    labelled = by_label.setdefault(label, Labelled(found.protocol, {}))
+    if labelled.protocol != found.protocol:
+      raise ConfigurationError(
+        f'The evaluations called {label!r} came about differently ({differences(labelled.protocol, found.protocol)}): give '
+        f'{path} another label.'
+      )
+    for name, result in found.levels.items():
+      others = labelled.levels.setdefault(name, [])
+      if any(other.weights == result.weights for other in others):
+        raise ConfigurationError(
+          f'The evaluations called {label!r} have one agent twice on {name}: leave {path} out.'
+        )
+      others.append(result)
+  return by_label
+
+
+def _default_label(path):
+  path = os.path.normpath(path)
+  if os.path.basename(path) == FILE_NAME:
+    path = os.path.dirname(path)
+  if os.path.basename(path) == 'evaluation':
+    path = os.path.dirname(path)
+  return cli.last_part(path)
+
+
+def differences(a: Mapping, b: Mapping) -> str:
+  """What sets two protocols apart, as text."""
+  return ', '.join(
+    f'{name}: {a.get(name)!r} and {b.get(name)!r}' for name in a | b if a.get(name) != b.get(name)
+  )
+
+
+def _write(path, write):
+  temporary = f'{path}.{uuid.uuid4().hex}.tmp'
+  try:
+    with open(temporary, 'w', encoding='utf-8', newline='') as file:
+      write(file)
+    os.replace(temporary, path)
+  except BaseException:
+    if os.path.exists(temporary):
+      os.remove(temporary)
+    raise

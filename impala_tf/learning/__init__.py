@@ -1,0 +1,1 @@
+"""One update: V-trace, losses, optimizer, and the learner."""

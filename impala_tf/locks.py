@@ -1,0 +1,60 @@
+"""Locks on folders, so that two processes never write to one.
+
+They end with their processes, however those end.
+"""
+
+import contextlib
+import fcntl
+import os
+
+from absl import logging
+
+from impala_tf.config import ConfigurationError
+
+_NAME = '.learner'
+
+
+def lock(file):
+  """Locks an open file for this process and those that it hands the file to, until all of them have
+  closed it.
+
+  Returns:
+    Whether nobody else has locked it. A file system without locks gives a warning and counts as one
+    where nobody has.
+  """
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return False
+  except OSError as error:
+    folder = os.path.dirname(file.name)
+    logging.warning(
+      "%s can't be locked (%s): make sure yourself that nobody else writes there.", folder, error
+    )
+  return True
+
+
+@contextlib.contextmanager
+def held(folder, name=_NAME, what='trains'):
+  """Holds the lock of an existing folder while the context lasts.
+
+  A path that is not of this machine's file system but another one that TensorFlow knows
+  (`gs://...`) has no locks; there nothing happens.
+
+  Args:
+    folder: path.
+    name: of the file that is locked.
+    what: what its holder does there, for the message.
+
+  Raises:
+    ConfigurationError: if another process holds it.
+  """
+  if '://' in folder:
+    yield
+    return
+  with open(os.path.join(folder, name), 'w') as file:
+    if not lock(file):
+      raise ConfigurationError(
+        f'Another process {what} in {folder}. Wait for its end or stop it, or use another folder.'
+      )
+    yield

@@ -1,0 +1,1 @@
+"""The paper's experiments, a command: `python -m impala_tf.paper`."""

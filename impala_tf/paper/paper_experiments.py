@@ -1,0 +1,364 @@
+"""The paper's tables and figures as data: what is run for each, and what the paper found.
+
+An experiment is one of three kinds:
+
+    Throughput    each method is measured by `impala_tf.benchmark`
+    Sweeps        each method is trained on each level with the same samples of hyper-parameters, by `impala_tf.sweeps`
+    Agents        each method gives an agent, or experts, for a whole suite, that are evaluated as the suite's module does
+
+This module imports no TensorFlow.
+"""
+
+import dataclasses
+import math
+import os
+from typing import Any
+
+from impala_tf.config import ConfigurationError
+
+BATCH_SIZE = 32  # Of A2C and IMPALA, unless the paper says otherwise (Table 1).
+WORKERS = 32  # Of A3C and A2C on a single machine (Figure 4).
+# The lags of Figure E.1 are printed nowhere but in its image; these are this project's.
+LAGS = (0, 1, 10, 100)
+LAG_FOLDER = r'lag_(\d+)_'  # How the folders of methods with a lag begin.
+
+WATERMAZE, KEYS_DOORS, LASERTAG, EXPLORE, SEEKAVOID = TASKS = (
+  'rooms_watermaze',
+  'rooms_keys_doors_puzzle',
+  'lasertag_three_opponents_small',
+  'explore_goal_locations_small',
+  'seekavoid_arena_01',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+  """A row of a table, a line of a figure.
+
+  label: as in the paper.
+  folder: short name for files.
+  given: hyper-parameters by name. Where `environments` is given they get the actors as well.
+  environments: how many there are in all; 'batch' stands for one for each new unroll of a batch;
+    None for the default.
+  group: lines of one picture have the same.
+  paper: what the paper found, by level or column.
+  trainer: of `Agents`, 'sweep', 'population', or 'experts' for a run on each level.
+  """
+
+  label: str
+  folder: str
+  given: dict[str, Any] = dataclasses.field(default_factory=dict)
+  environments: int | str | None = None
+  group: str = ''
+  paper: dict[str, Any] = dataclasses.field(default_factory=dict)
+  trainer: str = 'sweep'
+
+  def hyper_parameters(self, given, cores):
+    """All that is given to a run.
+
+    Args:
+      given: dict of what the user asks for, which goes before the method's own but for what makes
+        the method.
+      cores: int, of the machine.
+
+    Returns:
+      A dict from fields of `config.Config` to values.
+
+    Raises:
+      ConfigurationError: if the method's environments can't be shared out as asked.
+    """
+    values = {'batch_size': BATCH_SIZE} | given | self.given
+    environments = self.environments
+    if environments == 'batch':
+      size = values['batch_size'] * values.get('num_learners', 1)
+      # Replayed unrolls have no environments.
+      replayed = (
+        0 if values.get('replay_beside') else round(size * values.get('replay_fraction', 0.0))
+      )
+      environments = size - replayed
+    if environments is not None:
+      if 'envs_per_actor' in given:
+        raise ConfigurationError(
+          f'{self.label} has {environments} environments in all: leave --envs_per_actor out, which follows from --num_actors.'
+        )
+      # In few processes, as that is cheapest on one machine; A3C's workers say themselves how they
+      # are hosted.
+      shares = [n for n in range(1, environments + 1) if environments % n == 0]
+      actors = given.get('num_actors') or max(n for n in shares if n <= 2 * cores)
+      if actors not in shares:
+        raise ConfigurationError(
+          f'--num_actors={actors} does not divide the {environments} environments of {self.label}. Leave it out, or give '
+          f'one of {", ".join(map(str, shares))}.'
+        )
+      values |= {'num_actors': actors, 'envs_per_actor': environments // actors}
+    return values
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A table or figure.
+
+  name: as on the command line.
+  title: what it is.
+  methods: tuple of Method.
+  levels: names, if none are given.
+  """
+
+  name: str
+  title: str
+  methods: tuple[Method, ...]
+  levels: tuple[str, ...] = TASKS
+
+
+@dataclasses.dataclass(frozen=True)
+class Throughput(Experiment):
+  """Frames per second. `Method.paper` has the paper's CPUs, GPUs and rates by level."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweeps(Experiment):
+  """Final returns, sorted or of the best three, and their curves.
+
+  frames: of each training, in the authors' README; the paper prints none.
+  trials: samples of hyper-parameters in the paper.
+  """
+
+  frames: int = 1_000_000_000
+  trials: int = 24
+
+
+@dataclasses.dataclass(frozen=True)
+class Agents(Experiment):
+  """Agents for a suite of levels.
+
+  suite: name of its package.
+  frames: of the training of all levels.
+  expert_frames: of that of one level.
+  source: of these two.
+  """
+
+  suite: str = 'dmlab30'
+  frames: int = 10_000_000_000
+  expert_frames: int = 1_000_000_000
+  source: str = "the authors' README"
+
+
+def _slug(*parts):
+  return '_'.join(str(part) for part in parts if part != '')
+
+
+_IMPALA = Method('IMPALA', 'impala')
+_A2C = Method('Batched A2C', 'a2c', {'architecture': 'a2c_sync_trajectories'}, environments='batch')
+_A3C_GIVEN = {'architecture': 'a3c', 'batch_size': 1, 'envs_per_actor': 1, 'num_actors': WORKERS}
+_A3C = Method(f'A3C, single machine, {WORKERS} workers', 'a3c', _A3C_GIVEN)
+
+_CORRECTIONS = {
+  'V-trace': 'vtrace',
+  '1-step IS': 'one_step_is',
+  'epsilon-correction': 'epsilon',
+  'No correction': 'none',
+}
+# Table 2, average final return over the three best, by correction and replay, in the order of
+# TASKS.
+_TABLE_2 = {
+  ('vtrace', False): (46.8, 32.9, 31.3, 229.2, 43.8),
+  ('one_step_is', False): (51.8, 35.9, 25.4, 215.8, 43.7),
+  ('epsilon', False): (44.2, 27.3, 4.3, 107.7, 41.5),
+  ('none', False): (40.3, 29.1, 5.0, 94.9, 16.1),
+  ('vtrace', True): (47.1, 35.8, 34.5, 250.8, 46.9),
+  ('one_step_is', True): (54.7, 34.4, 26.4, 204.8, 41.6),
+  ('epsilon', True): (30.4, 30.2, 3.9, 101.5, 37.6),
+  ('none', True): (35.0, 21.1, 2.8, 85.0, 11.2),
+}
+
+
+def _corrections(replay):
+  for label, correction in _CORRECTIONS.items():
+    given = {'correction': correction} if correction != 'vtrace' else {}
+    # Equal runs have equal folders: V-trace without replay is IMPALA, whichever table it is run
+    # for.
+    folder = _slug(
+      'impala', correction if correction != 'vtrace' else '', 'replay' if replay else ''
+    )
+    yield Method(
+      label,
+      folder,
+      given | ({'replay_fraction': 0.5} if replay else {}),
+      group='with replay' if replay else 'without replay',
+      paper=dict(zip(TASKS, _TABLE_2[correction, replay], strict=True)),
+    )
+
+
+def _lagging(lags):
+  for replay in (False, True):
+    for lag in lags:
+      for label, correction in _CORRECTIONS.items():
+        yield Method(
+          label,
+          _slug('lag', lag, correction, 'replay' if replay else ''),
+          # Where nobody waits, so that the lag is what it is said to be.
+          {'architecture': 'a2c_sync_trajectories', 'policy_lag': lag, 'correction': correction}
+          | ({'replay_fraction': 0.5} if replay else {}),
+          environments='batch',
+          group=f'lag {lag}, {"with" if replay else "without"} replay',
+        )
+
+
+def _rates(cpus, gpus, *rates):
+  return {'CPUs': cpus, 'GPUs': gpus} | dict(zip((SEEKAVOID, KEYS_DOORS), rates, strict=False))
+
+
+_DYNAMIC = {'inference': 'shared'}
+_TABLE_1 = (
+  dataclasses.replace(_A3C, label=f'A3C, {WORKERS} workers', paper=_rates(64, 0, 6500, 9000)),
+  Method(
+    'Batched A2C (sync step)',
+    'a2c_sync_step',
+    {'architecture': 'a2c_sync_step'},
+    'batch',
+    paper=_rates(48, 0, 9000, 5000),
+  ),
+  dataclasses.replace(_A2C, label='Batched A2C (sync traj.)', paper=_rates(48, 0, 16000, 17500)),
+  Method(
+    'Batched A2C (dyn. batch)',
+    'a2c_dynamic',
+    _A2C.given | _DYNAMIC,
+    'batch',
+    paper=_rates(48, 1, 16000, 13000),
+  ),
+  Method('IMPALA, 48 actors', 'impala_48', environments=48, paper=_rates(48, 0, 17000, 20500)),
+  Method(
+    'IMPALA (dyn. batch), 48 actors',
+    'impala_48_dynamic',
+    _DYNAMIC,
+    48,
+    paper=_rates(48, 1, 21000, 24000),
+  ),
+)
+# Rows of Table 1 that need many machines or a graphics card.
+TABLE_1_ELSEWHERE = (
+  Method('Batched A2C (sync step)', '', paper=_rates(48, 1, 13000, 5500)),
+  Method('Distributed A3C', '', paper=_rates(200, 0, 46000, 50000)),
+  Method('Distributed IMPALA', '', paper=_rates(150, 1, 80000)),
+  Method('IMPALA (optimised)', '', paper=_rates(375, 1, 200000)),
+  Method('IMPALA (optimised), batch 128', '', paper=_rates(500, 1, 250000)),
+)
+
+_TABLE_3 = (
+  Method('A3C, deep', 'a3c_deep', {'agent': 'deep', **_A3C_GIVEN, 'num_actors': 210}),
+  Method('IMPALA, shallow', 'impala_shallow', {'agent': 'shallow'}),
+  Method(
+    'IMPALA-Experts, deep',
+    'experts_deep',
+    {'agent': 'deep', 'reward_clipping': 'optimistic_asymmetric'},
+    trainer='experts',
+  ),
+  Method('IMPALA, deep', 'impala_deep', {'agent': 'deep'}),
+  Method('IMPALA, deep, PBT', 'impala_deep_pbt', {'agent': 'deep'}, trainer='population'),
+)
+_TABLE_4 = (
+  Method(
+    'A3C, shallow, experts', 'a3c_shallow', {'agent': 'shallow', **_A3C_GIVEN}, trainer='experts'
+  ),
+  Method('A3C, deep, experts', 'a3c_deep', {'agent': 'deep', **_A3C_GIVEN}, trainer='experts'),
+  Method('IMPALA, shallow, experts', 'impala_shallow', {'agent': 'shallow'}, trainer='experts'),
+  Method('IMPALA, deep, experts', 'impala_deep', {'agent': 'deep'}, trainer='experts'),
+  Method('IMPALA, deep, multi-task', 'impala_multitask', {'agent': 'deep'}, trainer='population'),
+)
+
+EXPERIMENTS = {
+  experiment.name: experiment
+  for experiment in (
+    Throughput('table1', 'Table 1: frames per second', _TABLE_1, (SEEKAVOID, KEYS_DOORS)),
+    Sweeps(
+      'table2',
+      'Table 2: final return of the best three by correction, without and with replay',
+      (*_corrections(replay=False), *_corrections(replay=True)),
+    ),
+    Agents('table3', 'Tables 3 and B.1: DMLab-30', _TABLE_3, ()),
+    Agents(
+      'table4',
+      'Tables 4 and C.1: Atari-57',
+      _TABLE_4,
+      (),
+      'atari57',
+      57 * 200_000_000,
+      200_000_000,
+      'the paper',
+    ),
+    Sweeps('figure4', 'Figure 4: single tasks, IMPALA and the baselines', (_IMPALA, _A2C, _A3C)),
+    Agents('figure5', 'Figure 5: DMLab-30, score over frames', _TABLE_3, ()),
+    Agents(
+      'figure6',
+      'Figure 6: DMLab-30, score over hours, deep networks',
+      _TABLE_3[:1] + _TABLE_3[3:],
+      (),
+    ),
+    Sweeps('figureE1', 'Figure E.1: learning under a controlled policy lag', tuple(_lagging(LAGS))),
+    Sweeps(
+      'figureE2',
+      'Figure E.2: all hyper-parameter combinations by correction, with replay',
+      tuple(_corrections(replay=True)),
+    ),
+    Sweeps(
+      'figureE3',
+      "Figures E.3 and E.4: q_s of the policy's gradient from the target of the next state, or from its baseline",
+      (
+        dataclasses.replace(_IMPALA, label='r + gamma v(s+1)'),
+        Method('r + gamma V(x(s+1))', 'impala_q_baseline', {'q_estimate': 'baseline'}),
+      ),
+    ),
+  )
+}
+
+
+def with_lags(experiment, lags):
+  """Figure E.1's experiment with other lags, a list of int; None for those it has."""
+  return (
+    experiment if lags is None else dataclasses.replace(experiment, methods=tuple(_lagging(lags)))
+  )
+
+
+def with_methods(experiment, folders):
+  """An experiment with some of its methods only, named by their folders; None or nothing for all.
+
+  Raises:
+    ConfigurationError: if one of them is none of its own.
+  """
+  known = [method.folder for method in experiment.methods]
+  for folder in folders or ():
+    if folder not in known:
+      raise ConfigurationError(
+        f'--methods has {folder!r}, but those of {experiment.name} are {", ".join(known)}.'
+      )
+  methods = tuple(
+    method for method in experiment.methods if not folders or method.folder in folders
+  )
+  return dataclasses.replace(experiment, methods=methods)
+
+
+def scaled(frames, scale):
+  """Frames of a run at a scale, one at least."""
+  return max(1, math.floor(frames * scale))
+
+
+def sweep_folder(logdir, level, method):
+  """Where the sweep of a method on a level is kept, whichever experiments show it."""
+  return os.path.join(logdir, 'sweeps', *level.strip('/').split('/'), method.folder)
+
+
+def agents_folder(logdir, experiment, method):
+  """Where the runs of a method of `Agents` are kept, the same for the table and its figures."""
+  return os.path.join(logdir, experiment.suite, method.folder)
+
+
+def rate_file(logdir, level, method, is_fake=False):
+  """Where the throughput of a method on a level is kept; `is_fake` if its environments cost
+  nothing.
+  """
+  return os.path.join(
+    logdir,
+    'rates_fake' if is_fake else 'rates',
+    *level.strip('/').split('/'),
+    method.folder + '.json',
+  )

@@ -1,0 +1,1 @@
+"""Population-based training, a command: `python -m impala_tf.pbt`."""

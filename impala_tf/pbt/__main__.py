@@ -1,0 +1,9 @@
+"""Entry point of `python -m impala_tf.pbt`; see `command`."""
+
+from absl import app
+
+from impala_tf.pbt import command
+
+if __name__ == '__main__':
+  command.define_flags()
+  app.run(command.main)

@@ -1,0 +1,1 @@
+"""What runs left, read back and shown: tables, bars, scalars, final returns."""

@@ -1,0 +1,1 @@
+"""Random search over hyper-parameters, a command: `python -m impala_tf.sweeps`."""

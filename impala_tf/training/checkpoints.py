@@ -1,0 +1,377 @@
+"""Checkpoints: everything that counts of a run, saved whole and restored whole or not at all.
+
+    checkpointer = Checkpointer(logdir, learner=learner, run=run_state)
+    resumed = checkpointer.restore_latest()
+    checkpointer.save()
+
+    frames = load_weights(logdir, agent).frames      # for an evaluation
+
+The files are those of `tf.train.Checkpoint`. Restoring is done here: all of a checkpoint is read,
+which verifies its checksums, and compared with the objects before the first variable changes.
+"""
+
+import os
+import re
+import uuid
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from absl import logging
+from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+from impala_tf import errors, files
+from impala_tf.config import ConfigurationError
+
+_PREFIX = 'ckpt'
+_MAX_TO_KEEP = 3
+_FILE = re.compile(rf'({_PREFIX}-(\d+))\.(index|data-.*)')
+_VARIABLE = 'VARIABLE_VALUE'
+_MAX_LISTED = 8
+
+
+class CheckpointError(errors.UserError, RuntimeError):
+  """A checkpoint can't be written, or read, or is another agent's. No variable has changed."""
+
+
+class Loaded(NamedTuple):
+  """From where weights were loaded: the path of the checkpoint, and the frames that the agent was
+  trained for, an int.
+  """
+
+  path: str
+  frames: int
+
+
+class RunState(tf.Module):
+  """What else a resumed run must know.
+
+  seed: int64 variable, the run's seed.
+  starts: int32 variable, how often the run was started.
+  """
+
+  def __init__(self, seed, name='run_state'):
+    """The state of a run that was never started."""
+    super().__init__(name=name)
+    self.seed = tf.Variable(seed, dtype=tf.int64, trainable=False, name='seed')
+    self.starts = tf.Variable(0, dtype=tf.int32, trainable=False, name='starts')
+
+  def start(self):
+    """Counts a start.
+
+    Returns [seed, starts], a seed that is the run's own and another one after each resume.
+    """
+    self.starts.assign_add(1)
+    return [int(self.seed), int(self.starts)]
+
+
+class Checkpointer:
+  """Saves and restores objects in a folder, keeping the last few checkpoints."""
+
+  def __init__(self, directory, **trackables):
+    """Binds the objects; their variables must exist before `save` and `restore_latest`.
+
+    Args:
+      directory: existing folder, anything that tf.io.gfile takes.
+      **trackables: the objects by name, each a `tf.Module`. `load_weights` looks for `learner`,
+        with its attributes `agent` and `frames`.
+    """
+    self._directory = directory
+    self._trackables = trackables
+    self._checkpoint = tf.train.Checkpoint(**trackables)
+    self._manager = tf.train.CheckpointManager(
+      self._checkpoint, directory, max_to_keep=_MAX_TO_KEEP, checkpoint_name=_PREFIX
+    )
+
+  def save(self):
+    """Writes a checkpoint beside the earlier ones, then removes the oldest beyond the number to
+    keep.
+
+    The data is written under temporary names and the index, without which it is no checkpoint, is
+    put in place last: a save that dies half-way leaves the earlier checkpoints as they were.
+
+    Returns:
+      The path of the checkpoint, without its suffixes.
+
+    Raises:
+      CheckpointError: if it can't be written.
+    """
+    number = max((n for n, _ in _candidates(self._directory)), default=0) + 1
+    try:
+      return self._manager.save(checkpoint_number=number)
+    except (tf.errors.OpError, OSError) as error:
+      raise CheckpointError(
+        f"Can't write checkpoint {os.path.join(self._directory, _PREFIX)}-{number}: {files.reason(error)}. Make room, or "
+        'make the folder writable; the earlier checkpoints are still there.'
+      ) from error
+
+  def restore_latest(self):
+    """Restores the newest checkpoint that can be read, with a warning for each newer one that
+    can't.
+
+    Returns:
+      True, or False if the folder has no checkpoint.
+
+    Raises:
+      CheckpointError: if there are checkpoints but none can be read, or the newest readable one
+        does not fit the objects.
+    """
+    stored = _read_newest(self._directory)
+    if stored is None:
+      return False
+    match = _Match(stored)
+    children = stored.children(0)
+    for name, trackable in self._trackables.items():
+      match.add(children.get(name), trackable, (name,))
+    # The counter is TensorFlow's own; checkpoints are numbered by what is in the folder.
+    match.check_nothing_left(0, except_for={'save_counter'})
+    match.assign()
+    logging.info('Restored %s.', stored.path)
+    return True
+
+
+def load_weights(directory, agent):
+  """Restores only an agent, from the newest readable checkpoint of a run.
+
+  Args:
+    directory: the run's folder; nothing in it is changed.
+    agent: a `tf.Module` whose variables exist.
+
+  Returns:
+    `Loaded`.
+
+  Raises:
+    CheckpointError: if there is no checkpoint, none can be read, or it is another agent's.
+  """
+  frames = tf.Variable(0, dtype=tf.int64, trainable=False)
+  path = load_parts(directory, {('learner', 'agent'): agent, ('learner', 'frames'): frames})
+  return Loaded(path, int(frames))
+
+
+def load_parts(directory, parts):
+  """Restores some objects, all of them from the newest readable checkpoint of a run.
+
+  Args:
+    directory: the run's folder; nothing in it is changed. The run may go on meanwhile.
+    parts: dict from where an object is in the checkpoint, a tuple of names, to a variable or a
+      `tf.Module` with variables.
+
+  Returns:
+    The checkpoint's path, without suffix.
+
+  Raises:
+    CheckpointError: if there is no checkpoint, none can be read, or it is another program's. No
+      variable has changed then.
+  """
+  stored = _read_newest(directory)
+  if stored is None:
+    raise CheckpointError(
+      f'No checkpoint in {directory}. Train first, or point --logdir to a training run.'
+    )
+  match = _Match(stored)
+  for path, trackable in parts.items():
+    node = 0
+    for name in path:
+      node = stored.children(node).get(name)
+    match.add(node, trackable, path)
+    if node is not None:
+      match.check_nothing_left(node)
+  match.assign()
+  return stored.path
+
+
+def prepare_logdir(path):
+  """Makes the folder if it is missing, and writes a file there to see that it can.
+
+  Raises:
+    ConfigurationError: if it can't be made or written.
+  """
+  probe = os.path.join(
+    path, f'.write_test_{uuid.uuid4().hex[:8]}'
+  )  # Several may start in one folder at once.
+  try:
+    tf.io.gfile.makedirs(path)
+    with tf.io.gfile.GFile(probe, 'w') as file:
+      file.write('A run tested that it can write here.\n')
+    tf.io.gfile.remove(probe)
+  except (tf.errors.OpError, OSError) as error:
+    raise ConfigurationError(
+      f"Can't write in the log directory {path!r}: {files.reason(error)}. Give --logdir a folder that you may write, and "
+      'that has room.'
+    ) from error
+
+
+class _Stored(NamedTuple):
+  """A checkpoint that was read: its path, its object graph, and its tensors by key as NumPy arrays."""
+
+  path: str
+  graph: Any
+  tensors: dict
+
+  def children(self, node):
+    """The numbers of a node's children by name; none if `node` is None."""
+    return (
+      {}
+      if node is None
+      else {child.local_name: child.node_id for child in self.graph.nodes[node].children}
+    )
+
+  def variable_key(self, node):
+    """Under which key a node's value is stored, None if it is no variable."""
+    return next(
+      (a.checkpoint_key for a in self.graph.nodes[node].attributes if a.name == _VARIABLE), None
+    )
+
+
+def _candidates(directory):
+  """All checkpoints, intact or not, as (number, path), newest first."""
+  if not tf.io.gfile.isdir(directory):
+    return []
+  names = set(tf.io.gfile.listdir(directory))
+  # The state file names those whose files have gone missing.
+  state = tf.train.get_checkpoint_state(directory)
+  if state is not None:
+    names |= {os.path.basename(path) + '.index' for path in state.all_model_checkpoint_paths}
+  found = {m[1]: int(m[2]) for m in map(_FILE.fullmatch, names) if m}
+  return sorted(
+    ((number, os.path.join(directory, name)) for name, number in found.items()), reverse=True
+  )
+
+
+def _read_newest(directory):
+  """The newest checkpoint that can be read, as `_Stored`, or None if there is no checkpoint.
+
+  Raises:
+    CheckpointError: if there are checkpoints and none can be read.
+  """
+  failures = []
+  for _, path in _candidates(directory):
+    try:
+      stored = _read(path)
+    except (
+      Exception
+    ) as error:  # TensorFlow's reader has no common type for what a damaged file makes it raise.
+      failures.append(f'{path}: {" ".join(str(error).split()) or type(error).__name__}')
+      continue
+    for failure in failures:
+      logging.warning(
+        "A CHECKPOINT CAN'T BE READ and is passed over; its training is lost: %s", failure
+      )
+    if failures:
+      logging.warning('Using %s instead.', path)
+    return stored
+  if failures:
+    listed = '\n  '.join(failures)
+    raise CheckpointError(
+      f'No checkpoint can be read:\n  {listed}\nBring an intact copy back, or start anew in another --logdir.'
+    )
+  return None
+
+
+def _read(path):
+  # Not tf.train.load_checkpoint, which would take a damaged one for a folder. Reading a tensor
+  # verifies its checksum.
+  reader = tf.compat.v1.train.NewCheckpointReader(path)
+  tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
+  graph = trackable_object_graph_pb2.TrackableObjectGraph()
+  if '_CHECKPOINTABLE_OBJECT_GRAPH' not in tensors:
+    raise ValueError('not written by tf.train.Checkpoint: it holds no object graph')
+  graph.ParseFromString(tensors['_CHECKPOINTABLE_OBJECT_GRAPH'])
+  return _Stored(path, graph, tensors)
+
+
+class _Match:
+  """Finds to each variable of some objects its value in a checkpoint."""
+
+  def __init__(self, stored):
+    """Starts with nothing found."""
+    self._stored = stored
+    self._visited = set()  # (id of object, node): an object may be reachable in several ways.
+    self._names = {}  # Of all variables, by id.
+    self._values = {}  # (variable, value) of those that the checkpoint has, by id.
+    self._keys = set()  # Theirs in the checkpoint.
+    self._different = []
+    self._left = []
+
+  def add(self, node, trackable, path):
+    """Finds the variables of `trackable`, which is object `node` of the checkpoint, or None if it
+    has none.
+
+    Args:
+      node: int or None.
+      trackable: anything that tf.train.Checkpoint takes.
+      path: tuple of str, how to call it in errors.
+    """
+    if (id(trackable), node) in self._visited:
+      return
+    self._visited.add((id(trackable), node))
+    if isinstance(trackable, tf.Variable):
+      self._add_variable(node, trackable, '/'.join(path))
+    children = self._stored.children(node)
+    for name, child in tf.train.TrackableView.children(trackable).items():
+      self.add(children.get(name), child, (*path, name))
+
+  def _add_variable(self, node, variable, name):
+    self._names.setdefault(id(variable), f'{name} {variable.dtype.name}{variable.shape}')
+    key = self._stored.variable_key(node) if node is not None else None
+    if key is None:
+      return
+    self._keys.add(key)
+    value = self._stored.tensors[key]
+    if value.shape != tuple(variable.shape) or value.dtype != variable.dtype.as_numpy_dtype:
+      self._different.append(
+        f'{name} is {value.dtype.name}{tf.TensorShape(value.shape)} there, {variable.dtype.name}{variable.shape} here'
+      )
+    self._values[id(variable)] = (variable, value)
+
+  def check_nothing_left(self, node, except_for=()):
+    """Notes the variables below object `node` that no object asked for, but for some of its
+    children's.
+    """
+    pending = [
+      child for name, child in self._stored.children(node).items() if name not in except_for
+    ]
+    seen = set()
+    while pending:
+      node = pending.pop()
+      if node in seen:
+        continue
+      seen.add(node)
+      pending.extend(self._stored.children(node).values())
+      key = self._stored.variable_key(node)
+      if key is not None and key not in self._keys:
+        value = self._stored.tensors[key]
+        self._left.append(
+          f'{key.split("/.ATTRIBUTES")[0]} {value.dtype.name}{tf.TensorShape(value.shape)}'
+        )
+
+  def assign(self):
+    """Gives all variables their values.
+
+    Raises:
+      CheckpointError: if checkpoint and objects differ in anything; no variable is changed then.
+    """
+    missing = [name for variable, name in self._names.items() if variable not in self._values]
+    problems = [
+      f'  {title}: {_listed(names)}'
+      for title, names in (
+        ('other shape or type', self._different),
+        ('not in the checkpoint', missing),
+        ('only in the checkpoint', self._left),
+      )
+      if names
+    ]
+    if problems:
+      raise CheckpointError(
+        f'The checkpoint {self._stored.path} is of another agent or program:\n'
+        + '\n'.join(problems)
+        + '\n'
+        'Use the settings of the run that wrote it (config.json beside it), or another --logdir.'
+      )
+    for variable, value in self._values.values():
+      variable.assign(value)
+
+
+def _listed(names):
+  names = sorted(names)
+  more = [f'and {len(names) - _MAX_LISTED} more'] if len(names) > _MAX_LISTED else []
+  return '; '.join(names[:_MAX_LISTED] + more)

@@ -1,0 +1,138 @@
+"""Every finished episode of a run, as a CSV file."""
+
+import csv
+import io
+import os
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from impala_tf import files
+from impala_tf.config import ConfigurationError
+
+FILE_NAME = 'episodes.csv'
+COLUMNS = ('frames', 'level', 'episode_return', 'episode_frames')
+_HEADER = ','.join(COLUMNS) + '\n'
+
+
+class Row(NamedTuple):
+  """A line of the file, see `EpisodeLog`."""
+
+  frames: int
+  level: str
+  episode_return: float
+  episode_frames: int
+
+
+def read(logdir):
+  """The episodes of a run, which may still be going on.
+
+  Args:
+    logdir: folder, anything that tf.io.gfile takes.
+
+  Returns:
+    A list of Row; empty if there is no file yet.
+  """
+  lines = (files.read(os.path.join(logdir, FILE_NAME)) or b'').decode().splitlines(keepends=True)
+  # A line without its end is just being written.
+  rows = csv.reader(line for line in lines[1:] if line.endswith('\n'))
+  return [
+    Row(int(frames), level, float(total), int(length)) for frames, level, total, length in rows
+  ]
+
+
+class EpisodeLog:
+  """Appends finished episodes to episodes.csv in the log directory.
+
+  frames: the learner's counter after the update that consumed the end of the episode.
+  level: name.
+  episode_return: sum of the unclipped rewards.
+  episode_frames: emulator frames, action repeats counted.
+
+    log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)     # after restoring
+    log.add(frames, episodes)
+    log.flush()     # now and then, and before each checkpoint
+  """
+
+  def __init__(self, logdir, levels, num_action_repeats, frames=0):
+    """Makes the file, or makes that of an earlier start fit what was restored.
+
+    Rows beyond `frames` go, as their training was lost and is done again; so does a last line that
+    was cut off.
+
+    Args:
+      logdir: existing folder, anything that tf.io.gfile takes.
+      levels: names of the run's levels; `metrics.Episode.level` is an index into them.
+      num_action_repeats: emulator frames of an agent step.
+      frames: of the restored checkpoint, 0 if there was none.
+
+    Raises:
+      ConfigurationError: if the file there is not such a log. It is unchanged then.
+      StorageError: if it can't be written.
+    """
+    self._path = os.path.join(logdir, FILE_NAME)
+    self._levels = levels
+    self._num_action_repeats = num_action_repeats
+    self._buffer = io.StringIO(newline='')
+    self._writer = csv.writer(self._buffer, lineterminator='\n')
+    self._repair(int(frames))
+
+  def add(self, frames, episodes):
+    """Notes a list of `metrics.Episode`; nothing is written yet."""
+    for episode in episodes:
+      self._writer.writerow(
+        (
+          int(frames),
+          self._levels[episode.level],
+          np.float32(episode.episode_return),  # Which prints 0.1 as 0.1.
+          episode.episode_steps * self._num_action_repeats,
+        )
+      )
+
+  def flush(self):
+    """Writes what was noted since the last call.
+
+    Raises:
+      StorageError: if it can't be written. Then there must not be a checkpoint of these episodes'
+        frames: some may be missing.
+    """
+    rows = self._buffer.getvalue()
+    if rows:
+      # Not to be tried again: a part may be in the file, and would be there twice.
+      self._buffer.seek(0)
+      self._buffer.truncate()
+      with files.writing(self._path), tf.io.gfile.GFile(self._path, 'a') as file:
+        file.write(rows)
+
+  def _repair(self, frames):
+    text = (files.read(self._path) or b'').decode(errors='replace')
+    header, *lines = text.splitlines(keepends=True) or ['']
+    if header != _HEADER and not _HEADER.startswith(header):
+      raise ConfigurationError(
+        f'{self._path} is not an episode log of this program: it starts with {header[:80]!r}, not {_HEADER!r}. Move it '
+        'away, or use another --logdir.'
+      )
+    if lines and not lines[-1].endswith('\n'):
+      logging.warning('%s ended in a line cut off, which is dropped: %r', self._path, lines.pop())
+    kept = [
+      line for number, line in enumerate(lines, start=2) if self._frames(line, number) <= frames
+    ]
+    if len(kept) < len(lines):
+      logging.info(
+        'Dropped %d episodes beyond frame %d from %s.', len(lines) - len(kept), frames, self._path
+      )
+    repaired = _HEADER + ''.join(kept)
+    if repaired != text:
+      files.write(self._path, repaired)
+
+  def _frames(self, line, number):
+    try:
+      frames, _, episode_return, episode_frames = next(csv.reader([line]))
+      float(episode_return), int(episode_frames)
+      return int(frames)
+    except ValueError as error:
+      raise ConfigurationError(
+        f'{self._path}, line {number}, is no episode: {line[:80]!r}. Remove the line, or use another --logdir.'
+      ) from error

@@ -1,0 +1,242 @@
+"""From actors to learner: a bounded queue of unrolls, and a staging area with the learner's next
+batch.
+
+The bound is what keeps the data fresh: an actor that is ahead of the learner waits in
+  `enqueue_many`.
+"""
+
+import itertools
+import queue
+import threading
+
+import tensorflow as tf
+import tree
+
+from impala_tf import machine, structs
+from impala_tf.transport import wire
+
+_ids = itertools.count()
+
+
+class UnrollQueue:
+  """A bounded first-in-first-out queue whose elements are single unrolls.
+
+  The queue is found by its name on `device`; the methods may be called eagerly or inside a
+  tf.function, by any thread.
+
+  packing: `wire.Packing` of its elements, None if they are unrolls as they are.
+  """
+
+  def __init__(self, unroll_spec, capacity, device='/CPU:0', shared_name=None, packed=False):
+    """Describes the queue; it comes into being with the first call.
+
+    Args:
+      unroll_spec: `structs.Unroll` of `tf.TensorSpec`, one unroll: [T+1, ...] for step and agent
+        outputs.
+      capacity: how many unrolls it holds before `enqueue_many` waits.
+      device: where it lives.
+      shared_name: its name there; a name of its own by default.
+      packed: whether unrolls lie in it as `wire.Packing` makes them, for a way over a network.
+
+    Raises:
+      ValueError: if the capacity is below 1.
+    """
+    if capacity < 1:
+      raise ValueError(f'The queue needs room for at least one unroll, got capacity={capacity}.')
+    self.capacity = capacity
+    self._spec = unroll_spec
+    self._device = device
+    self._shared_name = shared_name or f'unrolls_{next(_ids)}'
+    self.packing = wire.Packing(unroll_spec) if packed else None
+    elements = self.packing.specs if packed else tree.flatten(unroll_spec)
+    self._dtypes = [element.dtype for element in elements]
+    self._shapes = [element.shape for element in elements]
+    leaves = tree.flatten(unroll_spec)
+    # With a signature, as threads that call it for the first time would each trace a function of
+    # their own.
+    signature = [tf.TensorSpec([None, *leaf.shape], leaf.dtype) for leaf in leaves]
+    self._enqueue_many = tf.function(
+      self._build_enqueue_many, input_signature=[signature], autograph=False
+    )
+
+  def _queue(self):
+    # Made anew in each function: a queue object made eagerly would destroy the shared resource when
+    # it is collected.
+    with tf.device(self._device):
+      handle = tf.raw_ops.FIFOQueueV2(
+        component_types=self._dtypes,
+        shapes=self._shapes,
+        capacity=self.capacity,
+        shared_name=self._shared_name,
+      )
+      return tf.queue.QueueBase(self._dtypes, self._shapes, None, handle)
+
+  def enqueue_many(self, unrolls):
+    """Adds n unrolls and waits while the queue is full.
+
+    Args:
+      unrolls: `structs.Unroll` with a leading [n] on every leaf.
+
+    Raises:
+      tf.errors.CancelledError: if the queue is closed, before or meanwhile.
+    """
+    tree.assert_same_structure(unrolls, self._spec)
+    self._enqueue_many(tree.flatten(unrolls))
+
+  def _build_enqueue_many(self, leaves):
+    if self.packing:
+      with tf.device(machine.local_cpu()):
+        leaves = self.packing.pack(tree.unflatten_as(self._spec, leaves))
+    self._queue().enqueue_many(leaves)
+
+  @tf.function
+  def dequeue_batch(self, batch_size):
+    """Waits for the next `batch_size` unrolls.
+
+    Args:
+      batch_size: a Python int, B.
+
+    Returns:
+      `structs.Unroll`, time-major: [T+1, B, ...] for step and agent outputs, [B, ...] for the rest.
+
+    Raises:
+      tf.errors.OutOfRangeError: if the queue was closed and holds fewer.
+    """
+    with tf.device(self._device):
+      elements = self._queue().dequeue_many(batch_size)
+      elements = (
+        elements if isinstance(elements, list) else [elements]
+      )  # which is how TensorFlow gives a single one
+      return as_batch(
+        self.packing.unpack(elements) if self.packing else tree.unflatten_as(self._spec, elements)
+      )
+
+  @tf.function
+  def size(self):
+    """The number of unrolls that wait, an int32 scalar."""
+    return self._queue().size()
+
+  @tf.function
+  def close(self):
+    """Ends the flow: waiting and later calls of `enqueue_many` fail, `dequeue_batch` ends once too
+    little is left.
+    """
+    self._queue().close(cancel_pending_enqueues=True)
+
+
+def time_major(nest):
+  """Swaps the first two dimensions of each tensor of a nest: [B, T, ...] to [T, B, ...], and back."""
+  return tree.map_structure(lambda t: tf.transpose(t, [1, 0, *range(2, t.shape.rank)]), nest)
+
+
+def as_batch(unrolls):
+  """`structs.Unroll` of [n, T+1, ...] as the learner takes it: time-major, [T+1, n, ...] for step
+  and agent outputs.
+  """
+  return unrolls._replace(
+    step_outputs=time_major(unrolls.step_outputs), agent_outputs=time_major(unrolls.agent_outputs)
+  )
+
+
+def tensor_specs(array_specs, leading=()):
+  """A nest of `structs.ArraySpec` as one of `tf.TensorSpec`, with `leading` dimensions before each
+  shape.
+  """
+  return tree.map_structure(
+    lambda spec: tf.TensorSpec([*leading, *spec.shape], tf.as_dtype(spec.dtype)), array_specs
+  )
+
+
+def unroll_spec(step_output_spec, num_actions, agent_state_spec, unroll_length):
+  """The `structs.Unroll` of `tf.TensorSpec` of one unroll.
+
+  Args:
+    step_output_spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
+    num_actions: size of the policy's logits.
+    agent_state_spec: nest of `tf.TensorSpec`, one environment's agent state; the empty tuple
+      without memory.
+    unroll_length: T.
+  """
+  rows = unroll_length + 1
+  return structs.Unroll(
+    level=tf.TensorSpec([], tf.int32),
+    policy_version=tf.TensorSpec([], tf.int32),
+    agent_state=agent_state_spec,
+    step_outputs=tensor_specs(step_output_spec, [rows]),
+    agent_outputs=structs.AgentOutput(
+      action=tf.TensorSpec([rows], tf.int32),
+      policy_logits=tf.TensorSpec([rows, num_actions], tf.float32),
+      baseline=tf.TensorSpec([rows], tf.float32),
+    ),
+  )
+
+
+class StagingArea:
+  """Holds the learner's next batch, already on its device, while the learner works on the present
+  one.
+
+  A thread of its own fills it. The batch waits in Python and not in TensorFlow's Stage operation: a
+  learner blocked in that one could neither be told of a failed actor nor be stopped by a signal,
+  and it would hold a thread of the inter-op pool.
+
+    staging = StagingArea(lambda: unrolls.dequeue_batch(32))
+    staging.start()
+    batch, episodes = staging.get(timeout=1.0)     # None if there was no batch in time
+  """
+
+  def __init__(self, dequeue, on_host=lambda batch: None):
+    """Describes the area.
+
+    Args:
+      dequeue: gives the next batch, blocking; ends the flow by tf.errors.OutOfRangeError or
+        CancelledError.
+      on_host: computes, from a batch that is still on the host, what `get` returns beside it.
+    """
+    self._dequeue = dequeue
+    self._on_host = on_host
+    self._staged = queue.Queue(maxsize=1)
+    self._closed = threading.Event()
+    self._error = None
+    self._thread = threading.Thread(target=self._fill, name='staging', daemon=True)
+
+  def start(self):
+    """Begins to fetch batches."""
+    self._thread.start()
+
+  def _fill(self):
+    try:
+      while not self._closed.is_set():
+        batch = self._dequeue()
+        beside = self._on_host(batch)
+        self._put((tree.map_structure(tf.identity, batch), beside))
+    except (tf.errors.OutOfRangeError, tf.errors.CancelledError):
+      pass
+    except Exception as error:  # Whatever it is, the learner's thread is where it can be handled.
+      self._error = error
+
+  def _put(self, item):
+    while not self._closed.is_set():
+      try:
+        return self._staged.put(item, timeout=0.5)
+      except queue.Full:
+        continue
+
+  def get(self, timeout):
+    """The next batch on the learner's device and what `on_host` made of it, or None if `timeout`
+    seconds passed without.
+
+    Raises:
+      Exception: whatever ended the thread that fetches batches.
+    """
+    try:
+      return self._staged.get(timeout=timeout)
+    except queue.Empty:
+      if self._error is not None:
+        raise self._error from None
+      return None
+
+  def close(self):
+    """Stops fetching. Close the queue of unrolls first, or the thread goes on waiting for it."""
+    self._closed.set()
+    if self._thread.ident is not None:
+      self._thread.join()

@@ -1,0 +1,200 @@
+"""Inference of each actor's own, and shared by all: the same policy, whoever computes it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tree
+
+from impala_tf import structs
+from impala_tf.acting import actors, inference, weights
+from impala_tf.agent import agents
+from impala_tf.training import loop
+from impala_tf.training.pipeline import Pipeline
+from impala_tf.transport import unroll_queue
+from tests.support import catch, scripted
+
+CONFIG = dataclasses.replace(catch.CONFIG, level_name='catch_with_memory')
+
+
+def make(shared, agent):
+  published = weights.PublishedWeights(agent)
+  if not shared:
+    return published, inference.LocalInference(agent, published)
+  state = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), agent.initial_state(1))
+  step_outputs = unroll_queue.tensor_specs(structs.step_output_spec(catch.Catch.observation_spec))
+  return published, inference.BatchedInference(
+    agent, published, [tf.TensorSpec([], tf.int32), step_outputs, state]
+  )
+
+
+def test_shared_inference_acts_as_an_actor_alone_would():
+  agent = agents.for_suite(catch.CatchSuite(), CONFIG)
+  unrolls = []
+  for shared in (False, True):
+    tf.random.set_seed(1)
+    _, policy = make(shared, agent)
+    with policy:
+      unroller = actors.Unroller(
+        policy, scripted.InProcess([catch.Catch(1), catch.Catch(2)]), [0], 2, 10
+      )
+      unrolls.append(unroller.unroll(0, unroller.initial(0))[1])
+  own, together = unrolls
+  # Other draws of actions may follow from other random numbers; what the policy says of the first
+  # observation may not.
+  for of_own, of_together in zip(own.agent_outputs, together.agent_outputs, strict=True):
+    assert of_own.shape == of_together.shape
+  np.testing.assert_allclose(
+    together.agent_outputs.policy_logits[:, 1], own.agent_outputs.policy_logits[:, 1], atol=1e-6
+  )
+  # And along the rest, the agent agrees with what was recorded.
+  swap = unroll_queue.time_major
+  replayed, _ = agent.unroll(
+    swap(together.agent_outputs.action), swap(together.step_outputs), together.agent_state
+  )
+  np.testing.assert_allclose(
+    swap(replayed.policy_logits)[:, :-1], together.agent_outputs.policy_logits[:, 1:], atol=1e-5
+  )
+
+
+def test_shared_inference_takes_the_newest_weights_and_unrolls_say_which_they_began_with():
+  agent = agents.for_suite(catch.CatchSuite(), CONFIG)
+  published, policy = make(True, agent)
+  with policy:
+    unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1)]), [0], 1, 5)
+    carry, first = unroller.unroll(0, unroller.initial(0))
+    agent.baseline.b.assign_add([1000.0])
+    _, unpublished = unroller.unroll(0, carry)
+    published.publish(tf.constant(7))
+    _, second = unroller.unroll(0, carry)
+  assert first.policy_version.numpy().tolist() == [0]
+  assert second.policy_version.numpy().tolist() == [7]
+  assert np.abs(first.agent_outputs.baseline[:, 1:]).max() < 500
+  assert np.abs(unpublished.agent_outputs.baseline[:, 1:]).max() < 500
+  assert np.min(second.agent_outputs.baseline[:, 1:]) > 500
+
+
+def test_each_step_of_shared_inference_keeps_the_logits_it_acted_by():
+  agent = agents.for_suite(catch.CatchSuite(), CONFIG)
+  agent.policy_logits.w.assign(tf.zeros_like(agent.policy_logits.w))
+  agent.policy_logits.b.assign([0.0, 1.0, 2.0])
+  published, policy = make(True, agent)
+  environment = catch.Catch(1)
+  step, biases = environment.step, []
+
+  def step_and_publish(action):
+    biases.append(agent.policy_logits.b.numpy())
+    agent.policy_logits.b.assign_add([0.5, 0.0, -0.5])
+    published.publish(tf.constant(len(biases)))
+    return step(action)
+
+  environment.step = step_and_publish
+  with policy:
+    unroller = actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5)
+    carry, first = unroller.unroll(0, unroller.initial(0))
+    _, second = unroller.unroll(0, carry)
+  np.testing.assert_array_equal(first.agent_outputs.policy_logits[0, 1:], biases[:5])
+  np.testing.assert_array_equal(second.agent_outputs.policy_logits[0], biases[4:])
+
+
+@pytest.mark.parametrize(
+  ('chosen', 'gpus', 'shared'),
+  [('auto', 0, False), ('auto', 1, True), ('own', 1, False), ('shared', 0, True)],
+)
+def test_which_one_follows_from_the_devices_unless_a_flag_says(monkeypatch, chosen, gpus, shared):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['gpu'] * gpus)
+  assert inference.is_shared(dataclasses.replace(CONFIG, inference=chosen)) == shared
+
+
+def test_a_training_with_shared_inference_learns():
+  config = dataclasses.replace(catch.CONFIG, inference='shared', num_actors=2, envs_per_actor=16)
+  learner = loop.make_learner(catch.CatchSuite(), config)
+  returns, learned = [], False
+  with Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running:
+    for _, episodes, _ in running.updates(learner):
+      returns += [episode.episode_return for episode in episodes]
+      learned = len(returns) >= 500 and np.mean(returns[-500:]) > 0.7
+      if learned:
+        break
+  assert np.mean(returns[:300]) < -0.2  # a random policy has -0.6
+  assert learned
+
+
+def test_a_policy_that_fails_ends_the_run_with_its_error():
+  config = dataclasses.replace(
+    catch.CONFIG, inference='shared', envs_per_actor=1, total_environment_frames=10**9
+  )
+  learner = loop.make_learner(catch.CatchSuite(), config)
+  with Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running:
+    running.policy._batcher._function = lambda *args: (_ for _ in ()).throw(
+      ValueError('out of order')
+    )
+    with pytest.raises(RuntimeError, match='out of order'):
+      for _ in running.updates(learner):
+        pass
+
+
+@pytest.mark.parametrize('num_actors', [1, 64])
+@pytest.mark.parametrize('shared', ['own', 'shared'])
+def test_no_number_of_actors_blocks(num_actors, shared):
+  config = dataclasses.replace(
+    catch.CONFIG,
+    num_actors=num_actors,
+    envs_per_actor=1,
+    inference=shared,
+    total_environment_frames=160 * 12,
+  )
+  learner = loop.make_learner(catch.CatchSuite(), config)
+  with Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running:
+    frames = [frames for frames, _, _ in running.updates(learner)]
+  assert frames[-1] == 160 * 12
+
+
+def test_unrolls_of_a_resumed_run_know_how_many_updates_are_behind_them():
+  agent = agents.for_suite(catch.CatchSuite(), catch.CONFIG)
+  with Pipeline(catch.CatchSuite(), catch.CONFIG, agent, [1], version=123) as running:
+    batch = None
+    while batch is None:
+      batch = running.staging.get(timeout=1.0)
+  assert set(batch[0].policy_version.numpy()) == {123}
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ({}, {'minimum_batch_size': 1, 'maximum_batch_size': 1024, 'timeout': 0.1}),
+    (
+      {'inference_minimum_batch': 3, 'inference_maximum_batch': 6, 'inference_timeout_ms': 20.0},
+      {'minimum_batch_size': 3, 'maximum_batch_size': 6, 'timeout': 0.02},
+    ),
+    # No batch can be larger than all environments, and those of an actor go together.
+    (
+      {'inference_minimum_batch': 100, 'inference_maximum_batch': 200, 'envs_per_actor': 4},
+      {'minimum_batch_size': 8, 'maximum_batch_size': 200, 'timeout': 0.1},
+    ),
+    (
+      {'inference_maximum_batch': 2, 'envs_per_actor': 5},
+      {'minimum_batch_size': 1, 'maximum_batch_size': 5, 'timeout': 0.1},
+    ),
+  ],
+)
+def test_shared_inference_is_as_the_flags_say(monkeypatch, given, expected):
+  config = dataclasses.replace(CONFIG, inference='shared', **given)
+  running = Pipeline(catch.CatchSuite(), config, agents.for_suite(catch.CatchSuite(), config), [1])
+  running.weights = None
+  monkeypatch.setattr(
+    inference, 'BatchedInference', lambda agent, published, specs, **options: options
+  )
+  assert running._make_policy() == expected
+
+
+def test_the_queue_is_as_large_as_the_flag_says_and_tells_how_full_it_is():
+  config = dataclasses.replace(catch.CONFIG, queue_capacity=3)
+  running = Pipeline(catch.CatchSuite(), config, agents.for_suite(catch.CatchSuite(), config), [1])
+  assert running.queue_fill() == (0, 3)
+  zeros = tree.map_structure(
+    lambda spec: tf.zeros([2, *spec.shape], spec.dtype), running._batches.spec
+  )
+  running.queue.enqueue_many(zeros)
+  assert running.queue_fill() == (2, 3)

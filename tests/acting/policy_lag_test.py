@@ -1,0 +1,81 @@
+"""Actors act with the weights of exactly as many updates ago as they are told."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf.acting import policy_lag, weights
+from impala_tf.training import architectures, loop
+from tests.support import catch
+
+SETTINGS = dataclasses.replace(
+  catch.CONFIG, architecture='a2c_sync_trajectories', total_environment_frames=160 * 8
+)
+
+
+@pytest.mark.parametrize('lag', [1, 3])
+@pytest.mark.parametrize('start', [0, 100])
+def test_what_is_pulled_was_published_so_many_times_before(lag, start):
+  module = tf.Module()
+  module.w = tf.Variable([float(start)] * 3)
+  published = policy_lag.LaggingWeights(module, lag, version=start)
+  pull = tf.function(published.pull)
+  for version in range(start, start + 8):
+    if version > start:
+      module.w.assign([float(version)] * 3)
+      published.publish(tf.constant(version))
+    (w,), pulled = pull()
+    expected = max(start, version - lag)
+    assert int(pulled) == expected
+    np.testing.assert_array_equal(w, [float(expected)] * 3)
+
+
+@pytest.mark.parametrize('lag', [0, 1, 3])
+def test_actors_act_with_the_weights_of_so_many_updates_ago(lag):
+  suite, settings = (
+    catch.CatchSuite(),
+    dataclasses.replace(SETTINGS, policy_lag=lag, learning_rate=0.05),
+  )
+  learner = loop.make_learner(suite, settings)
+  agent, history, seen = learner.agent, [], []
+  original = learner.update
+
+  def update(batch):
+    """Compares what the actors' policy said with what the weights of earlier updates say of the
+    same observations.
+    """
+    history.append([tf.identity(v) for v in agent.trainable_variables])
+    acted = batch.agent_outputs.policy_logits[1:]
+
+    def distance(tensors):
+      with weights.with_weights(agent, tensors):
+        outputs, _ = agent.unroll(batch.agent_outputs.action, batch.step_outputs, ())
+      return float(np.abs(outputs.policy_logits[:-1] - acted).max())
+
+    seen.append([distance(tensors) for tensors in history])
+    return original(batch)
+
+  learner.update = update
+  lags = []
+  with architectures.make(suite, settings, agent, [1, 1]) as arrangement:
+    for _, _, metrics in arrangement.updates(learner):
+      lags.append((int(metrics.lag_min), int(metrics.lag_max)))
+  assert lags == [(min(k, lag), min(k, lag)) for k in range(8)]
+  for k, distances in enumerate(seen):
+    acting = max(0, k - lag)
+    assert distances[acting] < 1e-4
+    assert all(d > 1e-3 for version, d in enumerate(distances) if version != acting)
+
+
+def test_with_actors_ahead_of_the_learner_the_lag_is_the_least():
+  suite = catch.CatchSuite()
+  settings = dataclasses.replace(
+    SETTINGS, architecture='impala', policy_lag=5, total_environment_frames=160 * 20
+  )
+  learner = loop.make_learner(suite, settings)
+  with architectures.make(suite, settings, learner.agent, [1, 1]) as arrangement:
+    lags = [int(metrics.lag_min) for _, _, metrics in arrangement.updates(learner)]
+  assert len(lags) == 20
+  assert min(lags[5:]) >= 5

@@ -1,0 +1,297 @@
+"""What an actor's process of a cluster does before it acts, and when its threads have ended; the
+link is a stand-in.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import threading
+import time
+
+import pytest
+import tensorflow as tf
+
+from impala_tf.acting import actors
+from impala_tf.cluster import cluster_actor, connection, roles
+from impala_tf.config import ConfigurationError
+from impala_tf.training.arrangement import ActorError
+from tests.support import catch
+
+LOST = tf.errors.UnavailableError(None, None, 'gone')
+
+
+class ThreeLevels(catch.CatchSuite):
+  def levels(self, config):
+    return ('a', 'b', 'c')
+
+
+class Link:
+  """Writes down what it is told."""
+
+  def __init__(self):
+    self.tape = []
+
+  def leave(self, refused=''):
+    self.tape.append(refused)
+
+  def lose(self):
+    self.tape.append('lost')
+
+  def check_silence(self, seconds):
+    """It is never too long."""
+
+
+class Clock:
+  """Time that passes by waiting."""
+
+  def __init__(self):
+    self.now, self.waits = 0.0, []
+
+  def __call__(self):
+    return self.now
+
+  def wait(self, seconds, stop):
+    self.waits.append(seconds)
+    self.now += seconds
+
+
+@pytest.fixture
+def link_to(monkeypatch):
+  """A function that makes a link whose attempts give what it is told, and the clock by which it
+  waits.
+  """
+  clock = Clock()
+  monkeypatch.setattr(cluster_actor, 'wait', clock.wait)
+  monkeypatch.setattr(cluster_actor.random, 'uniform', lambda low, high: high)
+
+  def make_link(attempts):
+    link = cluster_actor.Link(
+      roles.Role('actor', 0, '10.0.0.1:1', '10.0.0.2:2'), give_up_after=50.0, clock=clock
+    )
+    monkeypatch.setattr(link, '_attempt', lambda: next(attempts))
+    return link, clock
+
+  return make_link
+
+
+def make(task=0, suite=None, **changes):
+  settings = dataclasses.replace(catch.CONFIG, **changes)
+  role = roles.Role('actor', task, '10.0.0.1:1', '10.0.0.2:2')
+  return cluster_actor.Acting(
+    suite or catch.CatchSuite(), settings, role, connection.LearnerHeartbeat('running', 1)
+  )
+
+
+def test_levels_are_dealt_out_over_the_actors_of_all_processes():
+  levels = [make(task, ThreeLevels(), num_actors=2)._levels for task in range(3)]
+  assert levels == [[0, 1], [2, 0], [1, 2]]
+
+
+def test_actors_play_in_environments_for_training():
+  suite = catch.Noting()
+  with make(suite=suite, num_actors=1) as acting:
+    acting._environments.start()
+  assert suite.is_test == [False] * 4
+
+
+def test_a_learner_with_other_settings_is_told_and_left():
+  acting, link = make(), Link()
+  theirs = make(discounting=0.5, num_actors=7)._terms
+  acting.check(connection.LearnerHeartbeat('running', 1, terms=acting._terms), link)
+  assert link.tape == []
+  with pytest.raises(
+    ConfigurationError,
+    match=r'(?s)10\.0\.0\.1:1 has other settings.*discounting: 0\.5 there, 0\.99 here',
+  ):
+    acting.check(connection.LearnerHeartbeat('running', 1, terms=theirs), link)
+  assert link.tape == ['discounting']
+
+
+def test_a_lost_learner_is_no_failure_unless_nothing_ever_arrives(monkeypatch):
+  waits = []
+  monkeypatch.setattr(cluster_actor, 'wait', lambda seconds, stop: waits.append(seconds))
+  acting, link = make(), Link()
+  for has_sent in (False, False, True, False, False, False, False):
+    acting._conclude(LOST, has_sent, link, False)
+  assert waits == [1, 2, 1, 2, 3, 4]
+  assert link.tape == ['lost'] * 6
+  with pytest.raises(ActorError, match=r'5 connections in a row .* from 10\.0\.0\.2:2: .*gone'):
+    acting._conclude(LOST, False, link, False)
+
+
+def test_attempts_to_connect_become_rarer_until_it_gives_up(link_to):
+  link, clock = link_to(itertools.repeat(None))
+  with pytest.raises(
+    cluster_actor.LearnerLostError, match=r'No word from a learner at 10\.0\.0\.1:1 for 60 s\.'
+  ):
+    link.connect(False)
+  assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+def test_a_learner_that_has_stopped_is_waited_for(link_to):
+  running = connection.LearnerHeartbeat('running', 2)
+  link, clock = link_to(
+    iter([None, connection.LearnerHeartbeat('stopped', 1), connection.LearnerHeartbeat(), running])
+  )
+  assert link.connect(False) == running
+  assert len(clock.waits) == 3
+  link, _ = link_to(iter([]))
+  assert link.connect(True) is None
+
+
+def test_an_error_of_another_kind_is_a_failure():
+  with pytest.raises(ActorError, match=r'An actor failed: .*a defect'):
+    make()._conclude(KeyError('a defect'), True, Link(), False)
+
+
+class LongUnrolls:
+  """In place of actor threads: they go on until environments are closed, or for some seconds after
+  they were stopped.
+  """
+
+  error = LOST
+
+  def __init__(self, *arguments, **options):
+    self._freed = threading.Event()
+
+  def start(self):
+    """They play."""
+
+  def stop(self):
+    self._freed.timer = threading.Timer(0.5, self._freed.set)
+    self._freed.timer.start()
+
+  def running(self):
+    return [] if self._freed.is_set() else ['actor-0']
+
+  def join(self, timeout):
+    if not self._freed.wait(timeout):
+      raise RuntimeError('Still running')
+
+
+class Endless(LongUnrolls):
+  """Whose unrolls don't end."""
+
+  def stop(self):
+    """They play on."""
+
+
+class Freed(Endless):
+  """One of which has failed at once, as its queue was closed; the other plays on."""
+
+  def __init__(self, *arguments, on_failure):
+    super().__init__(*arguments)
+    self._on_failure = on_failure
+
+  def start(self):
+    self._on_failure()
+
+
+class Answering(Link):
+  """Whose learner answers with one state after the other, and then not at all."""
+
+  def __init__(self, *states):
+    super().__init__()
+    self._states = iter(states)
+
+  def exchange(self, **told):
+    for state in self._states:
+      return connection.LearnerHeartbeat(state)
+    raise LOST
+
+
+@pytest.fixture
+def acting(monkeypatch):
+  """A function that makes an `Acting` whose threads are of a given kind, without environments of
+  its own.
+  """
+  monkeypatch.setattr(cluster_actor, 'BEAT_SECONDS', 0.01)
+  monkeypatch.setattr(cluster_actor, '_JOIN_SECONDS', 0.1)
+  monkeypatch.setattr(cluster_actor, 'wait', lambda seconds, stop: None)
+
+  def make_acting(kind):
+    monkeypatch.setattr(actors, 'ActorThreads', kind)
+    made = make()
+    made._unroller = object()
+    made._tell = dict
+    return made
+
+  return make_acting
+
+
+def test_the_end_of_the_training_ends_an_actor_however_long_its_unrolls_last(acting):
+  made, link = acting(Endless), Answering('running', 'finished')
+  with made:
+    assert made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+    # It has heard, and does not ask a learner that is about to go.
+    assert link.tape == []
+    closed = []
+    made._environments.close = lambda: closed.append(True)
+  assert closed == [True]
+
+
+def test_an_actor_whose_queue_was_closed_asks_why_before_it_waits_for_unrolls(acting, monkeypatch):
+  monkeypatch.setattr(cluster_actor, 'BEAT_SECONDS', 5.0)
+  made, link = acting(Freed), Answering('running', 'finished')
+  with made:
+    assert made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+
+
+def test_a_learner_that_is_there_and_does_nothing_is_given_up(acting, monkeypatch):
+  made, link = acting(Freed), Answering('running')
+  silences = []
+
+  def check_silence(seconds):
+    silences.append(seconds)
+    if seconds > 0.5:
+      raise cluster_actor.LearnerLostError('silent')
+
+  monkeypatch.setattr(link, 'check_silence', check_silence)
+  with made, pytest.raises(cluster_actor.LearnerLostError):
+    made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+  assert len(silences) > 1
+
+
+def test_a_finished_learner_is_not_connected_to_again(monkeypatch):
+  calls = []
+
+  class OneTime(contextlib.AbstractContextManager):
+    def __init__(self, *arguments):
+      """Nothing."""
+
+    def __exit__(self, *exception):
+      calls.append('exit')
+
+    def check(self, learner, link):
+      calls.append('check')
+
+    def run(self, learner, link, stop):
+      calls.append('run')
+      return True
+
+  class Connected(Link):
+    def __init__(self, *arguments):
+      super().__init__()
+
+    def connect(self, stop):
+      calls.append('connect')
+      return connection.LearnerHeartbeat('running', 1)
+
+    def leave(self, refused=''):
+      calls.append('leave')
+
+  monkeypatch.setattr(cluster_actor, 'Acting', OneTime)
+  monkeypatch.setattr(cluster_actor, 'Link', Connected)
+  role = roles.Role('actor', 0, '10.0.0.1:1', '10.0.0.2:2')
+  assert cluster_actor.act(lambda terms: (catch.CatchSuite(), catch.CONFIG), role, 1.0) == 0
+  assert calls == ['connect', 'check', 'run', 'leave', 'exit']
+
+
+def test_a_lost_learner_is_not_asked_for_before_all_unrolls_have_ended(acting):
+  made, link = acting(LongUnrolls), Answering('running')
+  began = time.monotonic()
+  assert not made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+  assert (
+    time.monotonic() - began >= 0.5
+  )  # Longer than `_JOIN_SECONDS`, after which one that is to end would be left.
+  assert link.tape == ['lost']

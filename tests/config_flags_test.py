@@ -1,0 +1,48 @@
+"""Flags of the configuration, through a parser of their own."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+
+from impala_tf import config_flags
+from impala_tf.config import Config, ConfigurationError
+
+
+@pytest.fixture
+def parse(monkeypatch):
+  values = flags.FlagValues()
+  for kind in ('boolean', 'enum', 'integer', 'float', 'string'):
+    original = getattr(flags, f'DEFINE_{kind}')
+    monkeypatch.setattr(
+      flags, f'DEFINE_{kind}', lambda *args, original=original: original(*args, flag_values=values)
+    )
+  monkeypatch.setattr(flags, 'FLAGS', values)
+  config_flags.define()
+  return lambda *arguments: (values(['program', *arguments]), config_flags.given())[1]
+
+
+def test_every_field_has_a_flag_and_none_is_given(parse):
+  assert parse() == {}
+  assert {f.name for f in dataclasses.fields(Config)} == set(flags.FLAGS)
+
+
+def test_arguments_are_what_was_given(parse):
+  values = {
+    'level_name': 'pong',
+    'batch_size': 3,
+    'learning_rate': 1.2345678901234567e-05,
+    'clip_global_norm': None,
+    'full_action_space': True,
+    'level_cache_dir': '',
+    'reward_clipping': 'abs_one',
+  }
+  assert parse(*config_flags.arguments(values)) == values
+  assert parse('--clip_global_norm=12.5')['clip_global_norm'] == 12.5
+
+
+def test_a_value_of_no_kind_is_refused(parse):
+  with pytest.raises(
+    ConfigurationError, match='--clip_global_norm=often is neither a number nor none'
+  ):
+    parse('--clip_global_norm=often')

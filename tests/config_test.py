@@ -1,0 +1,328 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from impala_tf import config as config_lib
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.learning import rewards
+
+VALUES = {
+  'level_name': 'pong',
+  'agent': 'shallow',
+  'total_environment_frames': 200_000_000,
+  'batch_size': 32,
+  'unroll_length': 20,
+  'num_action_repeats': 4,
+  'seed': 1,
+  'entropy_cost': 0.01,
+  'baseline_cost': 0.5,
+  'discounting': 0.99,
+  'reward_clipping': 'abs_one',
+  'learning_rate': 0.0006,
+  'decay': 0.99,
+  'momentum': 0.0,
+  'epsilon': 0.01,
+  'clip_global_norm': 40.0,
+  'width': 84,
+  'height': 84,
+  'frame_stack': 4,
+  'max_noops': 30,
+  'full_action_space': True,
+  'learning_rate_decay': 'linear',
+  'repeat_action_probability': 0.25,
+  'correction': 'one_step_is',
+  'clip_rho_threshold': 2.0,
+  'clip_c_threshold': 1.5,
+  'clip_pg_rho_threshold': 3.0,
+  'lambda_': 0.9,
+  'q_estimate': 'baseline',
+  'architecture': 'a2c_sync_step',
+  'policy_lag': 3,
+  'replay_fraction': 0.5,
+  'replay_capacity': 500,
+  'replay_beside': True,
+  'precision': 'bfloat16',
+  'num_learners': 2,
+  'jit_compile': True,
+  'num_actors': 3,
+  'envs_per_actor': 5,
+  'queue_capacity': 7,
+  'checkpoint_interval': 60.0,
+  'summary_interval': 5.0,
+  'inference': 'shared',
+  'inference_minimum_batch': 2,
+  'inference_maximum_batch': 64,
+  'inference_timeout_ms': 20.0,
+  'dataset_path': '/data/brady',
+  'level_cache_dir': '',
+  'level_cache_max_gigabytes': 3.0,
+  'renderer': 'software',
+}
+RESUMABLE = (
+  'jit_compile',
+  'num_actors',
+  'envs_per_actor',
+  'queue_capacity',
+  'checkpoint_interval',
+  'summary_interval',
+  'inference',
+  'inference_minimum_batch',
+  'inference_maximum_batch',
+  'inference_timeout_ms',
+  'dataset_path',
+  'level_cache_dir',
+  'level_cache_max_gigabytes',
+  'renderer',
+)
+OPTIONAL = (
+  'full_action_space',
+  'learning_rate_decay',
+  'repeat_action_probability',
+  'correction',
+  'clip_rho_threshold',
+  'clip_c_threshold',
+  'clip_pg_rho_threshold',
+  'lambda_',
+  'q_estimate',
+  'architecture',
+  'policy_lag',
+  'replay_fraction',
+  'replay_capacity',
+  'replay_beside',
+  'precision',
+  'num_learners',
+)
+NAMES = tuple(field.name for field in dataclasses.fields(Config))
+
+
+def make(**changes):
+  return Config(**{**VALUES, **changes})
+
+
+def another(name):
+  """A valid value of field `name` that is not that of VALUES."""
+  special = {
+    'level_name': 'breakout',
+    'agent': 'deep',
+    'reward_clipping': 'soft_asymmetric',
+    'clip_global_norm': None,
+    'full_action_space': False,
+    'learning_rate_decay': 'none',
+    'correction': 'none',
+    'clip_rho_threshold': None,
+    'q_estimate': 'target',
+    'architecture': 'a3c',
+    'replay_beside': False,
+    'precision': 'float32',
+    'jit_compile': False,
+    'inference': 'own',
+    'dataset_path': '',
+    'level_cache_dir': '/cache/maps',
+    'renderer': 'hardware',
+  }
+  if name in special:
+    return special[name]
+  value = VALUES[name]
+  return value + 1 if isinstance(value, int) else value / 3 + 0.25
+
+
+class TestValues:
+  def test_keeps_what_it_was_given(self):
+    assert dataclasses.asdict(make()) == VALUES
+    assert tuple(VALUES) == NAMES
+
+  def test_is_frozen(self):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+      make().seed = 2
+
+  @pytest.mark.parametrize('name', [n for n in VALUES if n not in (*RESUMABLE, *OPTIONAL)])
+  def test_what_defines_a_run_has_no_default(self, name):
+    values = {n: v for n, v in VALUES.items() if n != name}
+    with pytest.raises(TypeError, match=name):
+      Config(**values)
+
+  @pytest.mark.parametrize(
+    ('name', 'value', 'reason'),
+    [
+      ('level_name', ' ', 'must not be empty'),
+      ('agent', 'depe', r'must be one of shallow, deep \(did you mean deep\?\)'),
+      ('total_environment_frames', 0, 'at least 1'),
+      ('batch_size', 0, 'at least 1'),
+      ('unroll_length', -3, 'at least 1'),
+      ('num_action_repeats', 0, 'at least 1'),
+      ('seed', -1, 'at least 0'),
+      ('seed', 2**31, f'at most {2**31 - 1}'),
+      ('entropy_cost', -0.1, 'at least 0'),
+      ('baseline_cost', -0.1, 'at least 0'),
+      ('discounting', -0.1, 'at least 0'),
+      ('discounting', 1.01, 'at most 1'),
+      ('reward_clipping', 'abs_on', r'did you mean abs_one\?'),
+      ('repeat_action_probability', 1.0, 'below 1'),
+      ('learning_rate', -1e-9, 'at least 0'),
+      ('learning_rate', float('nan'), 'finite'),
+      ('decay', -0.1, 'at least 0'),
+      ('decay', 1.1, 'at most 1'),
+      ('momentum', -0.1, 'at least 0'),
+      ('momentum', 1.0, 'below 1'),
+      ('epsilon', 0.0, 'above 0'),
+      ('clip_global_norm', 0.0, 'above 0'),
+      ('clip_global_norm', float('inf'), 'finite'),
+      ('width', 0, 'at least 1'),
+      ('height', 0, 'at least 1'),
+      ('frame_stack', 0, 'at least 1'),
+      ('max_noops', -1, 'at least 0'),
+      (
+        'correction',
+        'v_trace',
+        r'must be one of vtrace, one_step_is, epsilon, none \(did you mean vtrace\?\)',
+      ),
+      ('clip_rho_threshold', 0.0, 'above 0'),
+      ('clip_c_threshold', -1.0, 'above 0'),
+      ('clip_pg_rho_threshold', 0.0, 'above 0'),
+      ('lambda_', 1.1, 'at most 1'),
+      ('q_estimate', 'value', 'must be one of target, baseline'),
+      ('architecture', 'a2c', r'must be one of impala, a2c_sync_step'),
+      ('policy_lag', -1, 'at least 0'),
+      ('replay_fraction', 1.0, 'below 1'),
+      ('replay_capacity', 0, 'at least 1'),
+      ('num_actors', 0, 'at least 1'),
+      ('envs_per_actor', 0, 'at least 1'),
+      ('queue_capacity', 0, 'at least 1'),
+      ('checkpoint_interval', 0.0, 'above 0'),
+      ('summary_interval', 0.0, 'above 0'),
+      ('level_cache_max_gigabytes', 0.0, 'above 0'),
+      ('renderer', 'hardwear', r'must be one of software, hardware \(did you mean hardware\?\)'),
+    ],
+  )
+  def test_refuses_with_value_reason_and_remedy(self, name, value, reason):
+    with pytest.raises(ConfigurationError, match=reason) as error:
+      make(**{name: value})
+    assert str(error.value).startswith(f'{name}={value!r} (')
+    assert str(error.value).endswith(f'Change --{name}.')
+
+  @pytest.mark.parametrize(
+    'changes',
+    [
+      {
+        'discounting': 0.0,
+        'decay': 0.0,
+        'max_noops': 0,
+        'entropy_cost': 0.0,
+        'learning_rate': 0.0,
+        'seed': 0,
+      },
+      {
+        'discounting': 1.0,
+        'decay': 1.0,
+        'clip_global_norm': None,
+        'seed': 2**31 - 1,
+        'batch_size': 1,
+      },
+    ],
+  )
+  def test_takes_the_ends_of_ranges(self, changes):
+    assert dataclasses.asdict(make(**changes)) == {**VALUES, **changes}
+
+  @pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+      ('batch_size', 2.5, 'of type float, but .* must be of type int'),
+      ('total_environment_frames', 2e8, 'write 200000000'),
+      ('batch_size', True, 'of type bool'),
+      ('full_action_space', 1, 'must be of type bool'),
+      ('level_name', None, 'must be of type str'),
+      ('learning_rate', '0.1', 'must be of type float'),
+      ('clip_global_norm', '40', 'must be of type float or none'),
+    ],
+  )
+  def test_refuses_other_types(self, name, value, message):
+    with pytest.raises(ConfigurationError, match=message):
+      make(**{name: value})
+
+  def test_refuses_to_wait_for_more_than_there_is_room_for(self):
+    with pytest.raises(
+      ConfigurationError, match='inference_minimum_batch=9 is above inference_maximum_batch=8'
+    ):
+      make(inference_minimum_batch=9, inference_maximum_batch=8)
+    assert make(inference_minimum_batch=8, inference_maximum_batch=8).inference_minimum_batch == 8
+
+  def test_whole_numbers_become_floats(self):
+    value = make(clip_global_norm=40).clip_global_norm
+    assert value == 40.0
+    assert isinstance(value, float)
+
+  def test_reward_clippings_are_those_of_the_losses(self):
+    field = next(field for field in dataclasses.fields(Config) if field.name == 'reward_clipping')
+    assert set(field.metadata['choices']) == set(rewards.TRANSFORMS)
+
+  def test_every_field_has_help(self):
+    assert all(field.metadata['help'] for field in dataclasses.fields(Config))
+
+  def test_loads_no_tensorflow(self):
+    program = "import sys, impala_tf.config; sys.exit('tensorflow' in sys.modules)"
+    subprocess.run([sys.executable, '-c', program], check=True, timeout=60)
+
+
+class TestText:
+  def test_prints_aligned(self):
+    lines = str(make(clip_global_norm=None)).splitlines()
+    assert len(lines) == len(NAMES)
+    columns = {
+      line.index(field.metadata['help'])
+      for line, field in zip(lines, dataclasses.fields(Config), strict=True)
+    }
+    assert len(columns) == 1
+    assert [line.split()[0] for line in lines] == list(NAMES)
+    values = {line.split()[0]: line.split()[1] for line in lines}
+    assert values['total_environment_frames'] == '200_000_000'
+    assert values['clip_global_norm'] == 'none'
+    assert values['learning_rate'] == '0.0006'
+    assert values['level_cache_dir'] == "''"
+
+  @pytest.mark.parametrize('changes', [{}, {'clip_global_norm': None, 'full_action_space': False}])
+  def test_json_and_back(self, changes):
+    config = make(**changes)
+    assert Config.from_json(config.to_json()) == config
+    assert json.loads(config.to_json()) == {**VALUES, **changes}
+
+  def test_a_field_that_an_older_version_did_not_have_takes_its_default(self):
+    lacking = ('dataset_path', 'queue_capacity', 'repeat_action_probability', 'learning_rate_decay')
+    values = {name: value for name, value in VALUES.items() if name not in lacking}
+    assert Config.from_json(json.dumps(values)) == make(
+      dataset_path='', queue_capacity=1, repeat_action_probability=0.0
+    )
+
+  def test_unknown_field(self):
+    text = json.dumps({**VALUES, 'batchsize': 3})
+    with pytest.raises(
+      ConfigurationError, match=r'unknown: batchsize \(did you mean batch_size\?\)'
+    ):
+      Config.from_json(text)
+
+  def test_missing_field(self):
+    values = {name: value for name, value in VALUES.items() if name not in ('seed', 'width')}
+    with pytest.raises(ConfigurationError, match='missing: seed, width'):
+      Config.from_json(json.dumps(values))
+
+  @pytest.mark.parametrize('text', ['', '{"level_name": "po', '[1]'])
+  def test_no_configuration_at_all(self, text):
+    with pytest.raises(ConfigurationError, match='Not a configuration'):
+      Config.from_json(text)
+
+  def test_values_are_checked(self):
+    with pytest.raises(ConfigurationError, match='batch_size=0'):
+      Config.from_json(json.dumps({**VALUES, 'batch_size': 0}))
+
+
+class TestDifferences:
+  def test_none(self):
+    assert config_lib.differences(make(), make()) == []
+
+  @pytest.mark.parametrize('name', NAMES)
+  def test_each_field(self, name):
+    new = make(**{name: another(name)})
+    expected = [] if name in RESUMABLE else [(name, VALUES[name], another(name))]
+    assert config_lib.differences(make(), new) == expected

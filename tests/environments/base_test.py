@@ -1,0 +1,272 @@
+"""Tests of environments."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from impala_tf import structs
+from impala_tf.environments import base, py_process
+
+LENGTH = 5  # steps of an episode
+
+
+class Counting:
+  """Its rewards tell time and action: 100 * (step of the episode) + action. A life is lost at step
+  3 of 5.
+
+  Frames are filled with 10 * episode + step, steps after the action; the instruction says the same.
+  """
+
+  num_actions = 4
+
+  def __init__(
+    self, first_episode=0, *, with_instruction=False, closed=None, error=None, finished_only=False
+  ):
+    if error:
+      raise ValueError(error)
+    self._episode = first_episode - 1
+    self._with_instruction = with_instruction
+    self._closed = closed
+    self._finished_only = finished_only
+    text = structs.ArraySpec((), np.bytes_) if with_instruction else ()
+    self.observation_spec = structs.Observation(structs.ArraySpec((2, 3, 1), np.uint8), text)
+
+  def reset(self):
+    self._episode += 1
+    self._time = 0
+    return self._observe()
+
+  def step(self, action):
+    assert self._time < LENGTH, 'stepped after the end'
+    self._time += 1
+    finished = self._time == LENGTH
+    done = self._time == 3 or (finished and not self._finished_only)
+    return base.Transition(self._observe(), float(100 * self._time + action), done, finished)
+
+  def close(self):
+    if self._closed is not None:
+      self._closed.append(self._episode)
+
+  def _observe(self):
+    number = 10 * self._episode + self._time
+    text = b'at %d' % number if self._with_instruction else ()
+    return structs.Observation(np.full((2, 3, 1), number, np.uint8), text)
+
+
+def _rows(batch, actions):
+  """Runs a batch and stacks copies of its outputs: a StepOutput of [T + 1, n, ...]."""
+  outputs = [batch.initial()]
+  rows = [_leaves(outputs[0])]
+  rows += [_leaves(batch.step(np.array(row, np.int32))) for row in actions]
+  reward, done, episode_return, steps, finished, frame, *text = (
+    np.array(column) for column in zip(*rows, strict=True)
+  )
+  info = structs.EpisodeInfo(episode_return, steps, finished)
+  return structs.StepOutput(reward, done, info, structs.Observation(frame, *text))
+
+
+def _leaves(output):
+  texts = (
+    ()
+    if isinstance(output.observation.instruction, tuple)
+    else (output.observation.instruction.copy(),)
+  )
+  frame = output.observation.frame.copy()
+  return (output.reward.copy(), output.done.copy(), *(x.copy() for x in output.info), frame, *texts)
+
+
+def test_rows_follow_the_time_convention():
+  # One environment, seven steps, actions 3 2 1 0 3 2 1; the episode ends with the fifth.
+  rows = _rows(base.EnvironmentBatch([Counting]), [[3], [2], [1], [0], [3], [2], [1]])
+  column = lambda array: array[:, 0].tolist()
+  assert column(rows.reward) == [0, 103, 202, 301, 400, 503, 102, 201]
+  assert column(rows.done) == [True, False, False, True, False, True, False, False]
+  assert column(rows.info.finished) == [False, False, False, False, False, True, False, False]
+  # The lost life at the third step does not end the game's return; the end does, on the row after
+  # it.
+  assert column(rows.info.episode_return) == [0, 103, 305, 606, 1006, 1509, 102, 303]
+  assert column(rows.info.episode_steps) == [0, 1, 2, 3, 4, 5, 1, 2]
+  # The end's row has the first observation of the next episode, and no step is inserted for it.
+  assert rows.observation.frame[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 10, 11, 12]
+  assert rows.observation.frame.shape == (8, 1, 2, 3, 1)
+
+
+def test_environments_of_a_batch_are_apart():
+  make = [functools.partial(Counting, first, with_instruction=True) for first in (0, 5)]
+  actions = np.random.default_rng(1).integers(4, size=(12, 2))
+  both = _rows(base.EnvironmentBatch(make), actions)
+  for index in range(2):
+    alone = _rows(base.EnvironmentBatch(make[index : index + 1]), actions[:, index : index + 1])
+    for array, expected in zip(_leaves(both), _leaves(alone), strict=True):
+      np.testing.assert_array_equal(array[:, index], expected[:, 0])
+  assert both.observation.instruction[:3].tolist() == [
+    [b'at 0', b'at 50'],
+    [b'at 1', b'at 51'],
+    [b'at 2', b'at 52'],
+  ]
+
+
+def test_initial_starts_afresh():
+  batch = base.EnvironmentBatch([Counting])
+  batch.initial()
+  batch.step(np.array([1]))
+  output = batch.initial()
+  assert output.reward.tolist() == [0]
+  assert output.done.tolist() == [True]
+  assert output.info.episode_return.tolist() == [0]
+  assert output.info.episode_steps.tolist() == [0]
+  assert output.observation.frame[0, 0, 0, 0] == 10
+  assert batch.step(np.array([1])).info.episode_return.tolist() == [101]
+  assert batch.step(np.array([1])).info.episode_steps.tolist() == [2]
+
+
+def test_arrays_are_as_the_specs():
+  batch = base.EnvironmentBatch([functools.partial(Counting, with_instruction=True)] * 3)
+  specs = batch.tensor_specs('step')
+  assert specs == batch.tensor_specs('initial')
+  assert specs.reward == structs.ArraySpec((3,), np.float32)
+  assert specs.done == structs.ArraySpec((3,), np.bool_)
+  assert specs.info.episode_return == structs.ArraySpec((3,), np.float32)
+  assert specs.info.episode_steps == structs.ArraySpec((3,), np.int32)
+  assert specs.info.finished == structs.ArraySpec((3,), np.bool_)
+  assert specs.observation.frame == structs.ArraySpec((3, 2, 3, 1), np.uint8)
+  assert specs.observation.instruction == structs.ArraySpec((3,), np.bytes_)
+  for output in (batch.initial(), batch.step(np.zeros(3, np.int32))):
+    types = [array.dtype for array in _leaves(output)]
+    assert types == [np.float32, np.bool_, np.float32, np.int32, np.bool_, np.uint8, np.object_]
+  with pytest.raises(ValueError, match="'close'"):
+    batch.tensor_specs('close')
+
+
+def test_return_of_a_long_episode_loses_nothing():
+  class Rich(Counting):
+    """Gives 2 ** 24 points, then single ones, which float32 can't add to it."""
+
+    def step(self, action):
+      transition = super().step(action)
+      return transition._replace(reward=float(2**24 if self._time == 1 else 1))
+
+  batch = base.EnvironmentBatch([Rich])
+  batch.initial()
+  for _ in range(LENGTH):
+    output = batch.step(np.array([0]))
+  assert output.info.episode_return.tolist() == [2**24 + 4]
+
+
+@pytest.mark.parametrize(
+  ('actions', 'message'),
+  [
+    (np.array([0, 4]), r'Action 4 of environment 1 is not in 0\.\.3'),
+    (np.array([-1, 0]), r'Action -1 of environment 0'),
+    (np.array([0]), r'2 integers, not int64 of shape \(1,\)'),
+    (np.array([0.0, 1.0]), r'2 integers, not float64'),
+  ],
+)
+def test_wrong_actions_are_refused(actions, message):
+  batch = base.EnvironmentBatch([Counting] * 2)
+  batch.initial()
+  with pytest.raises(ValueError, match=message):
+    batch.step(actions)
+  assert batch.step(np.array([0, 0])).info.episode_steps.tolist() == [1, 1]  # nothing was stepped
+
+
+def test_step_before_initial_is_refused():
+  with pytest.raises(RuntimeError, match='initial'):
+    base.EnvironmentBatch([Counting]).step(np.array([0]))
+
+
+def test_finished_without_done_is_refused():
+  batch = base.EnvironmentBatch([functools.partial(Counting, finished_only=True)])
+  batch.initial()
+  for _ in range(LENGTH - 1):
+    batch.step(np.array([0]))
+  with pytest.raises(ValueError, match='finished without done'):
+    batch.step(np.array([0]))
+
+
+def test_observation_of_another_shape_is_refused():
+  class Small(Counting):
+    """Its frames would be broadcast."""
+
+    def reset(self):
+      return structs.Observation(np.zeros((2, 1, 1), np.uint8))
+
+  with pytest.raises(ValueError, match=r'shape \(2, 1, 1\), not \(2, 3, 1\)'):
+    base.EnvironmentBatch([Small]).initial()
+
+
+def test_unlike_environments_are_refused_and_closed():
+  closed = []
+  make = [functools.partial(Counting, i, with_instruction=bool(i), closed=closed) for i in range(2)]
+  with pytest.raises(ValueError, match='must be alike'):
+    base.EnvironmentBatch(make)
+  assert sorted(closed) == [-1, 0]
+  with pytest.raises(ValueError, match='at least one'):
+    base.EnvironmentBatch([])
+
+
+def test_failing_constructor_closes_those_made():
+  closed = []
+  make = [
+    functools.partial(Counting, 3, closed=closed),
+    functools.partial(Counting, error='no display'),
+  ]
+  with pytest.raises(ValueError, match='no display'):
+    base.EnvironmentBatch(make)
+  assert closed == [2]
+
+
+def test_close_closes_all_although_one_raises():
+  closed = []
+
+  class Bad(Counting):
+    """Can't be closed."""
+
+    def close(self):
+      raise OSError('stuck')
+
+  make = [
+    functools.partial(Counting, 1, closed=closed),
+    Bad,
+    functools.partial(Counting, 2, closed=closed),
+  ]
+  with pytest.raises(OSError, match='stuck'):
+    base.EnvironmentBatch(make).close()
+  assert sorted(closed) == [0, 1]
+
+
+def test_statistics_are_added_up_by_name():
+  class Careful(Counting):
+    """Keeps counters."""
+
+    def statistics(self):
+      return {'hits': self._time, 'misses': 0, **({'errors': 0.5} if self._episode > 5 else {})}
+
+  batch = base.EnvironmentBatch([Careful, Counting, functools.partial(Careful, 7)])
+  batch.initial()
+  batch.step(np.zeros(3, np.int32))
+  batch.step(np.zeros(3, np.int32))
+  assert batch.statistics() == {'hits': 4, 'misses': 0, 'errors': 0.5}
+  assert base.EnvironmentBatch([Counting]).statistics() == {}
+
+
+def test_batch_in_a_process_gives_tensors():
+  import tensorflow as tf
+
+  make = [functools.partial(Counting, 2, with_instruction=True)] * 2
+  with py_process.ProcessGroup([py_process.PyProcess(base.EnvironmentBatch, make)]) as group:
+    assert group[0].call('num_actions') == 4
+
+    @tf.function
+    def run():
+      first = group.call(0, 'initial')
+      return first, group.call(0, 'step', tf.constant([3, 1]))
+
+    first, second = run()
+    assert first.observation.frame.shape == (2, 2, 3, 1)
+    assert first.observation.instruction.numpy().tolist() == [b'at 20'] * 2
+    assert first.done.numpy().tolist() == [True] * 2
+    assert second.reward.numpy().tolist() == [103, 101]
+    assert second.info.episode_steps.dtype == tf.int32
+    assert second.observation.instruction.numpy().tolist() == [b'at 21'] * 2

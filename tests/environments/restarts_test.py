@@ -1,0 +1,255 @@
+"""Processes of environments that are started anew when they fail, real ones throughout; and
+requests to end.
+"""
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tree
+
+from impala_tf import signals, timing
+from impala_tf.acting import actors, inference, weights
+from impala_tf.agent import agents
+from impala_tf.environments import py_process, restarts
+from tests.support import catch, frail
+
+STAY = np.ones(3, np.int32)  # The action of each of a process's three environments.
+LEVELS = ['catch', 'catch']
+
+
+def make(suite, levels=LEVELS, n=3):
+  return restarts.make_environments(
+    suite, catch.CONFIG, levels, n, False, [1, 1], timing.StageTimer()
+  )
+
+
+def seeds_in(folder):
+  return {path.name for path in folder.iterdir()}
+
+
+def assert_is_fresh(output):
+  """First observations of new episodes, without anything of those before."""
+  assert output.done.tolist() == [True] * 3
+  assert output.reward.tolist() == [0] * 3
+  for values in output.info:
+    assert values.tolist() == [0] * 3
+  assert output.observation.frame[:, 0].any(axis=(1, 2)).all()  # The ball is in the top row.
+
+
+class TestRestart:
+  def test_killed_process_costs_its_episodes_only(self, tmp_path):
+    with make(frail.FrailSuite(tmp_path, 'raise', 1000)) as group:
+      for process in group:
+        process.call('initial')
+        for _ in range(3):
+          process.call('step', STAY)
+      pids = [process.pid for process in group]
+      before = seeds_in(tmp_path)
+      os.kill(pids[0], signal.SIGKILL)
+      assert_is_fresh(group[0].call('step', STAY))
+      assert group[0].pid not in (None, *pids)
+      # Three new environments, none of which plays an old one's episodes again.
+      assert len(before) == 6
+      assert len(seeds_in(tmp_path)) == 9
+      assert group[0].call('step', STAY).info.episode_steps.tolist() == [1] * 3
+      assert group[1].call('step', STAY).info.episode_steps.tolist() == [4] * 3
+      assert group[1].pid == pids[1]
+      assert [process.restarts for process in group] == [1, 0]
+      assert (group.restarts, group.error) == (1, None)
+
+  @pytest.mark.parametrize('failure', ['raise', 'exit', 'reset'])
+  def test_failing_environment_costs_the_episodes_of_its_process(self, tmp_path, failure):
+    with make(frail.FrailSuite(tmp_path, failure, 7)) as group:
+      pid = group[0].pid
+      group[0].call('initial')
+      steps = 6 if failure == 'reset' else 7  # An episode of catch has seven.
+      for _ in range(steps):
+        group[0].call('step', STAY)
+      assert group.restarts == 0
+      assert_is_fresh(group[0].call('step', STAY))
+      assert group.restarts == 1
+      assert group[0].pid != pid
+      assert len(seeds_in(tmp_path)) == 9
+
+  def test_death_before_the_first_reset(self):
+    with make(catch.CatchSuite()) as group:
+      os.kill(group[1].pid, signal.SIGKILL)
+      assert_is_fresh(group[1].call('initial'))
+      assert group.restarts == 1
+
+  def test_equal_seeds_make_equal_restarts(self):
+    boards = []
+    for _ in range(2):
+      with make(catch.CatchSuite(), n=16) as group:
+        boards.append([group[0].call('initial').observation.frame])
+        for _ in range(2):
+          os.kill(group[0].pid, signal.SIGKILL)
+          boards[-1].append(group[0].call('step', np.ones(16, np.int32)).observation.frame)
+    np.testing.assert_array_equal(boards[0], boards[1])
+    assert len({frame.tobytes() for frame in boards[0]}) == 3
+
+  def test_unroll_goes_on_with_a_fresh_memory(self, tmp_path):
+    settings = dataclasses.replace(catch.CONFIG, level_name='catch_with_memory')
+    suite = frail.FrailSuite(tmp_path, 'exit', 12)
+    agent = agents.for_suite(suite, settings)
+    died = 13  # The row of what would have been the thirteenth step.
+    with make(suite, ['catch_with_memory'], 3) as group:
+      unroller = actors.Unroller(
+        inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [0], 3, 20
+      )
+      _, unrolls = unroller.unroll(0, unroller.initial(0))
+      assert group.restarts == 1
+    row = lambda nest, t: tree.map_structure(lambda x: x[:, t], nest)
+    rows = unrolls.step_outputs
+    assert_is_fresh(tree.map_structure(lambda x: x.numpy(), row(rows, died)))
+    steps = np.array([0, *range(1, 8), *range(1, 6), 0, *range(1, 8)])
+    np.testing.assert_array_equal(rows.info.episode_steps, np.tile(steps, (3, 1)))
+    np.testing.assert_array_equal(rows.info.finished, np.tile(steps == 7, (3, 1)))
+    np.testing.assert_array_equal(rows.done, np.tile((steps == 7) | (steps == 0), (3, 1)))
+    # From that row on the agent answers as one that has seen nothing before.
+    state = agent.initial_state(3)
+    for t in range(died, 20):
+      output, state = agent.step(row(unrolls.agent_outputs.action, t), row(rows, t), state)
+      np.testing.assert_allclose(
+        output.policy_logits, row(unrolls.agent_outputs.policy_logits, t + 1), atol=1e-5
+      )
+
+
+class TestGivingUp:
+  def steps_until_error(self, group, most):
+    """How many calls of `step` went well, and the error that ended them."""
+    group[0].call('initial')
+    for number in range(most):
+      try:
+        group[0].call('step', STAY)
+      except py_process.ProcessError as error:
+        return number, error
+    return most, None
+
+  def test_process_that_keeps_failing_is_given_up_with_its_last_error(self, tmp_path):
+    with make(frail.FrailSuite(tmp_path, 'raise', 10), ['catch']) as group:
+      number, error = self.steps_until_error(group, 1000)
+      # Ten steps in each of four lives; the first output of the later three answers a step, too.
+      assert number == 4 * 10 + 3
+      assert group.restarts == 3
+      assert len(seeds_in(tmp_path)) == 4 * 3
+      assert 'the ball is stuck' in str(error)
+      assert (
+        'process of catch was started anew 3 times in a row and each time failed within 1000 steps'
+        in str(error)
+      )
+      assert group.error is error
+
+  def test_failures_far_apart_are_no_reason(self, tmp_path, monkeypatch):
+    monkeypatch.setattr(restarts, '_STEPS_OF_A_SOUND_PROCESS', 20)
+    (tmp_path / 'a').mkdir()
+    (tmp_path / 'b').mkdir()
+    with make(frail.FrailSuite(tmp_path / 'a', 'raise', 20), ['catch']) as group:
+      assert self.steps_until_error(group, 150) == (150, None)
+      assert group.restarts == 7
+    with make(frail.FrailSuite(tmp_path / 'b', 'raise', 18), ['catch']) as group:
+      assert self.steps_until_error(group, 150)[0] == 4 * 18 + 3
+
+  def test_error_in_the_first_constructors_is_raised_at_once(self, tmp_path):
+    with pytest.raises(py_process.ProcessError, match='no board number 0'):
+      make(frail.FrailSuite(tmp_path, 'construct', 0), ['catch'], 1).start()
+    assert len(seeds_in(tmp_path)) == 1
+
+  def test_error_in_later_constructors_counts(self, tmp_path):
+    with make(frail.FrailSuite(tmp_path, 'construct', 3), ['catch']) as group:
+      group[0].call('initial')
+      os.kill(group[0].pid, signal.SIGKILL)
+      with pytest.raises(py_process.ProcessError, match='no board number 5'):
+        group[0].call('step', STAY)
+      assert group.restarts == 3
+
+  def test_operation_fails_with_the_error(self, tmp_path):
+    with (
+      make(frail.FrailSuite(tmp_path, 'reset', 0), ['catch']) as group,
+      pytest.raises(tf.errors.UnknownError, match='no ball'),
+    ):
+      tf.function(lambda: group.call(0, 'initial'))()
+
+
+class TestClose:
+  def test_a_restart_in_another_thread_is_ended(self, tmp_path):
+    group = make(frail.FrailSuite(tmp_path, 'hang', 3), ['catch'])
+    group.start()
+    group[0].call('initial')
+    os.kill(group[0].pid, signal.SIGKILL)
+    errors = []
+
+    def step():
+      try:
+        group[0].call('step', STAY)
+      except BaseException as error:
+        errors.append(error)
+
+    thread = threading.Thread(target=step, daemon=True)
+    thread.start()
+    while len(seeds_in(tmp_path)) < 4:  # Until the new process is in its constructor.
+      time.sleep(0.01)
+    pid = group[0].pid
+    group.close(0.1)
+    thread.join(20)
+    assert [type(error) for error in errors] == [py_process.ProcessClosed]
+    with pytest.raises(ProcessLookupError):
+      os.kill(pid, 0)
+
+  def test_nothing_starts_afterwards(self):
+    group = make(catch.CatchSuite())
+    group.start()
+    group.close()
+    for start in (group[0].start, group.start, lambda: group[0].call('step', STAY)):
+      with pytest.raises(py_process.ProcessClosed):
+        start()
+    assert [process.pid for process in group] == [None, None]
+    assert group.restarts == 0
+
+
+class TestStatistics:
+  def test_added_up_over_environments_processes_and_lives(self, tmp_path, monkeypatch):
+    monkeypatch.setattr(restarts, '_STATISTICS_INTERVAL', 10)
+    with make(frail.FrailSuite(tmp_path, 'raise', 1000)) as group:
+      assert group.statistics() == {}
+      for process in group:
+        process.call('initial')
+      assert group.statistics() == {'steps': 0, 'boards': 6, 'broken': 0}
+      for _ in range(25):
+        group[0].call('step', STAY)
+      assert group.statistics() == {'steps': 3 * 20, 'boards': 6, 'broken': 0}
+      os.kill(group[0].pid, signal.SIGKILL)
+      group[0].call('step', STAY)
+      assert group.statistics() == {'steps': 3 * 20, 'boards': 9, 'broken': 0}
+      for _ in range(10):
+        group[0].call('step', STAY)
+      assert group.statistics() == {'steps': 3 * 30, 'boards': 9, 'broken': 0}
+
+  def test_environments_that_keep_none(self):
+    with make(catch.CatchSuite()) as group:
+      group[0].call('initial')
+      assert group.statistics() == {}
+
+
+def test_second_interrupt_is_not_caught():
+  with signals.Stop() as stop:
+    assert not stop
+    signal.raise_signal(signal.SIGINT)
+    assert stop
+    assert stop.exit_code == 130
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+
+
+def test_further_requests_to_terminate_are_not_in_the_way_of_the_checkpoint():
+  with signals.Stop() as stop:
+    # A scheduler sends it to all processes of a job, and the parent of this one passes its own on.
+    for _ in range(3):
+      signal.raise_signal(signal.SIGTERM)
+    assert stop.exit_code == 143

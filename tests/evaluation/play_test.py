@@ -1,0 +1,87 @@
+"""Evaluation: how many episodes of which environments count, and what an agent remembers meanwhile."""
+
+import types
+
+import pytest
+import tensorflow as tf
+
+from impala_tf.acting import actors, inference, weights
+from impala_tf.agent import agents
+from impala_tf.environments import py_process
+from impala_tf.evaluation import play
+from tests.acting.actors_test import LinearAgent
+from tests.support import catch, frail, scripted
+
+
+# Unrolls of 10 end with an episode of the fast one, in the row that the next unroll repeats.
+@pytest.mark.parametrize('unroll_length', [7, 10])
+def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment(unroll_length):
+  # One environment's episodes are three times as long as the other's; first come, first served
+  # would take few of them.
+  agent = LinearAgent()
+  slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
+  agent.build(slow.observation_spec)
+  group = scripted.InProcess([slow, fast])
+  unroller = actors.Unroller(
+    inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [0], 2, unroll_length
+  )
+  played = play.play_episodes(unroller, 2, 5)
+  assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
+  # Rewards are 100 n + action: each episode's return tells which steps it had.
+  sums = lambda first, last: 100 * sum(range(first, last + 1))
+  starts = [(1, 10), (11, 20), (1, 30), (31, 60), (61, 90)]
+  for episode, (first, last) in zip(played, starts, strict=True):
+    assert round((episode.episode_return - sums(first, last)) / (last - first + 1)) in range(9)
+  with pytest.raises(ValueError, match='At least one'):
+    play.play_episodes(unroller, 2, 0)
+
+
+def test_agents_remember_across_the_unrolls_of_an_evaluation():
+  class CountingAgent(LinearAgent):
+    """Whose action is the number of steps since the episode began."""
+
+    def step(self, last_actions, step_outputs, state):
+      output, _ = super().step(last_actions, step_outputs, state)
+      state = tf.where(step_outputs.done, 0.0, state)
+      return output._replace(action=tf.cast(state, tf.int32)), state + 1
+
+  agent, environment = CountingAgent(), scripted.Counting(length=8)
+  agent.build(environment.observation_spec)
+  policy = inference.LocalInference(agent, weights.PublishedWeights(agent))
+  played = play.play_episodes(
+    actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5), 1, 2
+  )
+  assert [e.episode_return for e in played] == [
+    100 * sum(n) + sum(range(8)) for n in (range(1, 9), range(9, 17))
+  ]
+
+
+def test_evaluations_play_in_test_environments():
+  suite = catch.Noting()
+  play.test_random(suite, catch.CONFIG, 2, 1)
+  assert suite.is_test == [True, True]
+
+
+def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
+  slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
+  taken = []
+  for environment in (slow, fast):
+    environment.step = lambda action, step=environment.step: (taken.append(action), step(action))[1]
+  batch = scripted.InProcess([slow, fast]).batches[0]
+  process = types.SimpleNamespace(call=lambda method, *args: getattr(batch, method)(*args))
+  count = []
+  played = play.play_randomly(process, 3, 2, 5, [1], on_episode=lambda: count.append(1))
+  assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
+  assert len(count) == 5
+  assert {taken.count(action) > 30 for action in range(3)} == {True}
+  assert set(taken) == {0, 1, 2}
+
+
+@pytest.mark.parametrize('random', [False, True])
+def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(tmp_path, random):
+  suite = frail.FrailSuite(tmp_path, 'raise', 3)
+  agent = None if random else agents.for_suite(suite, catch.CONFIG)
+  with pytest.raises(
+    py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'
+  ):
+    play.play(suite, catch.CONFIG, agent, 'agent', 2, 1)

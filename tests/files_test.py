@@ -1,0 +1,59 @@
+import threading
+from unittest import mock
+
+import pytest
+import tensorflow as tf
+
+from impala_tf import files
+
+
+def test_writes_and_reads(tmp_path):
+  path = str(tmp_path / 'file.json')
+  assert files.read_json(path) is None
+  files.write_json(path, {'a': [1, None]})
+  files.write_json(path, {'a': 2.5})
+  assert files.read_json(path) == {'a': 2.5}
+  assert [p.name for p in tmp_path.iterdir()] == ['file.json']
+
+
+def test_a_reader_never_sees_a_part(tmp_path):
+  path = str(tmp_path / 'file.json')
+  values = [['x' * 100_000], ['y' * 90_000]]
+  files.write_json(path, values[0])
+  errors = []
+
+  def write_often(value):
+    try:
+      for _ in range(100):
+        files.write_json(path, value)
+    except files.StorageError as error:
+      errors.append(error)
+
+  writers = [threading.Thread(target=write_often, args=(value,)) for value in values]
+  for writer in writers:
+    writer.start()
+  while any(writer.is_alive() for writer in writers):
+    assert files.read_json(path) in values
+  assert errors == []  # Nor does one writer take away what the other is about to put in place.
+
+
+@pytest.mark.parametrize('data', [b'', b'{"a": 1', b'\xff\xfe'])
+def test_a_torn_file_is_named(tmp_path, data):
+  path = tmp_path / 'file.json'
+  path.write_bytes(data)
+  with pytest.raises(ValueError, match=r'file\.json'):
+    files.read_json(str(path))
+
+
+def test_a_file_that_cannot_be_written_is_named_and_stays_as_it_was(tmp_path, monkeypatch):
+  path = tmp_path / 'file.json'
+  files.write(str(path), 'old')
+  # What TensorFlow raises when the disk is full, once the new file is there.
+  full = tf.errors.ResourceExhaustedError(None, None, f'{path}.tmp; No space left on device')
+  monkeypatch.setattr(tf.io.gfile, 'rename', mock.Mock(side_effect=full))
+  with pytest.raises(
+    files.StorageError, match=rf"Can't write {path}: .*No space left on device\. Make room"
+  ):
+    files.write(str(path), 'new')
+  assert path.read_text() == 'old'
+  assert [p.name for p in tmp_path.iterdir()] == ['file.json']

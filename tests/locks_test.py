@@ -1,0 +1,64 @@
+"""One process holds a folder's lock, until it ends in whatever way."""
+
+import errno
+import fcntl
+import logging as standard_logging
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from impala_tf import locks
+from impala_tf.config import ConfigurationError
+
+ROOT = pathlib.Path(__file__).parents[1]
+HOLD = """
+import sys
+from impala_tf import folder_lock
+with folder_lock.held(sys.argv[1]):
+  print('held', flush=True)
+  sys.stdin.read()
+"""
+
+
+def test_second_is_refused_until_the_first_has_died(tmp_path):
+  holder = subprocess.Popen(
+    [sys.executable, '-c', HOLD, str(tmp_path)],
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+  )
+  try:
+    assert holder.stdout.readline() == 'held\n'
+    with (
+      pytest.raises(ConfigurationError, match=f'Another process trains in {tmp_path}'),
+      locks.held(str(tmp_path)),
+    ):
+      pass
+  finally:
+    holder.kill()
+    holder.communicate()
+  with locks.held(str(tmp_path)):
+    pass
+  with locks.held(str(tmp_path)):
+    pass
+
+
+def test_other_file_systems_have_no_lock():
+  with locks.held('gs://nowhere/run'):
+    pass
+
+
+def test_a_file_system_without_locks_gives_a_warning_only(tmp_path, monkeypatch, caplog):
+  def refuse(*unused):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', refuse)
+  caplog.set_level(standard_logging.WARNING)
+  with locks.held(str(tmp_path)):
+    pass
+  assert [f"{tmp_path} can't be locked" in record.getMessage() for record in caplog.records] == [
+    True
+  ]

@@ -1,0 +1,63 @@
+"""What the machine says of itself, from files as Linux has them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from impala_tf import machine
+
+
+@pytest.mark.parametrize(
+  ('files', 'expected'),
+  [
+    ({}, 8),
+    ({'cpu.max': 'max 100000\n'}, 8),
+    ({'cpu.max': '250000 100000\n'}, 3),
+    ({'cpu.max': '20000 100000\n'}, 1),
+    ({'cpu.max': '1600000 100000\n'}, 8),
+    ({'cpu/cpu.cfs_quota_us': '200000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 2),
+    ({'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 8),
+    ({'cpu.max': 'nonsense'}, 8),
+  ],
+)
+def test_cores_are_no_more_than_a_container_has(tmp_path, monkeypatch, files, expected):
+  for name, text in files.items():
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+  monkeypatch.setattr(machine, '_CGROUP', str(tmp_path))
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)))
+  assert machine.cores() == expected
+
+
+PROGRAM = """
+import resource
+from impala_tf.environments import base, py_process
+from tests.support import catch
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, {hard}))
+processes = [py_process.PyProcess(base.EnvironmentBatch, [catch.Catch.__call__]) for _ in range(30)]
+try:
+  py_process.start_all(processes)
+except py_process.ProcessError as error:
+  print(str(error).splitlines()[0])
+"""
+
+
+@pytest.mark.parametrize(
+  ('hard', 'message'),
+  [
+    (64, '30 processes take more files than may be open at once here.'),
+    (400, 'EnvironmentBatch.__init__ raised'),
+  ],
+)
+def test_many_processes_get_as_many_files_as_the_system_allows(hard, message):
+  done = subprocess.run(
+    [sys.executable, '-c', PROGRAM.format(hard=hard)],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert done.stdout.startswith(message), done.stdout + done.stderr

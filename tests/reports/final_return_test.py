@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf.reports import final_return
+from impala_tf.training import episode_log
+
+
+def write(folder, rows):
+  lines = [
+    ','.join(episode_log.COLUMNS),
+    *(f'{frames},{level},{value},7' for frames, level, value in rows),
+  ]
+  (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+
+
+def test_the_last_hundred_episodes_count(tmp_path):
+  assert final_return.read(str(tmp_path)) is None
+  write(
+    tmp_path,
+    [(i, 'pong', 1000.0) for i in range(5)] + [(100 + i, 'pong', float(i)) for i in range(100)],
+  )
+  assert final_return.read(str(tmp_path)) == pytest.approx(49.5)
+  # Up to frame 109: five and ten episodes.
+  assert final_return.read(str(tmp_path), max_frames=109) == pytest.approx((5000 + 45) / 15)
+  assert final_return.read(str(tmp_path), max_frames=-1) is None
+
+
+def test_a_line_that_is_being_written_does_not_count(tmp_path):
+  write(tmp_path, [(1, 'pong', 3.0)])
+  path = tmp_path / episode_log.FILE_NAME
+  path.write_text(path.read_text() + '2,pong,7')
+  assert final_return.read(str(tmp_path)) == 3.0
+
+
+def test_several_levels_have_their_suites_score(tmp_path):
+  logdir = str(tmp_path)
+  final_return.expect_scores(logdir)
+  write(tmp_path, [(1, 'a', 3.0)])
+  assert (
+    final_return.read(logdir) is None
+  )  # The return of the only level that has ended an episode is no score.
+  assert [len(array) for array in final_return.curve(logdir)] == [0, 0]
+  final_return.note_score(logdir, 10, 'suite/median', 41.5)
+  final_return.note_score(logdir, 20, 'suite/median', 42.5)
+  final_return.expect_scores(logdir)  # At the next start.
+  assert final_return.read(logdir) == 42.5
+  assert final_return.read(logdir, max_frames=15) is None  # There are no summaries.
+
+
+def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_score(tmp_path):
+  write(tmp_path, [(10, 'a', 1.0), (20, 'a', 4.0), (30, 'a', 1.0)])
+  frames, values = final_return.curve(str(tmp_path))
+  assert frames.tolist() == [10, 20, 30]
+  assert values.tolist() == [1.0, 2.5, 2.0]
+  with tf.summary.create_file_writer(str(tmp_path)).as_default():
+    for step, score in ((40, 41.5), (50, 42.5)):
+      tf.summary.scalar('suite/median', score, step)
+      tf.summary.scalar('suite/mean', -1.0, step)
+  final_return.note_score(str(tmp_path), 50, 'suite/median', 42.5)
+  frames, values = final_return.curve(str(tmp_path))
+  assert frames.tolist() == [40, 50]
+  assert values.tolist() == [41.5, 42.5]
+  # What a pruner asks for, rounds later.
+  assert [final_return.read(str(tmp_path), max_frames) for max_frames in (39, 40, 49, 50)] == [
+    None,
+    41.5,
+    41.5,
+    42.5,
+  ]
+
+
+def test_moving_average_is_over_the_last_values_there_are():
+  np.testing.assert_allclose(
+    final_return.moving_average([2.0, 4.0, 9.0, 1.0], window=2), [2.0, 3.0, 6.5, 5.0]
+  )
+  np.testing.assert_allclose(final_return.moving_average([2.0, 4.0], window=100), [2.0, 3.0])

@@ -1,0 +1,128 @@
+"""Learners on logical processors, which a process must ask for before anything else: so in one of
+their own.
+
+python -m tests.support.several_learners small 4 out.npz       # four updates of the smallest agent, four learners of two unrolls
+python -m tests.support.several_learners golden 3 out.npz      # two updates of the authors' agent, three learners of one unroll
+python -m tests.support.several_learners training 2 folder     # a whole run that is stopped at half and started again
+
+A further word, cluster, has the process be the learner of a cluster.
+"""
+
+import dataclasses
+import signal
+import sys
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from impala_tf import structs
+from impala_tf.agent import networks
+from impala_tf.cluster import connection, roles
+from impala_tf.learning import learner, multi_device, optimizers
+from impala_tf.training import loop
+from tests.learning import learner_test
+from tests.support import catch, golden
+
+CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
+GOLDEN = {
+  'learning_rate': 0.00048,
+  'epsilon': 0.1,
+  'total_environment_frames': 10**9,
+  'num_action_repeats': 4,
+}
+
+
+def small_batches():
+  """Four batches of eight unrolls."""
+  return [learner_test.small_unroll(seed, columns=8) for seed in range(4)]
+
+
+def golden_batch():
+  """The authors' batch of three unrolls."""
+  inputs = golden.load('learner_in_synthetic_T20')
+  zeros = np.zeros(3, np.int32)
+  unroll = structs.Unroll(
+    level=zeros,
+    policy_version=zeros,
+    agent_state=networks.LSTMState(inputs['state_c'], inputs['state_h']),
+    step_outputs=golden.step_outputs(inputs),
+    agent_outputs=structs.AgentOutput(
+      inputs['last_actions'], inputs['behaviour_logits'], inputs['behaviour_baseline']
+    ),
+  )
+  return tree.map_structure(tf.constant, unroll)
+
+
+def _small(strategy):
+  subject = learner_test.make_small(strategy=strategy, clip_global_norm=CLIP)
+  return subject, small_batches(), subject.agent.trainable_variables, subject.optimizer.mean_squares
+
+
+def _golden(strategy):
+  with strategy.scope():
+    agent = golden.agent()
+    optimizer = optimizers.RMSProp(agent.trainable_variables, decay=0.99, momentum=0.0)
+  subject = multi_device.MultiDeviceLearner(
+    strategy, agent, optimizer, **GOLDEN, **learner_test.PAPER_LOSS
+  )
+  slots = {
+    v.ref(): slot for v, slot in zip(agent.trainable_variables, optimizer.mean_squares, strict=True)
+  }
+  variables = golden.variables(agent)
+  return subject, [golden_batch()] * 2, variables, [slots[v.ref()] for v in variables]
+
+
+def _train_in_two_starts(count, logdir):
+  settings = dataclasses.replace(
+    catch.CONFIG, num_learners=count, total_environment_frames=160 * count * 6
+  )
+  add = loop.Report.add
+
+  def add_and_stop(self, frames, *args):
+    add(self, frames, *args)
+    if frames == settings.total_environment_frames // 2:
+      signal.raise_signal(signal.SIGTERM)
+
+  loop.Report.add = add_and_stop
+  print('exit codes', [loop.train(catch.CatchSuite(), settings, logdir) for _ in range(2)])
+
+
+def main(kind, count, path, *place):
+  """Writes 'metrics', 'variables' and 'slots' after each update, of each device; or makes a run,
+  and prints.
+  """
+  here = tf.config.list_physical_devices('CPU')[0]
+  tf.config.set_logical_device_configuration(here, [tf.config.LogicalDeviceConfiguration()] * count)
+  if kind == 'training':
+    _train_in_two_starts(count, path)
+    return
+  if place:
+    address = f'127.0.0.1:{roles.free_port()}'
+    connection.connect(roles.Role('learner', 0, address, address))
+  strategy = multi_device.make_strategy(count, in_cluster=bool(place))
+  subject, batches, variables, slots = {'small': _small, 'golden': _golden}[kind](strategy)
+  written = {}
+  for number, batch in enumerate(batches):
+    written[f'metrics_{number}'] = learner_test.numbers(subject.update(batch))
+    for name, group in (('variables', variables), ('slots', slots)):
+      for i, variable in enumerate(group):
+        copies = [copy.numpy() for copy in strategy.experimental_local_results(variable)]
+        assert len(copies) == count
+        assert all(np.array_equal(copy, copies[0]) for copy in copies)
+        written[f'{name}_{number}_{i}'] = copies[0]
+  broken = batches[0]._replace(
+    step_outputs=batches[0].step_outputs._replace(reward=batches[0].step_outputs.reward + np.nan)
+  )
+  try:
+    subject.update(broken)
+    raise AssertionError('An update that is not finite went through.')
+  except learner.NonFiniteLossError:
+    unchanged = [written[f'variables_{len(batches) - 1}_{i}'] for i in range(len(variables))]
+    assert all(np.array_equal(v.numpy(), u) for v, u in zip(variables, unchanged, strict=True))
+    assert int(subject.updates) == len(batches)
+  np.savez(path, **written)
+
+
+if __name__ == '__main__':
+  main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,142 @@
+import logging as standard_logging
+
+import pytest
+
+from impala_tf import files
+from impala_tf.config import ConfigurationError
+from impala_tf.training.episode_log import EpisodeLog
+from impala_tf.training.metrics import Episode
+
+LEVELS = ('pong', 'a, "b"')
+HEADER = 'frames,level,episode_return,episode_frames\n'
+ROWS = '100,pong,-21.0,4000\n200,"a, ""b""",0.1,8\n300,pong,2.5,12\n'
+
+
+def make(directory, frames=0):
+  return EpisodeLog(str(directory), LEVELS, num_action_repeats=4, frames=frames)
+
+
+def write_rows(directory):
+  log = make(directory)
+  log.add(100, [Episode(0, -21.0, 1000)])
+  log.add(200, [Episode(1, 0.10000000149011612, 2)])
+  log.add(300, [Episode(0, 2.5, 3)])
+  log.flush()
+
+
+def content(directory):
+  return (directory / 'episodes.csv').read_bytes().decode()
+
+
+@pytest.fixture
+def warnings(caplog):
+  caplog.set_level(standard_logging.WARNING)
+  return lambda: [record.getMessage() for record in caplog.records if record.name == 'absl']
+
+
+def test_new_file_has_only_the_header(tmp_path):
+  make(tmp_path)
+  assert content(tmp_path) == HEADER
+  assert [path.name for path in tmp_path.iterdir()] == ['episodes.csv']
+
+
+def test_rows(tmp_path):
+  write_rows(tmp_path)
+  assert content(tmp_path) == HEADER + ROWS
+
+
+def test_rows_wait_for_flush_and_are_written_once(tmp_path):
+  log = make(tmp_path)
+  log.add(100, [Episode(0, 1.0, 1), Episode(0, 2.0, 2)])
+  log.add(150, [])
+  assert content(tmp_path) == HEADER
+  log.flush()
+  log.flush()
+  log.add(200, [Episode(0, 3.0, 3)])
+  log.flush()
+  assert content(tmp_path) == HEADER + '100,pong,1.0,4\n100,pong,2.0,8\n200,pong,3.0,12\n'
+
+
+@pytest.mark.parametrize(
+  ('frames', 'kept'), [(0, 0), (99, 0), (100, 1), (299, 2), (300, 3), (1000, 3)]
+)
+def test_resume_drops_rows_whose_training_was_lost_and_appends(tmp_path, frames, kept):
+  write_rows(tmp_path)
+  log = make(tmp_path, frames)
+  left = HEADER + ''.join(ROWS.splitlines(keepends=True)[:kept])
+  assert content(tmp_path) == left
+  log.add(5000, [Episode(0, 9.0, 1)])
+  log.flush()
+  assert content(tmp_path) == left + '5000,pong,9.0,4\n'
+
+
+# The second is the dangerous one: it reads as a row, of 4 frames instead of 400.
+@pytest.mark.parametrize('torn', ['3', '400,pong,1.0,4', '400,"a, ""', '400,pong'])
+def test_a_last_line_cut_off_is_dropped(tmp_path, warnings, torn):
+  write_rows(tmp_path)
+  with open(tmp_path / 'episodes.csv', 'a') as file:
+    file.write(torn)
+  make(tmp_path, 1000)
+  assert content(tmp_path) == HEADER + ROWS
+  assert any('episodes.csv' in message for message in warnings())
+
+
+def test_an_intact_file_gives_no_warning(tmp_path, warnings):
+  write_rows(tmp_path)
+  make(tmp_path, 200)
+  assert warnings() == []
+
+
+@pytest.mark.parametrize('torn', ['', 'fra', HEADER[:-1]])
+def test_a_header_cut_off_is_completed(tmp_path, torn):
+  (tmp_path / 'episodes.csv').write_text(torn)
+  make(tmp_path)
+  assert content(tmp_path) == HEADER
+
+
+@pytest.mark.parametrize(
+  'foreign',
+  [
+    b'step,reward\n1,2\n',
+    b'frames,level\n',
+    b'fra\n' + HEADER.encode(),
+    b'\xff\x00\x01',
+    b'100,pong,1.0,4\n',
+  ],
+)
+def test_a_foreign_file_is_refused_and_kept(tmp_path, foreign):
+  path = tmp_path / 'episodes.csv'
+  path.write_bytes(foreign)
+  with pytest.raises(ConfigurationError, match=r'is not an episode log.*--logdir') as error:
+    make(tmp_path)
+  assert str(path) in str(error.value)
+  assert path.read_bytes() == foreign
+
+
+@pytest.mark.parametrize(
+  'row', ['x,pong,1.0,4\n', '100,pong,1.0\n', '100,pong,1.0,4,5\n', '100,pong,high,4\n', '\n']
+)
+def test_a_broken_line_is_refused_with_its_number(tmp_path, row):
+  path = tmp_path / 'episodes.csv'
+  text = HEADER + '50,pong,1.0,4\n' + row + '300,pong,1.0,4\n'
+  path.write_text(text)
+  with pytest.raises(ConfigurationError, match=r'episodes\.csv, line 3, is no episode'):
+    make(tmp_path, 1000)
+  assert path.read_text() == text
+
+
+def test_what_a_full_disk_refused_is_not_written_later(tmp_path):
+  log = make(tmp_path)
+  log.add(100, [Episode(0, 1.0, 1)])
+  path = tmp_path / 'episodes.csv'
+  path.unlink()
+  path.symlink_to('/dev/full')
+  with pytest.raises(
+    files.StorageError, match=rf"Can't write {path}: .*No space left on device\. Make room"
+  ):
+    log.flush()
+  path.unlink()
+  path.write_text(HEADER + '100,pong,1')  # What may have got there.
+  log.add(200, [Episode(0, 2.0, 2)])
+  log.flush()
+  assert '100,pong,1.0' not in content(tmp_path)
