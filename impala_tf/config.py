@@ -237,6 +237,48 @@ class Config:
         f'inference_minimum_batch={self.inference_minimum_batch} is above '
         f'inference_maximum_batch={self.inference_maximum_batch}. Change one of them.'
       )
+    self._check_replay()
+
+  def _check_replay(self):
+    unrolls, replayed, total = self._unrolls_of_learners, self.replayed_per_batch, self.batch_total
+    if self.replay_fraction and not 0 < replayed < total:
+      raise ConfigurationError(
+        f'replay_fraction={self.replay_fraction} of batch_size={unrolls} comes to {replayed} '
+        f'replayed and {self.fresh_per_batch} new unrolls, and at least one of each is needed. '
+        'Change --replay_fraction or --batch_size.'
+      )
+    if total % self.num_learners:
+      raise ConfigurationError(
+        f'replay_fraction={self.replay_fraction} beside batches of {self.fresh_per_batch} makes '
+        f"them {total}, which num_learners={self.num_learners} can't share evenly. Change "
+        '--replay_fraction or --batch_size.'
+      )
+
+  @property
+  def _unrolls_of_learners(self) -> int:
+    return self.batch_size * self.num_learners
+
+  @property
+  def replayed_per_batch(self) -> int:
+    """Unrolls of each batch, of all learners together, that are drawn from the replay."""
+    replayed = self._unrolls_of_learners * self.replay_fraction
+    # Beside `batch_size` new unrolls, the replayed ones are this share of their sum.
+    return round(replayed / (1 - self.replay_fraction) if self.replay_beside else replayed)
+
+  @property
+  def fresh_per_batch(self) -> int:
+    """Unrolls of each batch, of all learners together, that actors have just sent."""
+    return self._unrolls_of_learners - (0 if self.replay_beside else self.replayed_per_batch)
+
+  @property
+  def batch_total(self) -> int:
+    """Unrolls of each batch, of all learners together, new and replayed ones."""
+    return self.fresh_per_batch + self.replayed_per_batch
+
+  @property
+  def frames_per_update(self) -> int:
+    """Frames that the learner's counter moves on by: those of the new unrolls of a batch."""
+    return self.fresh_per_batch * self.unroll_length * self.num_action_repeats
 
   def __str__(self):
     """A line for each field: name, value, meaning."""

@@ -326,3 +326,38 @@ class TestDifferences:
     new = make(**{name: another(name)})
     expected = [] if name in RESUMABLE else [(name, VALUES[name], another(name))]
     assert config_lib.differences(make(), new) == expected
+
+
+@pytest.mark.parametrize(
+  ('batch_size', 'learners', 'fraction', 'beside', 'expected'),
+  [
+    (32, 1, 0.0, False, (32, 0)),
+    (32, 1, 0.5, False, (16, 16)),
+    (32, 1, 0.5, True, (32, 32)),
+    (32, 1, 0.25, False, (24, 8)),
+    (24, 1, 0.25, True, (24, 8)),
+    (8, 3, 0.0, False, (24, 0)),
+    (8, 3, 0.5, False, (12, 12)),
+    (8, 3, 0.5, True, (24, 24)),
+    (4, 8, 0.2, True, (32, 8)),
+  ],
+)
+def test_both_readings_of_half_of_each_batch(batch_size, learners, fraction, beside, expected):
+  config = make(
+    batch_size=batch_size, num_learners=learners, replay_fraction=fraction, replay_beside=beside
+  )
+  assert (config.fresh_per_batch, config.replayed_per_batch) == expected
+  assert config.batch_total == sum(expected)
+  # T = 20 steps of four frames each, of new unrolls alone.
+  assert config.frames_per_update == expected[0] * 80
+
+
+@pytest.mark.parametrize(('size', 'fraction'), [(1, 0.5), (2, 0.9), (8, 0.01)])
+def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
+  with pytest.raises(ConfigurationError, match=f'replay_fraction={fraction} of batch_size={size} '):
+    make(batch_size=size, num_learners=1, replay_fraction=fraction, replay_beside=False)
+
+
+def test_what_several_learners_can_not_share_is_refused():
+  with pytest.raises(ConfigurationError, match='makes them 46, which num_learners=8 '):
+    make(batch_size=4, num_learners=8, replay_fraction=0.3, replay_beside=True)

@@ -22,7 +22,7 @@ from impala_tf.agent import agents
 from impala_tf.benchmark import fake_environment
 from impala_tf.environments import base
 from impala_tf.training import architectures, loop, metrics, pipeline
-from impala_tf.transport import replay, unroll_queue
+from impala_tf.transport import unroll_queue
 
 
 class FakeSuite:
@@ -51,11 +51,6 @@ def frames_of_batch(config):
   return config.batch_size * config.unroll_length * config.num_action_repeats
 
 
-def frames_of_update(config):
-  """Frames that the learner's counter moves on by: those of an update's new unrolls."""
-  return replay.split(config).fresh * config.unroll_length * config.num_action_repeats
-
-
 def unrolls_to_send(suite, config, agent):
   """A `structs.Unroll` of random numbers as an actor sends it, [envs_per_actor, T+1, ...] for step
   and agent outputs.
@@ -75,7 +70,7 @@ def train(suite, config):
   """All as in a training, but for reports and checkpoints."""
   learner = loop.make_learner(suite, config)
   with architectures.make(suite, config, learner.agent, [config.seed]) as running:
-    steps = (frames_of_update(config) for _ in running.updates(learner))
+    steps = (config.frames_per_update for _ in running.updates(learner))
     readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
     yield steps, readers, _no_extra
 
@@ -89,7 +84,7 @@ def act(suite, config):
     def steps():
       while True:
         if running.staging.get(timeout=1.0) is not None:
-          yield frames_of_update(config)
+          yield config.frames_per_update
         elif running.actors.error is not None:
           raise running.actors.error
 
@@ -153,14 +148,14 @@ def infer(suite, config):
 def learn(suite, config):
   """The learner's update, and the publishing of its weights, on one batch again and again."""
   learner = loop.make_learner(suite, config)
-  batch_size = sum(replay.split(config))
+  batch_size = config.batch_total
   batch = example_unroll(suite, config, learner.agent, batch_size)
   published = weights.PublishedWeights(learner.agent)
 
   def steps():
     while True:
       published.publish(tf.cast(learner.update(batch).updates, tf.int32))
-      yield frames_of_update(config)
+      yield config.frames_per_update
 
   def extra(result):
     flops = (
@@ -168,7 +163,7 @@ def learn(suite, config):
       * batch_size
       / config.batch_size
     )
-    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * frames_of_update(config) / 1000)
+    per_cpu_second = flops / (result.cpu_seconds_per_1000_frames * config.frames_per_update / 1000)
     peak = matmul_flops_per_cpu_second()
     return {
       'GFLOP of an update': flops / 1e9,

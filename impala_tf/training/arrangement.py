@@ -123,9 +123,6 @@ class Learning:
     """
     config = self._config
     frames = int(learner.frames)
-    frames_per_update = (
-      replay.split(config).fresh * config.unroll_length * config.num_action_repeats
-    )
     last_update = last_warning = time.monotonic()
     while frames < config.total_environment_frames and not stop:
       done = self._update(learner)
@@ -133,7 +130,7 @@ class Learning:
       now = time.monotonic()
       if done is not None:
         last_update = last_warning = now
-        frames += frames_per_update
+        frames += config.frames_per_update
         self.is_over = frames >= config.total_environment_frames
         yield frames, *done
       elif self._error() is not None:

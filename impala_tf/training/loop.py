@@ -17,7 +17,6 @@ from impala_tf.learning import corrections, multi_device, optimizers
 from impala_tf.learning import learner as learner_lib
 from impala_tf.reports import final_return
 from impala_tf.training import architectures, checkpoints, episode_log, metrics, progress
-from impala_tf.transport import replay
 
 
 class Callback(Protocol):
@@ -142,11 +141,11 @@ def _check_actors(levels, config):
       config.num_actors - config.num_actors % len(levels),
     )
   num_environments = config.num_actors * config.envs_per_actor
-  if num_environments < replay.split(config).fresh:
+  if num_environments < config.fresh_per_batch:
     logging.warning(
       'A batch of %d new unrolls will hold several in a row of the same environment, as there are only %d environments. More '
       'of them (--num_actors, --envs_per_actor) make batches more diverse.',
-      replay.split(config).fresh,
+      config.fresh_per_batch,
       num_environments,
     )
 
@@ -198,7 +197,7 @@ def make_learner(suite, config, in_cluster=False):
       lambda_=config.lambda_,
       q_estimate=config.q_estimate,
     ),
-    replayed=replay.split(config).replayed,
+    replayed=config.replayed_per_batch,
     jit_compile=config.jit_compile,
   )
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from impala_tf.acting import actors
 from impala_tf.training import arrangement, metrics
-from impala_tf.transport import replay, unroll_queue
+from impala_tf.transport import unroll_queue
 
 
 class QueueFed:
@@ -21,7 +21,7 @@ class QueueFed:
     self.queue = unroll_queue.UnrollQueue(
       self._batches.spec, self._config.queue_capacity, **placement
     )
-    fresh = replay.split(self._config).fresh
+    fresh = self._config.fresh_per_batch
     self.staging = unroll_queue.StagingArea(
       lambda: self._batches.extend(self.queue.dequeue_batch(fresh)),
       on_host=lambda batch: metrics.episodes_in(batch, fresh),

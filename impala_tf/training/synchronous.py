@@ -22,7 +22,7 @@ from impala_tf.acting import actors, inference
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import py_process
 from impala_tf.training import arrangement, metrics
-from impala_tf.transport import replay, unroll_queue
+from impala_tf.transport import unroll_queue
 
 
 class SynchronousTrajectories(arrangement.Arrangement):
@@ -43,7 +43,7 @@ class SynchronousTrajectories(arrangement.Arrangement):
     """Raises `config.ConfigurationError` if there are not as many environments as new unrolls in a
     batch.
     """
-    environments, fresh = config.num_actors * config.envs_per_actor, replay.split(config).fresh
+    environments, fresh = config.num_actors * config.envs_per_actor, config.fresh_per_batch
     if environments != fresh:
       raise ConfigurationError(
         f'architecture={config.architecture} learns from one unroll of each environment at a time, so there must be as many '
@@ -79,7 +79,7 @@ class SynchronousTrajectories(arrangement.Arrangement):
         self._failure = error
         return None
       batch = self._batches.extend(self._join(unrolls))
-      episodes = metrics.episodes_in(batch, replay.split(self._config).fresh)
+      episodes = metrics.episodes_in(batch, self._config.fresh_per_batch)
     with self.learner_timer('update'):
       update = learner.update(batch)
       self.weights.publish(tf.cast(update.updates, tf.int32))

@@ -3,7 +3,7 @@ unrolls.
 
     batches = make(unroll_spec, config, seed)
     queue.enqueue_many(batches.pack(unrolls))
-    batch = batches.extend(queue.dequeue_batch(split(config).fresh))
+    batch = batches.extend(queue.dequeue_batch(config.fresh_per_batch))
 
 A buffer lives in the learner's memory, in the types of the environment, with frames of stacks kept
 once (`frame_stacks`). It fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on
@@ -11,49 +11,11 @@ DMLab-30 (T = 100). It is not in checkpoints: a run that goes on starts with an 
 full again after 10,000 new unrolls (0.8 million frames on Atari, 4 million on DMLab-30).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf.config import ConfigurationError
 from impala_tf.transport import frame_stacks
-
-
-class Split(NamedTuple):
-  """How many unrolls of a batch are new, and how many replayed. Both int."""
-
-  fresh: int
-  replayed: int
-
-
-def split(config):
-  """The `Split` of each batch that `replay_fraction`, `replay_beside`, `batch_size` and
-  `num_learners` ask for.
-
-  Raises:
-    ConfigurationError: if the share of a batch comes to none or all of it, or to what several
-      learners can't share out.
-  """
-  size, fraction = config.batch_size * config.num_learners, config.replay_fraction
-  if not fraction:
-    return Split(size, 0)
-  replayed = (
-    round(size * fraction / (1 - fraction)) if config.replay_beside else round(size * fraction)
-  )
-  fresh = size if config.replay_beside else size - replayed
-  if not fresh or not replayed:
-    raise ConfigurationError(
-      f'replay_fraction={fraction} of batch_size={size} comes to {replayed} replayed and {fresh} new unrolls; there must be '
-      'one of each at least. Change --replay_fraction or --batch_size.'
-    )
-  if (fresh + replayed) % config.num_learners:
-    raise ConfigurationError(
-      f'replay_fraction={fraction} beside batches of {fresh} makes them {fresh + replayed}, which num_learners='
-      f"{config.num_learners} can't share evenly. Change --replay_fraction or --batch_size."
-    )
-  return Split(fresh, replayed)
 
 
 def make(unroll_spec, config, seed, over_network=False):
@@ -69,7 +31,7 @@ def make(unroll_spec, config, seed, over_network=False):
   if not config.replay_fraction:
     return PackedBatches(packing) if over_network else FreshBatches(unroll_spec)
   buffer = Buffer(packing.packed_spec, config.replay_capacity, seed)
-  return ReplayedBatches(unroll_spec, packing, buffer, split(config).replayed)
+  return ReplayedBatches(unroll_spec, packing, buffer, config.replayed_per_batch)
 
 
 class Buffer:

@@ -9,7 +9,6 @@ import tensorflow as tf
 import tree
 
 from impala_tf import structs
-from impala_tf.config import ConfigurationError
 from impala_tf.training import loop
 from impala_tf.transport import frame_stacks, replay
 from tests.support import catch
@@ -95,54 +94,6 @@ def test_all_of_an_unroll_is_replayed_as_it_was():
     np.testing.assert_array_equal(ours, theirs)
     assert ours.dtype == theirs.dtype
   assert drawn.step_outputs.observation.frame.dtype == np.uint8
-
-
-@pytest.mark.parametrize(
-  ('fraction', 'beside', 'expected'),
-  [
-    (0.0, False, (32, 0)),
-    (0.5, False, (16, 16)),
-    (0.5, True, (32, 32)),
-    (0.25, False, (24, 8)),
-    (0.25, True, (24, 8)),
-  ],
-)
-def test_both_readings_of_half_of_each_batch(fraction, beside, expected):
-  size = 24 if (fraction, beside) == (0.25, True) else 32
-  settings = dataclasses.replace(
-    catch.CONFIG, batch_size=size, replay_fraction=fraction, replay_beside=beside
-  )
-  assert replay.split(settings) == expected
-
-
-def test_each_of_several_learners_has_a_batch():
-  settings = dataclasses.replace(catch.CONFIG, batch_size=8, num_learners=3)
-  assert replay.split(settings) == (24, 0)
-  assert replay.split(dataclasses.replace(settings, replay_fraction=0.5)) == (12, 12)
-  assert replay.split(dataclasses.replace(settings, replay_fraction=0.5, replay_beside=True)) == (
-    24,
-    24,
-  )
-
-
-@pytest.mark.parametrize(('size', 'fraction'), [(1, 0.5), (2, 0.9), (8, 0.01)])
-def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
-  settings = dataclasses.replace(catch.CONFIG, batch_size=size, replay_fraction=fraction)
-  with pytest.raises(
-    ConfigurationError, match=rf'replay_fraction={fraction} of batch_size={size} comes to .*Change'
-  ):
-    replay.split(settings)
-
-
-def test_what_several_learners_can_not_share_is_refused():
-  settings = dataclasses.replace(
-    catch.CONFIG, batch_size=4, num_learners=8, replay_fraction=0.3, replay_beside=True
-  )
-  with pytest.raises(
-    ConfigurationError, match=r'makes them 46, which num_learners=8 can.t share evenly'
-  ):
-    replay.split(settings)
-  assert replay.split(dataclasses.replace(settings, replay_fraction=0.2)) == (32, 8)
 
 
 @pytest.mark.parametrize('frame_stack', [1, 4])
