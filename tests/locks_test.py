@@ -15,8 +15,8 @@ from impala_tf.config import ConfigurationError
 ROOT = pathlib.Path(__file__).parents[1]
 HOLD = """
 import sys
-from impala_tf import folder_lock
-with folder_lock.held(sys.argv[1]):
+from impala_tf import locks
+with locks.held(sys.argv[1]):
   print('held', flush=True)
   sys.stdin.read()
 """

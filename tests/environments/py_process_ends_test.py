@@ -169,7 +169,7 @@ def test_child_imports_neither_tensorflow_nor_the_main_module(tmp_path):
   assert 'tensorflow' not in modules
   script = """
 import colorsys  # stands for what is expensive to import
-from impala_tf import py_process
+from impala_tf.environments import py_process
 class Mine:
   def answer(self): return 42
 if __name__ == '__main__':
@@ -184,7 +184,7 @@ if __name__ == '__main__':
 
 def test_program_that_does_not_close_ends(tmp_path):
   script = f"""
-from impala_tf import py_process
+from impala_tf.environments import py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
   process = py_process.PyProcess(Hosted, closed_file={str(tmp_path / 'closed')!r})
@@ -199,7 +199,7 @@ if __name__ == '__main__':
 def test_killed_program_leaves_no_process(tmp_path):
   script = f"""
 import threading
-from impala_tf import py_process
+from impala_tf.environments import py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
   idle = py_process.PyProcess(Hosted, closed_file={str(tmp_path / 'closed')!r})

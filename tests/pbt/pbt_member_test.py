@@ -243,7 +243,9 @@ def test_a_resume_before_the_first_evaluation_leaves_out_the_burn_in(population)
 
 KILLED = """
 import os, signal, sys
-from impala_tf import files, checkpoints, lineage, pbt_member
+from impala_tf import files
+from impala_tf.pbt import lineage, pbt_member
+from impala_tf.training import checkpoints
 from tests.pbt.pbt_member_test import Run
 bad = Run(sys.argv[1], 1)
 kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
@@ -258,7 +260,7 @@ elif moment == 'after saving':
   save = bad.save
   bad.save = lambda: (save(), kill())
 else:
-  pbt_member.atomic_files.write_json = kill
+  pbt_member.files.write_json = kill
 bad.evaluated(1600, -1.0)
 """
 
