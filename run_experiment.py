@@ -207,9 +207,9 @@ def _run(make_suite, config, given, logdir, role):
     loaded = export.export(suite, config, logdir, folder)
     print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
   elif _RANDOM_POLICY.value:
-    play.test_random(suite, config, _TEST_NUM_EPISODES.value, seed)
+    play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed)
   else:
-    play.test(suite, config, logdir, _TEST_NUM_EPISODES.value, seed)
+    play.evaluate_checkpoint(suite, config, logdir, _TEST_NUM_EPISODES.value, seed)
   return 0
 
 

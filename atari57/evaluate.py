@@ -23,13 +23,13 @@ from absl import app, flags
 
 from atari57 import environment, games, presets, suite
 from impala_tf import cli
-from impala_tf.evaluation import evaluation_command
+from impala_tf.evaluation import command
 
 _STICKY = 0.25  # Machado et al. (2018).
 
 
 class AtariEvaluated:
-  """A `level_evaluation.EvaluatedSuite`."""
+  """A `evaluate.EvaluatedSuite`."""
 
   name = games.SUITE
 
@@ -95,7 +95,7 @@ def summary(found):
 def main(argv):
   """Evaluates as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
-  return evaluation_command.main(
+  return command.main(
     AtariEvaluated(),
     summary,
     record_video=flags.FLAGS.record_video,
@@ -104,7 +104,7 @@ def main(argv):
 
 
 if __name__ == '__main__':
-  evaluation_command.define_flags(num_episodes=200, envs_per_process=16)
+  command.define_flags(num_episodes=200, envs_per_process=16)
   flags.DEFINE_boolean(
     'sticky', False, f'repeat the action before with probability {_STICKY}, each frame'
   )

@@ -22,7 +22,7 @@ from absl import app, flags
 from atari57 import games
 from impala_tf import cli, curves
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation import level_results
+from impala_tf.evaluation.results import RANDOM, load_labelled
 from impala_tf.reports import bars, tables
 
 _RANDOM_KIND = 'random policy'
@@ -133,15 +133,15 @@ def read_columns(evaluations):
   """Reads evaluations.
 
   Args:
-    evaluations: see `level_results.load_labelled`.
+    evaluations: see `results.load_labelled`.
 
   Returns:
-    A list of Column, and a dict from label to `level_results.Labelled`.
+    A list of Column, and a dict from label to `results.Labelled`.
 
   Raises:
-    ConfigurationError: as for `level_results.load_labelled`, or if a level is no Atari game.
+    ConfigurationError: as for `results.load_labelled`, or if a level is no Atari game.
   """
-  by_label = level_results.load_labelled(evaluations)
+  by_label = load_labelled(evaluations)
   for label, found in by_label.items():
     foreign = sorted(found.levels.keys() - {game.name for game in games.all_games()})
     if foreign:
@@ -165,7 +165,7 @@ def _kind(label, found):
   if len(agents) != 1:
     return label
   ((agent, is_multi_task),) = agents
-  if agent == level_results.RANDOM:
+  if agent == RANDOM:
     return _RANDOM_KIND
   return f'IMPALA, {agent}, {"multi-task" if is_multi_task else "experts"}'
 
@@ -240,7 +240,7 @@ def random_table(results):
   """The random policy's scores beside the references, those that differ most first.
 
   Args:
-    results: a dict from game to a list of `level_results.LevelResult`, of which the first counts.
+    results: a dict from game to a list of `results.LevelResult`, of which the first counts.
 
   Returns:
     Rows of cells, the header first.
@@ -339,7 +339,7 @@ def write(evaluations, output, runs=()):
   """Writes the report's files to a folder, made if missing; returns its text.
 
   Args:
-    evaluations: see `level_results.load_labelled`.
+    evaluations: see `results.load_labelled`.
     output: the folder.
     runs: see `curves.read_runs`; their learning curves are drawn.
 

@@ -18,13 +18,13 @@ from absl import app, flags
 from dmlab30 import environment, levels, presets, suite
 from impala_tf import cli
 from impala_tf.config import Config, parse
-from impala_tf.evaluation import evaluation_command
+from impala_tf.evaluation import command
 
 _CHANGES = ('dataset_path', 'level_cache_dir', 'level_cache_max_gigabytes', 'renderer')
 
 
 class DMLabEvaluated:
-  """A `level_evaluation.EvaluatedSuite`.
+  """A `evaluate.EvaluatedSuite`.
 
   Keep it as long as its environments run.
   """
@@ -109,11 +109,11 @@ def main(argv):
   cli.no_positional_arguments(argv)
   given = {name: flags.FLAGS[name].value for name in _CHANGES}
   changes = {name: parse(name, value) for name, value in given.items() if value is not None}
-  return evaluation_command.main(DMLabEvaluated(), summary, changes=changes)
+  return command.main(DMLabEvaluated(), summary, changes=changes)
 
 
 if __name__ == '__main__':
-  evaluation_command.define_flags(num_episodes=500, envs_per_process=1)
+  command.define_flags(num_episodes=500, envs_per_process=1)
   for field in dataclasses.fields(Config):
     if field.name in _CHANGES:
       flags.DEFINE_string(field.name, None, f'{field.metadata["help"]} (default: that of the run)')

@@ -16,7 +16,7 @@ from absl import app, flags
 from dmlab30 import levels
 from impala_tf import cli
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation import level_results
+from impala_tf.evaluation.results import RANDOM, load_labelled
 from impala_tf.reports import bars, tables
 
 # Table 3, percent. The agents of `impala_tf` are among the rows; those that are not keep their own.
@@ -72,7 +72,7 @@ def read_columns(evaluations):
     ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
       together.
   """
-  by_label = level_results.load_labelled(evaluations)
+  by_label = load_labelled(evaluations)
   for label, found in by_label.items():
     twice = sorted(name for name, results in found.levels.items() if len(results) > 1)
     if twice:
@@ -96,7 +96,7 @@ def _kind(label, found):
   if len(agents) != 1:
     return label
   ((agent, is_multi_task),) = agents
-  if agent == level_results.RANDOM:
+  if agent == RANDOM:
     return 'random policy'
   return f'IMPALA, {agent}' if is_multi_task else f'IMPALA-Experts, {agent}'
 

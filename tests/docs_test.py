@@ -47,7 +47,7 @@ CONFIG = {field.name for field in dataclasses.fields(Config)}
 # Modules that define flags for others that call them, by how they do so.
 SHARED = {
   'config_flags.define(': CONFIG,
-  'evaluation_command.define_flags(': 'impala_tf/evaluation/evaluation_command.py',
+  'evaluation import command': 'impala_tf/evaluation/command.py',
 }
 
 

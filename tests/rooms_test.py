@@ -45,7 +45,7 @@ WITHOUT_TENSORFLOW = """
   impala_tf errors machine structs signals timing config config_flags cli locks processes
   environments launch run_experiment
   cluster.roles cluster.sockets
-  evaluation.level_results
+  evaluation.results
   reports.bars reports.tables
   sweeps.search_space pbt.pbt_rules paper.command paper.paper_experiments
   benchmark.fake_environment benchmark.process_tree

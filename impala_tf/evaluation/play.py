@@ -1,99 +1,209 @@
-"""Playing whole episodes with a trained agent, or at random."""
+"""Plays whole episodes without learning: with a trained agent, or at random.
+
+`evaluate_checkpoint` and `evaluate_random` play some episodes of each level of a run and print the
+returns, as `run_experiment.py --mode=test` does. `evaluate` plays whole suites in the same way,
+several shares at once, and keeps the results.
+"""
 
 import contextlib
+import functools
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import timing
+from impala_tf import structs, timing
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
-from impala_tf.environments import restarts
-from impala_tf.training import checkpoints, metrics
+from impala_tf.config import Config
+from impala_tf.environments import py_process, recording, restarts
+from impala_tf.training import checkpoints
+from impala_tf.training.metrics import Episode
+
+_GAME_FRAME_RATE = 60  # Emulator frames per second of game time, in both suites.
 
 
-def test(suite, config, logdir, num_episodes, seed):
-  """Plays complete episodes with the newest checkpoint of a run and prints their returns; see
-  `play` for what it returns.
+class EvaluatedRun(NamedTuple):
+  """A trained agent; or the random policy, which has a configuration alone.
 
-  Args:
-    suite: an `suite.Suite`.
-    config: the run's `config.Config`.
-    logdir: the run's folder; nothing in it is changed.
-    num_episodes: int, complete episodes of each level.
-    seed: int, of the environments.
+  logdir: folder of the training.
+  config: `Config` to play with.
+  agent, published: the agent, and its weights as `weights.PublishedWeights`.
+  checkpoint, frames: the checkpoint's path, and the frames that the agent was trained for.
+  checksum: of the weights, in hexadecimal digits.
+  """
+
+  logdir: str
+  config: Config
+  agent: agents.Agent | None = None
+  published: weights.PublishedWeights | None = None
+  checkpoint: str = ''
+  frames: int = 0
+  checksum: str = ''
+
+
+class Share(NamedTuple):
+  """Episodes of a level that are played by one process.
+
+  run, level: which agent plays what.
+  seed: of environments and actions; equal seeds give equal episodes.
+  num_episodes, num_environments: how many episodes, and how many environments play them at once.
+  videos: files for the first of the episodes.
+  """
+
+  run: EvaluatedRun
+  level: str
+  seed: Sequence[int]
+  num_episodes: int
+  num_environments: int
+  videos: Sequence[str] = ()
+
+
+def load_run(suite: Any, logdir: str, config: Config) -> EvaluatedRun:
+  """Loads the newest checkpoint of a run; nothing in its folder is changed.
+
+  Raises:
+    CheckpointError: if there is no checkpoint, or it is another agent's.
+  """
+  agent = agents.for_suite(suite, config)
+  checkpoint = checkpoints.load_weights(logdir, agent)
+
+  checksum = 0
+  for variable in agent.trainable_variables:
+    checksum = zlib.crc32(variable.numpy().tobytes(), checksum)
+
+  # Once for all levels of a run, as TensorFlow keeps each vector for as long as the process lives.
+  published = weights.PublishedWeights(agent)
+  return EvaluatedRun(
+    logdir, config, agent, published, checkpoint.path, checkpoint.frames, f'{checksum:08x}'
+  )
+
+
+def evaluate_checkpoint(
+  suite: Any, config: Config, logdir: str, num_episodes: int, seed: int
+) -> dict[str, list[float]]:
+  """Plays complete episodes of each level with the newest checkpoint of a run, and prints their
+  returns.
+
+  Actions are sampled from the policy, as in training. Environments are the suite's test
+  environments.
+
+  Returns:
+    Unclipped returns by level.
 
   Raises:
     CheckpointError: if there is no checkpoint, or it is another agent's.
     ProcessError: if a level can't be played.
   """
-  agent = agents.for_suite(suite, config)
-  frames = checkpoints.load_weights(logdir, agent).frames
-  return play(suite, config, agent, f'agent after {frames:_} frames', num_episodes, seed)
+  run = load_run(suite, logdir, config)
+  return _play_levels(suite, run, f'agent after {run.frames:_} frames', num_episodes, seed)
 
 
-def test_random(suite, config, num_episodes, seed):
-  """As `test`, with the policy that chooses every action equally often, which every learning curve
-  is to be compared with.
-  """
-  return play(suite, config, None, 'random policy', num_episodes, seed)
+def evaluate_random(
+  suite: Any, config: Config, num_episodes: int, seed: int
+) -> dict[str, list[float]]:
+  """Plays as `evaluate_checkpoint` does, with the policy that chooses all actions equally often."""
+  return _play_levels(suite, EvaluatedRun('', config), 'random policy', num_episodes, seed)
 
 
-def play(suite, config, agent, name, num_episodes, seed):
-  """Plays complete episodes of each level and prints their returns.
-
-  Actions are sampled from the policy, as in training. Environments are the suite's test
-  environments.
-
-  Args:
-    suite: an `suite.Suite`.
-    config: `config.Config` with the levels.
-    agent: a built `agents.Agent`, or None to choose all actions equally often.
-    name: how to call the agent in what is printed.
-    num_episodes: int, complete episodes of each level.
-    seed: int, of environments and actions.
-
-  Returns:
-    A dict from level name to the list of its unclipped returns.
-
-  Raises:
-    ProcessError: if a level can't be played.
-  """
-  tf.random.set_seed(seed)
-  n = min(num_episodes, config.envs_per_actor)
-  # Once for all levels, as TensorFlow keeps each vector for as long as this process lives.
-  policy = agent and inference.LocalInference(agent, weights.PublishedWeights(agent))
+def _play_levels(suite, run, name, num_episodes, seed):
+  num_environments = min(num_episodes, run.config.envs_per_actor)
+  player = Player(suite)
   returns = {}
-  for index, level in enumerate(suite.levels(config)):
-    # One level after the other, as environments may be large.
-    environments = restarts.make_environments(
-      suite, config, [level], n, True, [seed, index], timing.StageTimer()
-    )
-    with environments, process_errors(environments):
-      if policy is None:
-        episodes = play_randomly(
-          environments[0], suite.num_actions(config), n, num_episodes, [seed, index]
-        )
-      else:
-        unroller = actors.Unroller(policy, environments, [index], n, config.unroll_length)
-        episodes = play_episodes(unroller, n, num_episodes)
+
+  # One level after the other, as environments may be large.
+  for index, level in enumerate(suite.levels(run.config)):
+    episodes = player.play(Share(run, level, [seed, index], num_episodes, num_environments))
     returns[level] = [episode.episode_return for episode in episodes]
     print(
-      f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete episodes '
-      f'(standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, highest {max(returns[level]):g})',
+      f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete '
+      f'episodes (standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, '
+      f'highest {max(returns[level]):g})',
       flush=True,
     )
+
   return returns
 
 
-@contextlib.contextmanager
-def process_errors(group):
-  """Raises the `ProcessError` of a process that was given up in place of what TensorFlow makes of
-  it, a text among others.
+class Player:
+  """Plays shares of episodes, each in the thread that asks for it, until it is closed.
 
-  Args:
-    group: `restarts.EnvironmentProcesses`.
+  episodes: int, how many have been completed.
   """
+
+  def __init__(self, suite: Any, greedy: bool = False):
+    """Takes a `suite.Suite`, and whether agents take the action of the highest probability instead
+    of sampling one.
+    """
+    self.episodes = 0
+    self._suite = suite
+    self._greedy = greedy
+    self._lock = threading.Lock()
+    self._groups: set[restarts.EnvironmentProcesses] = set()
+    self._closed = False
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    """Ends everything that is being played; shares that have not started fail at once."""
+    with self._lock:
+      self._closed = True
+      groups = list(self._groups)
+    for group in groups:
+      group.close()
+
+  def play(self, share: Share) -> list[Episode]:
+    """Plays the episodes of a share; they are in the order in which they ended.
+
+    Raises:
+      ProcessClosed: if the player was closed.
+      ProcessError: if the environments fail again and again.
+    """
+    config, n = share.run.config, share.num_environments
+    suite = _RecordingSuite(self._suite, share) if share.videos else self._suite
+    group = restarts.make_environments(
+      suite, config, [share.level], n, True, share.seed, timing.StageTimer()
+    )
+
+    with self._lock:
+      if self._closed:
+        raise py_process.ProcessClosed('The evaluation has ended.')
+      self._groups.add(group)
+
+    try:
+      with group, _process_errors(group):
+        if share.run.agent is None:
+          num_actions = self._suite.num_actions(config)
+          return play_randomly(
+            group[0], num_actions, n, share.num_episodes, share.seed, self._count_episode
+          )
+        unroller = self._make_unroller(share, group)
+        return play_episodes(unroller, n, share.num_episodes, self._count_episode)
+    finally:
+      with self._lock:
+        self._groups.discard(group)
+
+  def _make_unroller(self, share, group):
+    run, n = share.run, share.num_environments
+    agent = agents.Greedy(run.agent) if self._greedy else SeededAgent(run.agent, share.seed)
+
+    # Tracing puts other weights in the variables' place, which only one thread may do at a time.
+    with self._lock:
+      policy = inference.LocalInference(agent, run.published)
+      return actors.Unroller(policy, group, [0], n, run.config.unroll_length)
+
+  def _count_episode(self):
+    with self._lock:
+      self.episodes += 1
+
+
+@contextlib.contextmanager
+def _process_errors(group):
+  """Raises the `ProcessError` of a process that was given up, where TensorFlow raises its text."""
   try:
     yield
   except tf.errors.OpError as error:
@@ -102,24 +212,68 @@ def process_errors(group):
     raise
 
 
-def play_episodes(unroller, num_environments, num_episodes, on_episode=None):
-  """Plays complete episodes of an actor's environments and returns what they earned; see
-  `_fixed_shares`.
+class SeededAgent(tf.Module):
+  """An agent whose actions are drawn from a seed of its own.
+
+  `tf.random.set_seed` outside of a function would restart the random numbers of all functions that
+  other threads are running.
+  """
+
+  def __init__(self, agent: agents.Agent, seed: Sequence[int]):
+    """Takes a built agent, whose variables it shares."""
+    super().__init__()
+    self.num_actions = agent.num_actions
+    self.initial_state = agent.initial_state
+    self._agent = agent
+    self._seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+
+  def step(self, last_actions: tf.Tensor, step_outputs: structs.StepOutput, state: Any) -> Any:
+    """See `agents.Agent.step`."""
+    tf.random.set_seed(self._seed)  # Only that of the function that is being traced.
+    return self._agent.step(last_actions, step_outputs, state)
+
+
+class _RecordingSuite:
+  """A suite whose environments record the first episodes of a share."""
+
+  def __init__(self, suite, share):
+    self._suite = suite
+    self._videos = np.array_split(share.videos, share.num_environments)
+    self._made = 0
+
+  def make_environment(self, level, seed, is_test, config):
+    """Gives a constructor of the next environment of the process; after the last one it starts
+    again with the first, as a process does that is restarted.
+    """
+    videos = self._videos[self._made % len(self._videos)].tolist()
+    self._made += 1
+    make = self._suite.make_environment(level, seed, is_test, config)
+    if not videos:
+      return make
+    frame_rate = _GAME_FRAME_RATE / config.num_action_repeats
+    return functools.partial(recording.RecordingEnvironment, make, videos, frame_rate)
+
+
+def play_episodes(
+  unroller: actors.Unroller,
+  num_environments: int,
+  num_episodes: int,
+  on_episode: Callable[[], None] | None = None,
+) -> list[Episode]:
+  """Plays complete episodes with an agent, a fixed share in each environment.
 
   Args:
-    unroller: an `actors.Unroller` of one actor, with the weights to be judged; its environments
-      must be test environments.
-    num_environments: int, environments of that actor.
-    num_episodes: int, how many episodes in all.
-    on_episode: called without arguments after each of them, None for nothing.
+    unroller: of one actor, with the weights to be judged and test environments.
+    num_environments: of that actor.
+    num_episodes: in all environments together.
+    on_episode: called after each of them.
 
   Returns:
-    A list of `num_episodes` `metrics.Episode` with unclipped returns, in the order in which they
-    ended; all of level 0.
+    Episodes of level 0 with unclipped returns, in the order in which they ended.
 
   Raises:
     ValueError: if `num_episodes` is below 1.
-    tf.errors.OpError: if the actor's process failed or was closed; see `process_errors`.
+    tf.errors.OpError: if the actor's process failed or was closed.
   """
 
   def infos():
@@ -132,16 +286,23 @@ def play_episodes(unroller, num_environments, num_episodes, on_episode=None):
   return _fixed_shares(infos(), num_environments, num_episodes, on_episode)
 
 
-def play_randomly(process, num_actions, num_environments, num_episodes, seed, on_episode=None):
-  """As `play_episodes`, with the policy that chooses every action equally often.
+def play_randomly(
+  process: py_process.PyProcess,
+  num_actions: int,
+  num_environments: int,
+  num_episodes: int,
+  seed: Sequence[int],
+  on_episode: Callable[[], None] | None = None,
+) -> list[Episode]:
+  """Plays as `play_episodes` does, with the policy that chooses all actions equally often.
 
   Args:
-    process: one of `restarts.EnvironmentProcesses`, with `num_environments` test environments.
-    num_actions: int, the actions to choose from.
-    num_environments: int.
-    num_episodes: int, how many episodes in all.
-    seed: a list of int, of the actions.
-    on_episode: as for `play_episodes`.
+    process: one of `restarts.EnvironmentProcesses`, with test environments.
+    num_actions: how many actions there are to choose from.
+    num_environments: of the process.
+    num_episodes: in all environments together.
+    seed: of the actions.
+    on_episode: called after each episode.
 
   Raises:
     ValueError: if `num_episodes` is below 1.
@@ -154,45 +315,42 @@ def play_randomly(process, num_actions, num_environments, num_episodes, seed, on
     process.call('initial')
     while True:
       actions = random.integers(num_actions, size=num_environments, dtype=np.int32)
-      yield tf.nest.map_structure(
-        lambda array: array[:, np.newaxis], process.call('step', actions).info
-      )
+      info = process.call('step', actions).info
+      yield tf.nest.map_structure(lambda array: array[:, np.newaxis], info)
 
   return _fixed_shares(infos(), num_environments, num_episodes, on_episode)
 
 
-def _fixed_shares(infos, num_environments, num_episodes, on_episode):
-  """The first episodes of each environment, as many as its share.
+def _fixed_shares(
+  infos: Iterator[structs.EpisodeInfo],
+  num_environments: int,
+  num_episodes: int,
+  on_episode: Callable[[], None] | None,
+) -> list[Episode]:
+  """Takes the first episodes of each environment, as many as its share, which is fixed beforehand.
 
-  Each environment plays a fixed share of the episodes, decided beforehand. Taking instead whichever
-  episodes end first, over all environments, would favour short ones, which in most games are the
-  poor ones.
+  Taking the episodes that end first, over all environments, would favour short ones, which in most
+  games are the poor ones.
 
   Args:
-    infos: iterator of `structs.EpisodeInfo` of arrays [num_environments, steps], which goes on for
-      ever.
-    num_environments: int.
-    num_episodes: int.
-    on_episode: called without arguments after each episode, or None.
-
-  Returns:
-    A list of `num_episodes` `metrics.Episode` in the order in which they ended.
+    infos: without an end; arrays of [num_environments, steps].
+    num_environments, num_episodes, on_episode: as for `play_episodes`.
   """
   if num_episodes < 1:
     raise ValueError(f'At least one episode must be played, got {num_episodes}.')
-  left = np.array(
-    [len(share) for share in np.array_split(np.arange(num_episodes), num_environments)]
-  )
+
+  shares = np.array_split(np.arange(num_episodes), num_environments)
+  left = np.array([len(share) for share in shares])
   episodes = []
+
   while left.any():
     info = next(infos)
     for t, environment in np.argwhere(info.finished.T):
       if left[environment]:
         left[environment] -= 1
-        where = environment, t
-        episodes.append(
-          metrics.Episode(0, float(info.episode_return[where]), int(info.episode_steps[where]))
-        )
+        total, steps = info.episode_return[environment, t], info.episode_steps[environment, t]
+        episodes.append(Episode(0, float(total), int(steps)))
         if on_episode is not None:
           on_episode()
+
   return episodes

@@ -15,7 +15,7 @@ import numpy as np
 
 from impala_tf import files, saved_config
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation import level_results
+from impala_tf.evaluation import results
 from impala_tf.paper import paper_experiments, paper_run
 from impala_tf.pbt import lineage, pbt_member, pbt_report
 from impala_tf.reports import scalars, tables
@@ -159,7 +159,7 @@ def _agents(experiment, logdir, output):
     folder = paper_run.evaluation_folder(
       paper_experiments.agents_folder(logdir, experiment, method), method
     )
-    if os.path.exists(os.path.join(folder, level_results.FILE_NAME)):
+    if os.path.exists(os.path.join(folder, results.FILE_NAME)):
       # Quoted, as labels have commas.
       evaluated.append(f'"{method.label}={folder}"')
   if not evaluated:

@@ -5,7 +5,7 @@ import tree
 
 from impala_tf import structs
 from impala_tf.agent import agents, networks
-from impala_tf.evaluation import level_player
+from impala_tf.evaluation import play
 from tests.support import golden
 
 ATARI_OBSERVATION = structs.Observation(structs.ArraySpec((84, 84, 4), np.uint8))
@@ -89,7 +89,7 @@ def test_unroll_equals_the_authors():
 
 @pytest.mark.parametrize(
   'acting',
-  [lambda agent: agent, agents.Greedy, lambda agent: level_player._Seeded(agent, [1])],
+  [lambda agent: agent, agents.Greedy, lambda agent: play.SeededAgent(agent, [1])],
   ids=['itself', 'greedy', 'seeded'],
 )
 def test_steps_equal_the_unroll(acting):

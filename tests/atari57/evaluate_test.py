@@ -17,7 +17,8 @@ from atari57 import evaluate, games, presets, suite
 from impala_tf import locks, machine, saved_config
 from impala_tf.acting import weights
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation import level_evaluation, level_results
+from impala_tf.evaluation import evaluate as evaluation
+from impala_tf.evaluation import results
 from impala_tf.training import checkpoints
 from tests.support import run_files
 
@@ -34,16 +35,16 @@ def make_run(logdir, level, agent='shallow', frames=0, **changes):
 def play(logdirs, output, *, sticky=False, **settings):
   settings = {'num_episodes': 2, 'envs_per_process': 2, **settings}
   settings['test_changes'] = {'repeat_action_probability': 0.25 if sticky else 0.0}
-  return level_evaluation.evaluate(
-    evaluate.AtariEvaluated(), logdirs, str(output), level_evaluation.Settings(**settings)
+  return evaluation.evaluate_runs(
+    evaluate.AtariEvaluated(), logdirs, str(output), evaluation.EvaluationSettings(**settings)
   )
 
 
 def play_randomly(output, **settings):
-  settings = level_evaluation.Settings(
-    **{'num_episodes': 3, 'only': SHORT[:1], 'envs_per_process': 2, **settings}
+  settings = evaluation.EvaluationSettings(
+    **{'num_episodes': 3, 'levels': SHORT[:1], 'envs_per_process': 2, **settings}
   )
-  return level_evaluation.evaluate_random(evaluate.AtariEvaluated(), str(output), settings)
+  return evaluation.evaluate_random_policy(evaluate.AtariEvaluated(), str(output), settings)
 
 
 def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_path, monkeypatch):
@@ -53,7 +54,7 @@ def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_p
     weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent)
   )
   found, exit_code = play(
-    [run], tmp_path / 'out', only=['RoadRunner', 'ALE/Berzerk-v5'], processes=2, seed=5
+    [run], tmp_path / 'out', levels=['RoadRunner', 'ALE/Berzerk-v5'], processes=2, seed=5
   )
   assert exit_code == 0
   assert len(published) == 1  # One for all games: TensorFlow keeps each to the end of the process.
@@ -108,14 +109,14 @@ def test_experts_of_a_folder_play_into_one_evaluation_of_which_finished_games_ar
   runs = {name: make_run(tmp_path / 'experts' / name, name) for name in SHORT[:2]}
   (tmp_path / 'experts' / 'notes').mkdir()
   (tmp_path / 'experts' / 'notes.txt').write_text('no run')
-  first, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', only=SHORT[:1])
+  first, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', levels=SHORT[:1])
   found, _ = play([str(tmp_path / 'experts')], tmp_path / 'out', processes=2, processes_per_level=1)
   assert {name: (r.run, r.trained_on) for name, r in found.levels.items()} == {
     name: (runs[name], name) for name in runs
   }
   assert found.levels['road_runner'] == first.levels['road_runner']
   assert found.protocol['action_set'] == 'minimal'
-  again, _ = play(list(runs.values()), tmp_path / 'again', only=SHORT[1:2])
+  again, _ = play(list(runs.values()), tmp_path / 'again', levels=SHORT[1:2])
   assert (
     again.levels['berzerk'].returns == found.levels['berzerk'].returns
   )  # whatever else is played
@@ -135,7 +136,7 @@ def test_a_level_is_divided_among_processes(tmp_path):
 
 
 def test_a_game_is_played_the_same_when_the_evaluation_was_interrupted(tmp_path):
-  settings = {'only': SHORT[:2], 'processes': 4, 'num_episodes': 8}
+  settings = {'levels': SHORT[:2], 'processes': 4, 'num_episodes': 8}
   whole, _ = play_randomly(tmp_path, **settings)
   stored = json.loads((tmp_path / 'results.json').read_text())
   del stored['levels']['berzerk']
@@ -159,7 +160,7 @@ def test_greedy_and_sticky_are_other_protocols(tmp_path):
 
 
 def test_random_policy_needs_no_run(tmp_path):
-  found, _ = play_randomly(tmp_path / 'out', only=['road_runner', 'breakout'], processes=2)
+  found, _ = play_randomly(tmp_path / 'out', levels=['road_runner', 'breakout'], processes=2)
   result = found.levels['breakout']
   assert (result.run, result.checkpoint, result.trained_on, result.agent, result.frames) == (
     '',
@@ -171,7 +172,7 @@ def test_random_policy_needs_no_run(tmp_path):
   assert found.protocol['actions'] == 'all equally often, without an agent'
   assert 0 <= np.mean(result.returns) < 5
   assert 'precision' not in found.protocol
-  other, _ = play_randomly(tmp_path / 'other', seed=2, only=['breakout'])
+  other, _ = play_randomly(tmp_path / 'other', seed=2, levels=['breakout'])
   assert other.levels['breakout'].episode_frames != result.episode_frames
   with pytest.raises(ConfigurationError, match="actions: 'all equally often"):
     play([make_run(tmp_path / 'run', 'breakout')], tmp_path / 'out', num_episodes=3)
@@ -179,7 +180,7 @@ def test_random_policy_needs_no_run(tmp_path):
 
 def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
   found, _ = play_randomly(
-    tmp_path / 'out', only=['breakout'], record_video=2, processes=2, processes_per_level=2
+    tmp_path / 'out', levels=['breakout'], record_video=2, processes=2, processes_per_level=2
   )
   result = found.levels['breakout']
   folder = tmp_path / 'out' / 'videos'
@@ -198,16 +199,16 @@ def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
   with pytest.raises(ConfigurationError, match='4 of 3 episodes can not be recorded'):
     play_randomly(tmp_path / 'more', record_video=4)
   # The same goes on, or has nothing to do; more can't be had of what was played.
-  play_randomly(tmp_path / 'out', only=['breakout'], record_video=2)
+  play_randomly(tmp_path / 'out', levels=['breakout'], record_video=2)
   with pytest.raises(
     ConfigurationError, match=r'no --record_video=3 of breakout, .* Use another --output'
   ):
-    play_randomly(tmp_path / 'out', only=['breakout'], record_video=3)
+    play_randomly(tmp_path / 'out', levels=['breakout'], record_video=3)
 
 
 def test_two_evaluations_do_not_write_to_one_folder(tmp_path):
   with (
-    locks.held(str(tmp_path), level_evaluation._LOCK_NAME),
+    locks.held(str(tmp_path), evaluation.LOCK_NAME),
     pytest.raises(ConfigurationError, match=f'Another process evaluates in {tmp_path}'),
   ):
     play_randomly(tmp_path)
@@ -215,22 +216,25 @@ def test_two_evaluations_do_not_write_to_one_folder(tmp_path):
 
 def test_the_suites_name_stands_for_all_of_its_levels(tmp_path, monkeypatch):
   monkeypatch.setattr(
-    level_evaluation,
+    evaluation,
     '_evaluate',
-    lambda evaluated, jobs, protocol, output, settings: (jobs, protocol),
+    lambda evaluated, games, output, settings: (
+      [level for _, levels in games for level in levels],
+      evaluation._check_protocol(evaluated, games, settings),
+    ),
   )
-  jobs, protocol = play_randomly(tmp_path, only=['Atari57'])
-  assert [level for _, level in jobs] == [game.name for game in games.all_games()]
+  levels, protocol = play_randomly(tmp_path, levels=['Atari57'])
+  assert levels == [game.name for game in games.all_games()]
   assert protocol['action_set'] == 'minimal'  # Of each game, as without --levels.
   run = make_run(tmp_path / 'run', 'atari57')
-  jobs, _ = play([run], tmp_path, only=['atari57'])
-  assert len(jobs) == 57
+  levels, _ = play([run], tmp_path, levels=['atari57'])
+  assert len(levels) == 57
   some = make_run(tmp_path / 'some', 'Pong+Breakout')
-  jobs, protocol = play([some], tmp_path)
-  assert [level for _, level in jobs] == ['pong', 'breakout']
+  levels, protocol = play([some], tmp_path)
+  assert levels == ['pong', 'breakout']
   assert protocol['action_set'] == 'full'
-  jobs, _ = play([some], tmp_path, only=['pong'])
-  assert [level for _, level in jobs] == ['pong']
+  levels, _ = play([some], tmp_path, levels=['pong'])
+  assert levels == ['pong']
 
 
 def test_runs_are_played_in_their_precision(tmp_path, monkeypatch):
@@ -256,12 +260,12 @@ def test_what_can_not_be_played_is_refused(tmp_path):
     play([str(tmp_path / 'nothing')], tmp_path / 'out')
   run = make_run(tmp_path / 'run', 'breakout')
   with pytest.raises(ConfigurationError, match='Did you mean breakout'):
-    play([run], tmp_path / 'out', only=['braekout'])
+    play([run], tmp_path / 'out', levels=['braekout'])
   with pytest.raises(ConfigurationError, match='No run was trained on pong'):
-    play([run], tmp_path / 'out', only=['pong'])
+    play([run], tmp_path / 'out', levels=['pong'])
   everything = make_run(tmp_path / 'all', 'atari57')
   with pytest.raises(ConfigurationError, match=r'breakout was trained in .*run and in .*all'):
-    play([run, everything], tmp_path / 'out', only=['breakout'])
+    play([run, everything], tmp_path / 'out', levels=['breakout'])
   with pytest.raises(ConfigurationError, match="action_set: 'minimal' and 'full'"):
     play([run, make_run(tmp_path / 'full', 'qbert', full_action_space=True)], tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
@@ -312,10 +316,10 @@ def test_results_of_another_agent_and_half_finished_files_are_refused(tmp_path):
 
 
 def test_summary_has_the_scores():
-  result = lambda score: level_results.LevelResult(
+  result = lambda score: results.LevelResult(
     'run', 'run/ckpt-1', 'atari57', 'deep', 1, '0', 1, 1, [score], [4]
   )
-  found = level_results.Evaluation(
+  found = results.Evaluation(
     {}, {game.name: result(game.impala_deep_multitask) for game in games.all_games()}
   )
   assert 'median 59.7%, mean 179.4% (176.9% by' in evaluate.summary(found)
@@ -338,7 +342,7 @@ def test_command(tmp_path):
   assert played.returncode == 0, played.stderr
   assert 'road_runner: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
-  found = level_results.load(f'{run}/evaluation')
+  found = results.load(f'{run}/evaluation')
   assert len(found.levels['road_runner'].returns) == 2
   assert found.protocol['actions'] == 'of the highest probability'
   assert found.protocol['repeat_action_probability'] == 0.25

@@ -10,7 +10,7 @@ import pytest
 
 from atari57 import games, report
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation import level_results
+from impala_tf.evaluation import results
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
@@ -19,7 +19,7 @@ PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL):
   """An evaluation with two games a level around the given means."""
   found = {
-    name: level_results.LevelResult(
+    name: results.LevelResult(
       'run',
       'run/ckpt-1',
       trained_on or name,
@@ -33,7 +33,7 @@ def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL):
     )
     for name, mean in means.items()
   }
-  level_results.Evaluation(dict(protocol), found).save(str(folder), {})
+  results.Evaluation(dict(protocol), found).save(str(folder), {})
   return str(folder)
 
 
@@ -212,7 +212,7 @@ def test_random_policy_stands_beside_the_references(tmp_path):
 
 def test_distance_to_a_reference_is_in_standard_errors():
   # A mean of -17.7, which is 3 above pong's reference, with a standard error of 5.
-  result = level_results.LevelResult('', '', '', 'random', 0, '0', 1, 1, [-22.7, -12.7], [400, 800])
+  result = results.LevelResult('', '', '', 'random', 0, '0', 1, 1, [-22.7, -12.7], [400, 800])
   _, row = report.random_table({'pong': [result]})
   assert row == ['pong', *map(pytest.approx, (-17.7, 5.0, -20.7, 3 / 5, 100 * 3 / 35.3, 600.0))]
 
@@ -236,9 +236,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   one = save(tmp_path / 'one', {'pong': 1.0})
   other = save(tmp_path / 'other', {'qbert': 1.0}, protocol=PROTOCOL | {'seed': 2})
   arena = save(tmp_path / 'arena', {'seekavoid_arena_01': 1.0})
-  with pytest.raises(ConfigurationError, match="'a' have one agent twice on pong"):
+  with pytest.raises(ConfigurationError, match="'a' have the same agent twice on pong"):
     report.read_columns([f'a={one}', f'a={one}'])
-  with pytest.raises(ConfigurationError, match=r"'a' came about differently \(seed: 1 and 2\)"):
+  with pytest.raises(ConfigurationError, match=r"'a' have different protocols \(seed: 1 and 2\)"):
     report.read_columns([f'a={one}', f'a={other}'])
   with pytest.raises(ConfigurationError, match='seekavoid_arena_01'):
     report.read_columns([arena])

@@ -23,7 +23,9 @@ from dmlab30 import evaluate, levels, presets, suite
 from impala_tf import machine, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import py_process
-from impala_tf.evaluation import level_evaluation, level_player, level_results
+from impala_tf.evaluation import evaluate as evaluation
+from impala_tf.evaluation import play as play_lib
+from impala_tf.evaluation import results, schedule
 from impala_tf.training import checkpoints
 from tests.support import deepmind_lab_stand_in as stand_in
 from tests.support import run_files
@@ -40,8 +42,8 @@ def make_run(logdir, level, frames=0, **changes):
 
 
 def play(logdirs, output, **settings):
-  settings = level_evaluation.Settings(**{'num_episodes': 3, **settings})
-  return level_evaluation.evaluate(evaluate.DMLabEvaluated(), logdirs, str(output), settings)
+  settings = evaluation.EvaluationSettings(**{'num_episodes': 3, **settings})
+  return evaluation.evaluate_runs(evaluate.DMLabEvaluated(), logdirs, str(output), settings)
 
 
 def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp_path):
@@ -52,7 +54,7 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     'language_execute_random_task',
     'psychlab_continuous_recognition',
   ]
-  found, exit_code = play([run], tmp_path / 'out', only=only, processes=2, seed=5)
+  found, exit_code = play([run], tmp_path / 'out', levels=only, processes=2, seed=5)
   assert exit_code == 0
   names = {
     'rooms_collect_good_objects_test',
@@ -88,7 +90,7 @@ def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp
     'renderer': 'software',
   }
   assert {name: stored['protocol'][name] for name in expected} == expected
-  assert level_results.load(str(tmp_path / 'out')) == found
+  assert results.load(str(tmp_path / 'out')) == found
   with open(tmp_path / 'out' / 'results.csv', newline='') as file:
     rows = {row['level']: row for row in csv.DictReader(file)}
   assert rows.keys() == names
@@ -111,11 +113,11 @@ def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(m
   only = ['rooms_watermaze', 'natlab_fixed_large_map']
   stand_in.install(modules, fail=['natlab_fixed_large_map'])
   with pytest.raises(py_process.ProcessError, match='The script failed'):
-    play([run], tmp_path / 'out', only=only)
-  kept = level_results.load(str(tmp_path / 'out'))
+    play([run], tmp_path / 'out', levels=only)
+  kept = results.load(str(tmp_path / 'out'))
   assert list(kept.levels) == ['rooms_watermaze']
   stand_in.install(modules, fail=['rooms_watermaze'])
-  found, _ = play([run], tmp_path / 'out', only=only)
+  found, _ = play([run], tmp_path / 'out', levels=only)
   assert list(found.levels) == only
   assert found.levels['rooms_watermaze'] == kept.levels['rooms_watermaze']
 
@@ -126,11 +128,11 @@ def test_returns_follow_from_the_seed_whatever_else_is_played(modules, tmp_path)
   )  # so that either is in the middle of playing when the other starts
   run = make_run(tmp_path / 'run', 'dmlab30')
   names = ['rooms_watermaze', 'natlab_fixed_large_map']
-  both, _ = play([run], tmp_path / 'both', only=names, processes=2)
+  both, _ = play([run], tmp_path / 'both', levels=names, processes=2)
   for name in names:
-    alone, _ = play([run], tmp_path / name, only=[name])
+    alone, _ = play([run], tmp_path / name, levels=[name])
     assert both.levels[name].returns == alone.levels[name].returns
-  other, _ = play([run], tmp_path / 'other', only=[name], seed=2)
+  other, _ = play([run], tmp_path / 'other', levels=[name], seed=2)
   assert other.levels[name].returns != alone.levels[name].returns
   assert both.levels['rooms_watermaze'].returns != alone.levels[name].returns
 
@@ -180,16 +182,16 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(modules, tmp_p
   ):
     play([run], tmp_path / 'out')
   with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
-    play([run], tmp_path / 'out', only=['rooms_watermase'])
+    play([run], tmp_path / 'out', levels=['rooms_watermase'])
   with pytest.raises(ConfigurationError, match='No run was trained on seekavoid_arena_01'):
-    play([run], tmp_path / 'out', only=['seekavoid_arena_01'])
+    play([run], tmp_path / 'out', levels=['seekavoid_arena_01'])
   with pytest.raises(ConfigurationError, match='No run in'):
     play([str(tmp_path / 'nothing')], tmp_path / 'out')
   second = make_run(tmp_path / 'second', 'rooms_watermaze')
   with pytest.raises(
     ConfigurationError, match=r'rooms_watermaze was trained in .*run and in .*second'
   ):
-    play([run, second], tmp_path / 'out', only=['rooms_watermaze'])
+    play([run, second], tmp_path / 'out', levels=['rooms_watermaze'])
   wide = make_run(tmp_path / 'wide', 'seekavoid_arena_01', width=100)
   with pytest.raises(ConfigurationError, match='width: 96 and 100'):
     play([second, wide], tmp_path / 'out')
@@ -224,7 +226,7 @@ def test_several_levels_are_played_at_once(modules, tmp_path, processes):
   only = ['rooms_watermaze', 'natlab_fixed_large_map']
   stand_in.install(modules, compile_seconds=0.4)  # in each reset, as there is no cache
   run = make_run(tmp_path / 'run', 'dmlab30')
-  play([run], tmp_path / 'out', only=only, processes=processes)
+  play([run], tmp_path / 'out', levels=only, processes=processes)
   resets = [level for _, level, seed in stand_in.journal(modules) if seed is not None]
   assert set(resets) == set(only)
   changes = sum(a != b for a, b in itertools.pairwise(resets))
@@ -235,14 +237,14 @@ def test_a_failure_ends_what_is_still_played(modules, tmp_path):
   stand_in.install(modules, fail=['natlab_fixed_large_map'], episode_steps=10**9)
   run = make_run(tmp_path / 'run', 'dmlab30')
   with pytest.raises(py_process.ProcessError, match='The script failed'):
-    play([run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
-  assert level_results.load(str(tmp_path / 'out')).levels == {}
+    play([run], tmp_path / 'out', levels=['rooms_watermaze', 'natlab_fixed_large_map'], processes=2)
+  assert results.load(str(tmp_path / 'out')).levels == {}
 
 
 def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'dmlab30')
-  finished, _ = play([run], tmp_path / 'out', only=['rooms_watermaze'])
+  finished, _ = play([run], tmp_path / 'out', levels=['rooms_watermaze'])
   stand_in.install(modules, episode_steps=10**9)
 
   def interrupt():
@@ -253,10 +255,10 @@ def test_a_signal_ends_it_and_keeps_what_is_finished(modules, tmp_path):
   thread = threading.Thread(target=interrupt, daemon=True)
   thread.start()
   found, exit_code = play(
-    [run], tmp_path / 'out', only=['rooms_watermaze', 'natlab_fixed_large_map']
+    [run], tmp_path / 'out', levels=['rooms_watermaze', 'natlab_fixed_large_map']
   )
   assert exit_code == 128 + signal.SIGINT
-  assert found == finished == level_results.load(str(tmp_path / 'out'))
+  assert found == finished == results.load(str(tmp_path / 'out'))
   thread.join()
 
 
@@ -267,29 +269,32 @@ def test_all_levels_that_are_finished_are_kept_before_an_error_is_raised(monkeyp
   class Player:
     episodes = 0
 
-    def play(self, part):
-      if part.num_episodes == 1:
+    def play(self, share):
+      if share.num_episodes == 1:
         raise py_process.ProcessError('no maze')
       return [1.0]
 
-    def close(self):
+    def __enter__(self):
+      return self
+
+    def __exit__(self, *exception):
       taken.append('closed')
 
-  _, good, better = parts = [types.SimpleNamespace(num_episodes=n, videos=[]) for n in (1, 2, 3)]
+  run = play_lib.EvaluatedRun('', None)
+  jobs = [schedule.Job(run, str(n), [play_lib.Share(run, 'maze', [1], n, 1)]) for n in (1, 2, 3)]
   with pytest.raises(py_process.ProcessError, match='no maze'):
-    level_player.play_all(Player(), parts, 3, lambda part, episodes: taken.append(part))
-  assert taken in ([good, better, 'closed'], [better, good, 'closed'])
+    schedule.play_all(Player(), jobs, 3, lambda job: taken.append(job.name))
+  assert taken in (['2', '3', 'closed'], ['3', '2', 'closed'])
 
 
 def test_nothing_starts_after_the_end(modules, tmp_path):
   stand_in.install(modules)
   run = make_run(tmp_path / 'run', 'rooms_watermaze')
   dmlab = suite.DMLabSuite()
-  settings = level_evaluation.Settings(num_episodes=1)
-  loaded = level_evaluation._load_run(dmlab, run, saved_config.load_with(run, {}))
-  (part,) = level_player.parts_of(loaded, 'rooms_watermaze', 'rooms_watermaze', 1, '', settings)
-  player = level_player.Player(dmlab, settings)
-  player.close()
+  loaded = play_lib.load_run(dmlab, run, saved_config.load_with(run, {}))
+  part = play_lib.Share(loaded, 'rooms_watermaze', [1], 1, 1)
+  with play_lib.Player(dmlab) as player:
+    pass
   with pytest.raises(py_process.ProcessClosed):
     player.play(part)
   assert stand_in.journal(modules) == []
@@ -305,8 +310,8 @@ def test_an_output_that_can_not_be_written_is_noticed_before_anything_is_played(
 
 
 def made_up(level, score):
-  result = level_results.LevelResult('run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, [score], [4])
-  return level_results.Evaluation({'seed': 1}, {level: result})
+  result = results.LevelResult('run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, [score], [4])
+  return results.Evaluation({'seed': 1}, {level: result})
 
 
 def test_the_table_has_scores_by_both_pairings(tmp_path):
@@ -334,7 +339,7 @@ def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     patched.setattr(json, 'dump', fail)
     with pytest.raises(OSError, match='disk full'):
       made_up('rooms_watermaze', 2.0).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
-  assert level_results.load(str(tmp_path)) == before
+  assert results.load(str(tmp_path)) == before
   assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
 
 
@@ -357,10 +362,10 @@ def test_damaged_results_are_refused(modules, tmp_path):
 
 
 def test_summary_has_both_scores():
-  result = lambda score: level_results.LevelResult(
+  result = lambda score: results.LevelResult(
     'run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4]
   )
-  found = level_results.Evaluation(
+  found = results.Evaluation(
     {}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()}
   )
   assert (
@@ -394,7 +399,7 @@ def test_command(modules, tmp_path):
   assert 'rooms_watermaze: mean return' in played.stdout
   assert 'over 2 complete episodes' in played.stdout
   assert 'lacks 29 of 30 levels' in played.stdout
-  assert len(level_results.load(f'{run}/evaluation').levels['rooms_watermaze'].returns) == 2
+  assert len(results.load(f'{run}/evaluation').levels['rooms_watermaze'].returns) == 2
   assert list((tmp_path / 'cache').iterdir())
   refused = command(f'--logdir={run},{run}')
   assert refused.returncode == 1
@@ -432,7 +437,7 @@ GIVEN = {
 def run_main(monkeypatch, outcome, **changes):
   """What the command returns with such flags; `outcome` stands for the evaluation."""
   monkeypatch.setattr(evaluate.flags, 'FLAGS', Flags(GIVEN | changes))
-  monkeypatch.setattr(level_evaluation, 'evaluate', outcome)
+  monkeypatch.setattr(evaluation, 'evaluate_runs', outcome)
   threads = []
   monkeypatch.setattr(machine, 'configure_tensorflow', threads.append)
   code = evaluate.main(['evaluate'])
@@ -450,10 +455,10 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys):
 
   assert run_main(monkeypatch, outcome) == 143
   assert run_main(monkeypatch, outcome, output='there') == 143
-  expected = level_evaluation.Settings(
+  expected = evaluation.EvaluationSettings(
     num_episodes=7,
     seed=3,
-    only=['rooms_watermaze'],
+    levels=['rooms_watermaze'],
     processes=5,
     processes_per_level=2,
     envs_per_process=4,

@@ -9,7 +9,7 @@ import pytest
 
 from dmlab30 import levels, report
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation import level_results
+from impala_tf.evaluation import results
 
 ROOT = pathlib.Path(__file__).parents[2]
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
@@ -18,7 +18,7 @@ PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
   """An evaluation with two episodes a level around the given means."""
   found = {
-    name: level_results.LevelResult(
+    name: results.LevelResult(
       'run',
       'run/ckpt-1',
       trained_on or name,
@@ -32,7 +32,7 @@ def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
     )
     for name, mean in means.items()
   }
-  level_results.Evaluation(dict(protocol), found).save(str(folder), {})
+  results.Evaluation(dict(protocol), found).save(str(folder), {})
   return str(folder)
 
 
@@ -145,9 +145,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   other = save(tmp_path / 'other', {'natlab_fixed_large_map': 1.0}, protocol=PROTOCOL | {'seed': 2})
   with pytest.raises(ConfigurationError, match="'a' have rooms_watermaze twice"):
     report.read_columns([f'a={one}', f'a={two}'])
-  with pytest.raises(ConfigurationError, match="'a' have one agent twice on rooms_watermaze"):
+  with pytest.raises(ConfigurationError, match="'a' have the same agent twice on rooms_watermaze"):
     report.read_columns([f'a={one}', f'a={one}'])
-  with pytest.raises(ConfigurationError, match=r"'a' came about differently \(seed: 1 and 2\)"):
+  with pytest.raises(ConfigurationError, match=r"'a' have different protocols \(seed: 1 and 2\)"):
     report.read_columns([f'a={one}', f'a={other}'])
   with pytest.raises(ConfigurationError, match='No evaluation in'):
     report.read_columns([str(tmp_path / 'nothing')])

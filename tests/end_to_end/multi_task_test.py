@@ -14,7 +14,7 @@ from impala_tf.acting import weights
 from impala_tf.agent import agents
 from impala_tf.evaluation import play
 from impala_tf.reports import final_return
-from impala_tf.training import loop
+from impala_tf.training import checkpoints, loop
 from impala_tf.training import pipeline as pipeline_lib
 from tests.support import catch, timed
 from tests.support.run_files import read_episodes, read_scalars
@@ -150,6 +150,7 @@ def test_an_agent_plays_all_levels_with_weights_that_were_published_once(monkeyp
   monkeypatch.setattr(
     weights, 'PublishedWeights', lambda agent: published.append(agent) or original(agent)
   )
-  played = play.play(suite, config, agents.for_suite(suite, config), 'an agent', 3, seed=1)
+  monkeypatch.setattr(checkpoints, 'load_weights', lambda *_: checkpoints.Loaded('', 0))
+  played = play.evaluate_checkpoint(suite, config, 'a folder', 3, seed=1)
   assert played == {'level_0': [0.0] * 3, 'level_1': [10.0] * 3, 'level_2': [20.0] * 3}
   assert len(published) == 1  # TensorFlow keeps each to the end of the process.

@@ -239,7 +239,9 @@ def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
   saved_config.save(str(tmp_path), atari57_presets.preset('pong', 'shallow'))
   played = []
   monkeypatch.setattr(
-    play, 'test', lambda suite, config, logdir, *how: played.append((config.seed, logdir, *how))
+    play,
+    'evaluate_checkpoint',
+    lambda suite, config, logdir, *how: played.append((config.seed, logdir, *how)),
   )
   monkeypatch.setattr(machine, 'configure_tensorflow', lambda *arguments: None)
   verbosity = logging.get_verbosity()

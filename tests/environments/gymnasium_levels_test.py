@@ -230,7 +230,7 @@ def test_trains_and_plays_vectors(tmp_path, capsys):
     _, level, episode_return, frames = row.split(',')
     assert level == 'gymnasium:CartPole-v1'
     assert float(episode_return) == int(frames)  # one point a step
-  play.test(suite, config, str(tmp_path), 3, config.seed)
+  play.evaluate_checkpoint(suite, config, str(tmp_path), 3, config.seed)
   assert 'ean return' in capsys.readouterr().out
 
 

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.acting import actors, inference, weights
-from impala_tf.agent import agents
 from impala_tf.environments import py_process
 from impala_tf.evaluation import play
+from impala_tf.training import checkpoints
 from tests.acting.actors_test import LinearAgent
 from tests.support import catch, frail, scripted
 
@@ -58,7 +58,7 @@ def test_agents_remember_across_the_unrolls_of_an_evaluation():
 
 def test_evaluations_play_in_test_environments():
   suite = catch.Noting()
-  play.test_random(suite, catch.CONFIG, 2, 1)
+  play.evaluate_random(suite, catch.CONFIG, 2, 1)
   assert suite.is_test == [True, True]
 
 
@@ -78,10 +78,15 @@ def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
 
 
 @pytest.mark.parametrize('random', [False, True])
-def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(tmp_path, random):
+def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(
+  tmp_path, monkeypatch, random
+):
   suite = frail.FrailSuite(tmp_path, 'raise', 3)
-  agent = None if random else agents.for_suite(suite, catch.CONFIG)
+  monkeypatch.setattr(checkpoints, 'load_weights', lambda *_: checkpoints.Loaded('', 0))
+  evaluate, folder = (
+    (play.evaluate_random, ()) if random else (play.evaluate_checkpoint, ('no folder',))
+  )
   with pytest.raises(
     py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'
   ):
-    play.play(suite, catch.CONFIG, agent, 'agent', 2, 1)
+    evaluate(suite, catch.CONFIG, *folder, 2, 1)

@@ -65,7 +65,9 @@ def test_learns_what_a_random_policy_does_not(tmp_path, seed, level):
   # highest 0.97.
   assert np.mean(returns(tmp_path)[-1000:]) > 0.4
   assert play_at_random(1000) < -0.4
-  played = play.test(catch.CatchSuite(), settings, str(tmp_path), num_episodes=50, seed=7)
+  played = play.evaluate_checkpoint(
+    catch.CatchSuite(), settings, str(tmp_path), num_episodes=50, seed=7
+  )
   assert len(played[level]) == 50
   assert np.mean(played[level]) > 0.3
 

@@ -1,5 +1,5 @@
-"""What an evaluation of many levels found, and how: results.json, and the same as results.csv with
-a row for each level.
+"""Results of an evaluation of many levels, and how they came about: results.json, and the same as
+results.csv with a row for each level.
 
 This module imports no TensorFlow.
 """
@@ -11,27 +11,40 @@ import os
 import statistics
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from impala_tf import cli
-from impala_tf.config import ConfigurationError
+from impala_tf.config import Config, ConfigurationError
 
 FILE_NAME = 'results.json'
 TABLE_FILE_NAME = 'results.csv'
 RANDOM = 'random'
 
+# Columns of the table that say where a result comes from, by their names in `LevelResult`.
+_ORIGIN = (
+  'environments',
+  'run',
+  'checkpoint',
+  'trained_on',
+  'agent',
+  'frames',
+  'weights',
+  'training_seed',
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class LevelResult:
-  """What one agent earned on one level.
+  """The returns of one agent on one level.
 
   run: folder of the training, empty for the random policy.
-  checkpoint: path of the checkpoint, likewise.
+  checkpoint: path of the checkpoint, empty likewise.
   trained_on: the training's level, or the suite's name.
   agent: 'shallow' or 'deep', or `RANDOM` for the policy that chooses all actions equally often.
   frames: environment frames that the agent was trained for.
   weights: checksum of its weights.
   training_seed: of the training.
-  environments: how many played, each a share of the episodes that was fixed beforehand.
+  environments: how many environments played, each a share that was fixed beforehand.
   returns: unclipped returns of complete episodes.
   episode_frames: their lengths in emulator frames.
   """
@@ -47,7 +60,7 @@ class LevelResult:
   returns: list[float]
   episode_frames: list[int]
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Checks that there are episodes."""
     if not self.returns or len(self.returns) != len(self.episode_frames):
       raise ValueError(
@@ -55,7 +68,7 @@ class LevelResult:
       )
 
   def mean(self) -> float:
-    """Mean return."""
+    """Returns the mean return."""
     return statistics.fmean(self.returns)
 
 
@@ -67,10 +80,10 @@ class Evaluation:
   levels: dict[str, LevelResult]
 
   def means(self) -> dict[str, float]:
-    """Mean returns by level."""
+    """Returns the mean returns by level."""
     return {name: result.mean() for name, result in self.levels.items()}
 
-  def save(self, folder: str, scores: Mapping[str, Callable[[str, float], float | str]]):
+  def save(self, folder: str, scores: Mapping[str, Callable[[str, float], float | str]]) -> None:
     """Writes both files, each whole or not at all; makes the folder if it is missing.
 
     Args:
@@ -90,45 +103,30 @@ class Evaluation:
     )
 
   def _rows(self, scores):
-    header = [
-      'level',
-      'episodes',
-      'mean_return',
-      'standard_error',
-      'standard_deviation',
-      'lowest',
-      'highest',
-    ]
-    about = [
-      'environments',
-      'run',
-      'checkpoint',
-      'trained_on',
-      'agent',
-      'frames',
-      'weights',
-      'training_seed',
-    ]
     yield [
-      *header,
-      'mean_episode_frames',
+      *('level', 'episodes', 'mean_return', 'standard_error', 'standard_deviation'),
+      *('lowest', 'highest', 'mean_episode_frames'),
       *scores,
-      *about,
+      *_ORIGIN,
       *(f'protocol_{name}' for name in self.protocol),
     ]
+
     for name, result in self.levels.items():
-      n, mean, deviation = len(result.returns), result.mean(), statistics.pstdev(result.returns)
-      error = statistics.stdev(result.returns) / n**0.5 if n > 1 else ''
-      row = [name, n, mean, error, deviation, min(result.returns), max(result.returns)]
-      row += [
-        statistics.fmean(result.episode_frames),
+      returns, mean = result.returns, result.mean()
+      n = len(returns)
+      yield [
+        *(name, n, mean),
+        statistics.stdev(returns) / n**0.5 if n > 1 else '',
+        statistics.pstdev(returns),
+        *(min(returns), max(returns), statistics.fmean(result.episode_frames)),
         *(score(name, mean) for score in scores.values()),
+        *(getattr(result, field) for field in _ORIGIN),
+        *self.protocol.values(),
       ]
-      yield [*row, *(getattr(result, field) for field in about), *self.protocol.values()]
 
 
 def load(path: str) -> Evaluation | None:
-  """The evaluation in a folder or results.json, None if there is no such file.
+  """Reads the evaluation in a folder or results.json; None if there is no such file.
 
   Raises:
     ConfigurationError: if it can't be read or understood; names the file.
@@ -144,22 +142,24 @@ def load(path: str) -> Evaluation | None:
     return None
   except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
     raise ConfigurationError(
-      f"Can't read {path} as the results of an evaluation: {error!r}. It may be half-finished or damaged: bring an intact copy "
-      'back, or remove it and evaluate again.'
+      f"Can't read {path} as the results of an evaluation: {error!r}. It may be half-finished or "
+      'damaged: bring an intact copy back, or remove it and evaluate again.'
     ) from error
 
 
 @dataclasses.dataclass
 class Labelled:
-  """Evaluations that are reported together: their common protocol, and by level the results of each
-  of them that has it.
+  """Evaluations that are reported under one label.
+
+  protocol: what all of them have in common.
+  levels: by level, the results of each evaluation that has it.
   """
 
   protocol: dict[str, str | int | float | bool]
   levels: dict[str, list[LevelResult]]
 
   def means(self) -> dict[str, list[float]]:
-    """Mean returns by level, one for each result."""
+    """Returns the mean returns by level, one for each result."""
     return {name: [result.mean() for result in results] for name, results in self.levels.items()}
 
 
@@ -177,7 +177,7 @@ def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
     ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
       together.
   """
-  by_label = {}
+  by_label: dict[str, Labelled] = {}
   for text in evaluations:
     label, path = cli.split_label(text, _default_label)
     found = load(path)
@@ -186,14 +186,14 @@ def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
     labelled = by_label.setdefault(label, Labelled(found.protocol, {}))
     if labelled.protocol != found.protocol:
       raise ConfigurationError(
-        f'The evaluations called {label!r} came about differently ({differences(labelled.protocol, found.protocol)}): give '
-        f'{path} another label.'
+        f'The evaluations called {label!r} have different protocols '
+        f'({differences(labelled.protocol, found.protocol)}): give {path} another label.'
       )
     for name, result in found.levels.items():
       others = labelled.levels.setdefault(name, [])
       if any(other.weights == result.weights for other in others):
         raise ConfigurationError(
-          f'The evaluations called {label!r} have one agent twice on {name}: leave {path} out.'
+          f'The evaluations called {label!r} have the same agent twice on {name}: leave {path} out.'
         )
       others.append(result)
   return by_label
@@ -209,10 +209,9 @@ def _default_label(path):
 
 
 def differences(a: Mapping, b: Mapping) -> str:
-  """What sets two protocols apart, as text."""
-  return ', '.join(
-    f'{name}: {a.get(name)!r} and {b.get(name)!r}' for name in a | b if a.get(name) != b.get(name)
-  )
+  """Returns the entries in which two protocols differ, as text."""
+  names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
+  return ', '.join(f'{name}: {a.get(name)!r} and {b.get(name)!r}' for name in names)
 
 
 def _write(path, write):
@@ -225,3 +224,38 @@ def _write(path, write):
     if os.path.exists(temporary):
       os.remove(temporary)
     raise
+
+
+class EvaluatedSuite(Protocol):
+  """A suite as evaluations see it.
+
+  suite: a `suite.Suite`.
+  name: the level name that stands for all of its levels.
+  scores: columns for `Evaluation.save`.
+  """
+
+  suite: Any
+  name: str
+  scores: Mapping[str, Callable[[str, float], float | str]]
+
+  def find(self, name: str) -> str:
+    """Returns the name under which runs have a level, from any spelling of it; raises
+    ConfigurationError if there is none.
+    """
+
+  def result_name(self, level: str) -> str:
+    """Returns the name under which results have a level, from its name by `find`."""
+
+  def check(self, levels: Sequence[str], config: Config) -> None:
+    """Raises ConfigurationError if something is missing that these levels need."""
+
+  def protocol(self, config: Config) -> dict[str, str | int | float | bool]:
+    """Returns what else decides what the results mean; equal for all levels of an evaluation."""
+
+  def describe(self, level: str, mean: float) -> str:
+    """Returns a mean return on a common scale, as text; empty if there is none. The level has its
+    name in the results.
+    """
+
+  def random_config(self, level: str) -> Config:
+    """Returns the configuration by which the random policy plays a level of a name by `find`."""

@@ -1,0 +1,283 @@
+"""Evaluates trained agents on a suite's levels: several processes at once, resumable, with the
+protocol in the results.
+
+Each agent plays what it was trained on, one level or a whole suite. The results of a level are
+written when the level is finished; the same call later plays only those that are not.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from impala_tf import locks, saved_config
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import play, results, schedule
+from impala_tf.evaluation.play import EvaluatedRun
+from impala_tf.evaluation.results import EvaluatedSuite, Evaluation
+
+LOCK_NAME = '.evaluation'
+_REMEDY = 'Use another --output for a new evaluation.'
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+  """Describes how to evaluate.
+
+  num_episodes: complete episodes of each level.
+  seed: of environments and actions.
+  levels: names of levels to play, none for all those that the runs were trained on.
+  processes: how many processes of environments play at once.
+  processes_per_level: among how many of them a level is divided, 0 for as many as keep all of them
+    busy.
+  envs_per_process: environments of each; they share calls of the network.
+  greedy: whether to take the action of the highest probability instead of sampling one.
+  record_video: how many episodes of each level to record.
+  changes: fields of `Config` that may differ from those of the training, such as dataset_path.
+  test_changes: fields of `Config` that define the tests, and differ from the training's.
+  """
+
+  num_episodes: int
+  seed: int = 1
+  levels: Sequence[str] = ()
+  processes: int = 1
+  processes_per_level: int = 0
+  envs_per_process: int = 1
+  greedy: bool = False
+  record_video: int = 0
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  test_changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    """Checks what fits together."""
+    if self.record_video > self.num_episodes:
+      raise ConfigurationError(
+        f'{self.record_video} of {self.num_episodes} episodes can not be recorded. Change '
+        '--record_video or --episodes.'
+      )
+
+
+def evaluate_runs(
+  evaluated: EvaluatedSuite, logdirs: Sequence[str], output: str, settings: EvaluationSettings
+) -> tuple[Evaluation, int]:
+  """Plays those levels with trained agents that `output` does not have yet, and writes their
+  results there.
+
+  Args:
+    evaluated: the suite.
+    logdirs: folders of trained runs, or folders of such; nothing in them is changed.
+    output: local folder, made if missing.
+    settings: how to evaluate.
+
+  Returns:
+    Everything that `output` now has, and the exit code: 0, or that of the signal that ended the
+    evaluation early.
+
+  Raises:
+    ConfigurationError: if a run or something that its levels need is missing, if two runs have the
+      same level, or if `output` has results of another protocol or other weights, lacks videos of
+      levels that are finished, or is in use by another evaluation.
+    CheckpointError: if a run has no checkpoint that can be read, or it is of another agent than its
+      configuration.
+    ProcessError: if a level can't be played. Levels that were finished before are kept.
+  """
+  configs = {
+    logdir: dataclasses.replace(
+      saved_config.load_with(logdir, settings.changes), **settings.test_changes
+    )
+    for logdir in _runs_in(logdirs)
+  }
+  chosen = _choose_levels(evaluated, configs, settings.levels)
+  games = [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
+  return _evaluate(evaluated, games, output, settings)
+
+
+def evaluate_random_policy(
+  evaluated: EvaluatedSuite, output: str, settings: EvaluationSettings
+) -> tuple[Evaluation, int]:
+  """Evaluates as `evaluate_runs` does, but the policy that chooses all actions equally often; on
+  all levels of the suite by default.
+  """
+  changes = {**settings.changes, **settings.test_changes}
+  games = [
+    (EvaluatedRun('', dataclasses.replace(evaluated.random_config(level), **changes)), [level])
+    for level in _expand(evaluated, settings.levels or [evaluated.name])
+  ]
+  return _evaluate(evaluated, games, output, settings)
+
+
+def _runs_in(logdirs):
+  """Returns the folders of runs among folders of runs and folders of such."""
+  runs = []
+  for logdir in logdirs:
+    below = []
+    if tf.io.gfile.isdir(logdir) and saved_config.load(logdir) is None:
+      names = sorted(tf.io.gfile.listdir(logdir))
+      folders = [os.path.join(logdir, name.rstrip('/')) for name in names]
+      below = [
+        folder
+        for folder in folders
+        if tf.io.gfile.exists(os.path.join(folder, saved_config.FILE_NAME))
+      ]
+    runs += below or [logdir]
+  return list(dict.fromkeys(runs))
+
+
+def _expand(evaluated, names):
+  """Returns the levels of names in any spelling, of which the suite's stands for all levels."""
+  return [
+    level
+    for name in names
+    for level in evaluated.suite.levels(evaluated.random_config(evaluated.find(name)))
+  ]
+
+
+def _choose_levels(evaluated, configs, only):
+  """Returns the levels that each run has to play, a dict from its folder to names."""
+  wanted = set(_expand(evaluated, only))
+  chosen, owner = {}, {}
+
+  for logdir, config in configs.items():
+    config = dataclasses.replace(config, level_name=evaluated.find(config.level_name))
+    for level in evaluated.suite.levels(config):
+      if wanted and level not in wanted:
+        continue
+      if level in owner:
+        raise ConfigurationError(
+          f'{level} was trained in {owner[level]} and in {logdir}: evaluate these runs separately.'
+        )
+      owner[level] = logdir
+      chosen.setdefault(logdir, []).append(level)
+
+  unknown = sorted(wanted - owner.keys())
+  if unknown:
+    raise ConfigurationError(
+      f'No run was trained on {", ".join(unknown)}: leave it out of --levels, or add its --logdir.'
+    )
+  return chosen
+
+
+def _check_protocol(evaluated, games, settings):
+  """Returns everything that decides what the results mean, after checks that the levels can be
+  played. Arguments are as for `_evaluate`.
+  """
+  protocols = []
+  for run, levels in games:
+    evaluated.check(levels, run.config)
+    precision = {'precision': run.config.precision} if run.logdir else {}
+    protocols.append(evaluated.protocol(run.config) | precision)
+    if protocols[-1] != protocols[0]:
+      raise ConfigurationError(
+        'The runs need different protocols: '
+        f'{results.differences(protocols[0], protocols[-1])}. Evaluate them separately.'
+      )
+
+  if not games[0][0].logdir:
+    actions = 'all equally often, without an agent'
+  else:
+    actions = 'of the highest probability' if settings.greedy else 'sampled from the policy'
+  return {
+    'episodes_per_level': settings.num_episodes,
+    'episodes_counted': 'complete ones; each environment plays a share fixed beforehand',
+    'actions': actions,
+    'seed': settings.seed,
+    **protocols[0],
+  }
+
+
+def _evaluate(evaluated, games, output, settings):
+  """Plays those levels of some runs that `output` does not have yet; returns what `evaluate_runs`
+  does.
+
+  Args:
+    evaluated: the suite.
+    games: a list of (`EvaluatedRun` without an agent, its levels).
+    output, settings: as for `evaluate_runs`.
+  """
+  # Refusals come before the first agent is loaded.
+  protocol = _check_protocol(evaluated, games, settings)
+  played = []
+  for run, levels in games:
+    agent = play.load_run(evaluated.suite, run.logdir, run.config) if run.logdir else run
+    played += [(agent, level) for level in levels]
+  names = {level: evaluated.result_name(level) for _, level in played}
+  os.makedirs(output, exist_ok=True)
+
+  # Two evaluations that write there would each lose what the other has found.
+  with locks.held(output, LOCK_NAME, 'evaluates'):
+    found = results.load(output) or Evaluation(protocol, {})
+    _check_same(found, protocol, [(run, names[level]) for run, level in played], output)
+    _check_videos(found, names.values(), output, settings)
+    found.save(output, evaluated.scores)  # Fails now rather than after hours, if it fails.
+
+    # Counted before finished levels are left out, so that a level is played the same when an
+    # evaluation was interrupted.
+    per_level = settings.processes_per_level or max(1, settings.processes // max(1, len(played)))
+    jobs = [
+      schedule.Job(
+        run,
+        names[level],
+        schedule.divide(
+          run,
+          level,
+          per_level,
+          num_episodes=settings.num_episodes,
+          envs_per_process=settings.envs_per_process,
+          seed=settings.seed,
+          videos=_videos_of(names[level], output, settings),
+        ),
+      )
+      for run, level in played
+      if names[level] not in found.levels
+    ]
+    if jobs and settings.record_video:
+      os.makedirs(os.path.join(output, 'videos'), exist_ok=True)
+
+    def keep(job):
+      """Writes the results of a level that is finished; returns a line about it."""
+      found.levels[job.name] = result = job.result()
+      found.save(output, evaluated.scores)
+      mean = result.mean()
+      return (
+        f'{job.name}: mean return {mean:.2f} over {len(result.returns)} complete episodes'
+        f'{evaluated.describe(job.name, mean)}. {len(found.levels)} levels are finished.'
+      )
+
+    player = play.Player(evaluated.suite, settings.greedy)
+    return found, schedule.play_all(player, jobs, settings.processes, keep)
+
+
+def _check_same(found, protocol, played, output):
+  if found.protocol != protocol:
+    raise ConfigurationError(
+      f'The results in {output} have another protocol: '
+      f'{results.differences(found.protocol, protocol)} (there and now). {_REMEDY}'
+    )
+  for run, name in played:
+    old = found.levels.get(name)
+    if old and (old.weights, old.frames) != (run.checksum, run.frames):
+      raise ConfigurationError(
+        f'{name} in {output} was played by another agent, {old.run or "the random policy"} after '
+        f'{old.frames:_} frames, than now, {run.logdir or "the random policy"} after '
+        f'{run.frames:_} frames. {_REMEDY}'
+      )
+
+
+def _check_videos(found, names, output, settings):
+  without = sorted(
+    name
+    for name in found.levels.keys() & names
+    if not all(map(os.path.exists, _videos_of(name, output, settings)))
+  )
+  if without:
+    raise ConfigurationError(
+      f'{output} has no --record_video={settings.record_video} of {", ".join(without)}, and levels '
+      'that are finished are not played again. Use another --output, or leave --record_video out.'
+    )
+
+
+def _videos_of(name, output, settings):
+  numbers = range(1, settings.record_video + 1)
+  return [os.path.join(output, 'videos', f'{name}_{number}.mp4') for number in numbers]
