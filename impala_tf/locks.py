@@ -6,6 +6,7 @@ They end with their processes, however those end.
 import contextlib
 import fcntl
 import os
+from typing import IO
 
 from absl import logging
 
@@ -14,16 +15,20 @@ from impala_tf.config import ConfigurationError
 _NAME = '.learner'
 
 
-def lock(file):
+def lock(file: IO[str], shared: bool = False) -> bool:
   """Locks an open file for this process and those that it hands the file to, until all of them have
   closed it.
+
+  Args:
+    file: open for writing; for reading, if `shared`.
+    shared: whether others may hold a shared lock of the same file meanwhile.
 
   Returns:
     Whether nobody else has locked it. A file system without locks gives a warning and counts as one
     where nobody has.
   """
   try:
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
   except BlockingIOError:
     return False
   except OSError as error:
@@ -32,6 +37,22 @@ def lock(file):
       "%s can't be locked (%s): make sure yourself that nobody else writes there.", folder, error
     )
   return True
+
+
+def check_supported(folder: str) -> None:
+  """Refuses a folder whose file system has no locks, where they are all that keeps workers apart.
+
+  Raises:
+    ConfigurationError: names the folder.
+  """
+  with open(os.path.join(folder, '.lock_check'), 'w') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_SH)
+    except OSError as error:
+      raise ConfigurationError(
+        f"{folder} can't be locked ({error}), without which workers would take the same trials. "
+        'Give a --logdir on another file system.'
+      ) from error
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ stops as on SIGTERM, with a checkpoint. While it does so it holds a lock on its 
 nobody goes on with the same run meanwhile.
 """
 
+import contextlib
 import os
 import runpy
 import shlex
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import IO
 
 from impala_tf import errors, locks
 
@@ -46,6 +48,34 @@ class FolderBusyError(errors.UserError, RuntimeError):
   """Another process trains in the folder."""
 
 
+def claim(logdir: str) -> IO[str]:
+  """Locks the folder of a run, which is made if it is missing.
+
+  Returns:
+    An open file. The lock is held until this process, and the run that the file is handed to, have
+    closed it or ended.
+
+  Raises:
+    FolderBusyError: if another process holds the lock.
+  """
+  os.makedirs(logdir, exist_ok=True)
+  with contextlib.ExitStack() as closing:
+    file = closing.enter_context(open(os.path.join(logdir, _LOCK_NAME), 'w'))
+    if not locks.lock(file):
+      raise FolderBusyError(f'Another process trains in {logdir}. Wait for its end or stop it.')
+    closing.pop_all()
+  return file
+
+
+def is_claimed(logdir: str) -> bool:
+  """Returns whether a process holds the lock of a run's folder."""
+  try:
+    with open(os.path.join(logdir, _LOCK_NAME)) as file:
+      return not locks.lock(file, shared=True)
+  except FileNotFoundError:
+    return False
+
+
 class RunProcess:
   """One run.
 
@@ -53,7 +83,7 @@ class RunProcess:
   was_stopped: whether `stop` was called.
   """
 
-  def __init__(self, runner, arguments, logdir):
+  def __init__(self, runner, arguments, logdir, lock=None):
     """Starts the run.
 
     Args:
@@ -61,6 +91,8 @@ class RunProcess:
       logdir: folder of the run, made if missing; its output is appended to log.txt there. If it is
         not of this machine but another path that TensorFlow knows, the output goes where this
         process's goes, and there is no lock.
+      lock: file that `claim` returned for the folder, if the caller holds the lock as well. Left out,
+        the run alone holds it.
 
     Raises:
       FolderBusyError: if another process runs there.
@@ -78,13 +110,11 @@ class RunProcess:
     if '://' in logdir:
       self._process = start()
       return
-    os.makedirs(logdir, exist_ok=True)
-    with (
-      open(os.path.join(logdir, _LOCK_NAME), 'w') as lock,
-      open(os.path.join(logdir, LOG_NAME), 'ab') as log,
-    ):
-      if not locks.lock(lock):
-        raise FolderBusyError(f'Another process trains in {logdir}. Wait for its end or stop it.')
+
+    with contextlib.ExitStack() as files:
+      if lock is None:
+        lock = files.enter_context(claim(logdir))
+      log = files.enter_context(open(os.path.join(logdir, LOG_NAME), 'ab'))
       # The lock belongs to the open file, which the run has, too: it ends with the run.
       self._process = start(stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()])
 

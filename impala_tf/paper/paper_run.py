@@ -225,7 +225,6 @@ def _sweep(folder, method, given, settings):
     'space': settings.space or search_space.as_texts(search_space.TABLE_D1),
     'num_trials': settings.trials,
     'sweep_seed': settings.sweep_seed,
-    'storage': '',
   }
   try:
     return sweeps.run(folder, sweep, parallel=settings.parallel, runner=settings.runner_of(method))

@@ -8,10 +8,9 @@ samples.
     --space=more.yaml
 
 The samples depend on --sweep_seed alone. Each trial is an ordinary run in a folder of its own,
-trial_000 and so on. The same command goes on with a sweep that was ended or killed; given on
-several machines, with one --logdir that all of them see and a
---storage that serves them, they share its trials. A fixed value of any other hyper-parameter is
-given as to run_experiment.py.
+trial_000 and so on. The same command resumes a sweep that was ended or killed; given on several
+machines, with one --logdir that all of them see, they share its trials. A fixed value of any other
+hyper-parameter is given as to run_experiment.py.
 """
 
 import json
@@ -19,7 +18,7 @@ import os
 
 from absl import flags
 
-from impala_tf import cli, config_flags, files, signals
+from impala_tf import cli, config_flags, files, locks, signals
 from impala_tf import config as config_lib
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
@@ -30,7 +29,6 @@ from impala_tf.sweeps import study as study_lib
 flags.disclaim_key_flags()  # So that --help of the package shows them.
 
 FILE_NAME = 'sweep.json'
-_HEARTBEAT_SECONDS = 20
 
 
 def check_or_save(logdir, sweep):
@@ -38,8 +36,8 @@ def check_or_save(logdir, sweep):
 
   Args:
     logdir: existing folder.
-    sweep: dict with `given` (fixed hyper-parameters), `space` (texts by field), `num_trials`,
-      `sweep_seed` and `storage`.
+    sweep: dict with `given` (fixed hyper-parameters), `space` (texts by field), `num_trials`
+      and `sweep_seed`.
 
   Raises:
     ConfigurationError: if the folder has another sweep. The number of trials may grow, and fields
@@ -47,15 +45,15 @@ def check_or_save(logdir, sweep):
   """
   old = load(logdir)
   if old is not None:
-    different = [name for name in ('space', 'sweep_seed', 'storage') if old[name] != sweep[name]]
+    different = [name for name in ('space', 'sweep_seed') if old[name] != sweep[name]]
     different += ['given'] * (
       config_lib.lasting(old['given']) != config_lib.lasting(sweep['given'])
     )
     different += ['num_trials'] * (sweep['num_trials'] < old['num_trials'])
     if different:
-      text = lambda value: study_lib.without_password(json.dumps(value))
       rows = '\n'.join(
-        f'  {name}: {text(old[name])} in {FILE_NAME}, {text(sweep[name])} now' for name in different
+        f'  {name}: {json.dumps(old[name])} in {FILE_NAME}, {json.dumps(sweep[name])} now'
+        for name in different
       )
       raise ConfigurationError(
         f'The sweep in {logdir} is another one:\n{rows}\nGive the old values to go on with it, or another --logdir.'
@@ -67,22 +65,30 @@ def load(logdir):
   """What `check_or_save` wrote, a dict; None if there is no sweep.
 
   Raises:
-    ConfigurationError: if the file can't be understood; names it.
+    ConfigurationError: if the file can't be understood, or is an earlier version's and names a
+      database; names it.
   """
+  path = os.path.join(logdir, FILE_NAME)
   try:
-    return files.read_json(os.path.join(logdir, FILE_NAME))
+    sweep = files.read_json(path)
   except ValueError as error:
     raise ConfigurationError(
       f'{error} Repair or remove the file, or give another --logdir.'
     ) from error
+  if sweep is not None and sweep.pop('storage', ''):
+    raise ConfigurationError(
+      f'The sweep in {logdir} is kept in a database, by an earlier version. Remove {path} and give '
+      'the same command again without --storage: its trials resume from their folders, and those '
+      'that had finished are found finished.'
+    )
+  return sweep
 
 
-def open_study(logdir, sweep, heartbeat_seconds=_HEARTBEAT_SECONDS, prune=False):
+def open_study(logdir, sweep, prune=False):
   """The `study.Study` of a sweep with all its trials, and its search space."""
   space = {name: search_space.parse_one(name, form) for name, form in sweep['space'].items()}
-  study = study_lib.Study(logdir, sweep['storage'], heartbeat_seconds, prune)
-  study.add_missing(space, search_space.draw(space, sweep['num_trials'], sweep['sweep_seed']))
-  return study, space
+  samples = search_space.draw(space, sweep['num_trials'], sweep['sweep_seed'])
+  return study_lib.Study(logdir, space, samples, prune), space
 
 
 def table(logdir, trials):
@@ -111,17 +117,16 @@ def run(
   sweep,
   *,
   parallel=1,
-  heartbeat_seconds=_HEARTBEAT_SECONDS,
   prune=False,
   retry_failed=False,
   runner='run_experiment',
 ):
-  """Starts a sweep, goes on with it, or joins those who work on it; at its end writes the report.
+  """Starts a sweep, resumes it, or joins those who work on it; at its end writes the report.
 
   Args:
     logdir: folder of the sweep, made if missing.
     sweep: as for `check_or_save`.
-    parallel, heartbeat_seconds, prune, runner: as for `sweep_worker.Worker`.
+    parallel, prune, runner: as for `sweep_worker.Worker`.
     retry_failed: whether trials that failed are tried again.
 
   Returns:
@@ -138,18 +143,15 @@ def run(
     )
   cli.check_local(logdir)
   os.makedirs(logdir, exist_ok=True)
+  locks.check_supported(logdir)
+  study, space = open_study(logdir, sweep, prune)
   check_or_save(logdir, sweep)
-  study, space = open_study(logdir, sweep, heartbeat_seconds, prune)
   hparams_dashboard.write_space(logdir, space)
   if retry_failed:
     study.retry_failed()
-  arguments = {
-    'parallel': parallel,
-    'heartbeat_seconds': heartbeat_seconds,
-    'prune': prune,
-    'runner': runner,
-  }
-  worker = sweep_worker.Worker(study, logdir, sweep['given'], **arguments)
+  worker = sweep_worker.Worker(
+    study, logdir, sweep['given'], parallel=parallel, prune=prune, runner=runner
+  )
   with signals.Stop() as stop:
     worker.run(stop)
   if stop:
@@ -174,17 +176,6 @@ def define_flags():
     "'field=distribution' or a YAML file, in place of the paper's Table D.1; may be given several times",
   )
   flags.DEFINE_integer('parallel', 1, 'trials at a time', lower_bound=1)
-  flags.DEFINE_string(
-    'storage',
-    '',
-    'database that several machines share, such as postgresql+psycopg2://...; empty for a file in --logdir',
-  )
-  flags.DEFINE_integer(
-    'heartbeat',
-    _HEARTBEAT_SECONDS,
-    'seconds; a worker that is silent for three times as long is taken for dead',
-    lower_bound=1,
-  )
   flags.DEFINE_boolean(
     'prune',
     False,
@@ -217,13 +208,11 @@ def main(argv):
     'space': search_space.as_texts(space),
     'num_trials': values.num_trials,
     'sweep_seed': values.sweep_seed,
-    'storage': values.storage,
   }
   return run(
     values.logdir,
     sweep,
     parallel=values.parallel,
-    heartbeat_seconds=values.heartbeat,
     prune=values.prune,
     retry_failed=values.retry_failed,
   )

@@ -1,31 +1,31 @@
-"""The trials of a sweep and who works on them, kept by Optuna so that several processes or machines
-share them.
+"""The trials of a sweep: which there are, who works on them, and what became of them.
 
-Optuna stores; it never samples here: the trials are drawn once (`search_space.draw`) and each has a
-number and a folder of its own. Only its database storage has heartbeats, by which a worker that was
-killed is told from one that is busy, so the journal in a plain file is not used. SQLite serves the
-processes of one machine; machines share a server such as PostgreSQL.
+Which trials there are follows from the sweep's definition (`search_space.draw`). Whoever works on
+one holds the lock of its folder, which ends with the worker and the run, however those end. What
+became of them is kept in a journal of Optuna's, a file that several machines may write to; Optuna's
+tools read it, and its pruner judges by it. Optuna never samples here.
 """
+
+from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
+import functools
 import os
-import re
-import uuid
-import warnings
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
 
 import optuna
+from optuna.storages import journal
 from optuna.trial import TrialState
 
-from impala_tf import files
+from impala_tf import processes
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps.search_space import Categorical, LogUniform
 
-_MISSED_HEARTBEATS = 3  # after which a worker counts as dead
-_OWN_NAME = 'sweep'  # of the study in a database of its own
-_NAME_FILE = '.study_name'
+JOURNAL_NAME = 'journal.log'
+_OLD_NAME = 'study.db'
+_NAME = 'sweep'
 _NUMBER = 'number'
 _KILLS = 'kills'
 _MESSAGE = 'message'
@@ -38,235 +38,249 @@ _NAMES = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class Trial:
   """One of the sweep's trials.
 
-  number: int, from 0. name: of its folder.
-  hyper_parameters: dict of what was drawn for it.
+  number: from 0.
+  hyper_parameters: those that were drawn for it.
   state: 'waiting', 'running', 'finished', 'failed' or 'pruned'.
   value: final return, None if it has none yet.
-  message: str, why it failed; empty if it did not.
-  kills: int, how often its process was killed.
-  attempt: Optuna's number, another one whenever the trial is taken up again.
+  message: why it failed; empty if it did not.
+  kills: how often its process was killed.
   """
 
   number: int
   hyper_parameters: dict[str, Any]
-  state: str
-  value: float | None
-  message: str
-  kills: int
-  attempt: int
+  state: str = 'waiting'
+  value: float | None = None
+  message: str = ''
+  kills: int = 0
 
   @property
-  def name(self):
-    """Of its folder."""
+  def name(self) -> str:
+    """Name of the trial's folder."""
     return f'trial_{self.number:03d}'
+
+  @property
+  def has_ended(self) -> bool:
+    """Whether nobody will work on the trial any more, unless it is retried."""
+    return self.state in ('finished', 'failed', 'pruned')
 
 
 class Study:
   """The trials of one sweep."""
 
-  def __init__(self, logdir, storage_url, heartbeat_seconds, prune=False):
-    """Opens the study of a sweep, or makes it.
+  def __init__(
+    self,
+    logdir: str,
+    space: Mapping[str, Any],
+    samples: Sequence[dict[str, Any]],
+    prune: bool = False,
+  ):
+    """Describes the study; nothing is written before a trial is claimed.
 
     Args:
       logdir: existing folder of the sweep, on this machine or a shared file system.
-      storage_url: database, as SQLAlchemy writes it; empty for an SQLite file in `logdir`.
-      heartbeat_seconds: int, at most so long between two calls of `beat`.
-      prune: whether `should_prune` may say yes.
+      space: distributions of `search_space` by fields.
+      samples: the hyper-parameters of each trial, as `search_space.draw` makes them.
+      prune: whether `Claim.should_prune` may ever be true.
 
     Raises:
-      ConfigurationError: if the database can't be opened, or the folder's file system has no locks.
+      ConfigurationError: if the folder has the database of an earlier version.
     """
+    if os.path.exists(os.path.join(logdir, _OLD_NAME)):
+      raise ConfigurationError(
+        f'The sweep in {logdir} is kept in {_OLD_NAME}, by an earlier version. Remove {_OLD_NAME} '
+        'and give the same command again: its trials resume from their folders, and those that had '
+        'finished are found finished.'
+      )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Heartbeats are "experimental" to Optuna since version 2; ours is pinned.
-    warnings.filterwarnings('ignore', category=optuna.exceptions.ExperimentalWarning)
-    self._lock_path = os.path.join(logdir, '.study_lock')
-    url = storage_url or f'sqlite:///{os.path.abspath(os.path.join(logdir, "study.db"))}'
-    pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
-    with self._alone():
-      name = _name_of(logdir) if storage_url else _OWN_NAME
-      try:
-        self._storage = optuna.storages.RDBStorage(
-          url,
-          engine_kwargs={'connect_args': {'timeout': 60}} if url.startswith('sqlite') else {},
-          heartbeat_interval=heartbeat_seconds,
-          grace_period=_MISSED_HEARTBEATS * heartbeat_seconds,
-        )
-        self._study = optuna.create_study(
-          study_name=name,
-          storage=self._storage,
-          direction='maximize',
-          load_if_exists=True,
-          pruner=pruner,
-        )
-        self._study_id = self._storage.get_study_id_from_name(name)
-      except Exception as error:  # SQLAlchemy, its drivers and Optuna have no common type.
-        raise ConfigurationError(
-          f"Can't open the study in {without_password(url)}: {error} Give another --storage."
-        ) from error
+    self._logdir = logdir
+    self._distributions = {name: _for_optuna(form) for name, form in space.items()}
+    self._samples = samples
+    self._pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
 
-  def add_missing(self, space, samples):
-    """Adds the trials that are not there yet, in the order of their numbers.
+  def trials(self) -> list[Trial]:
+    """Returns all trials by their numbers, as they are now."""
+    records = self._records()
+    trials = [self._trial(number, records.get(number)) for number in range(len(self._samples))]
 
-    Args:
-      space: dict from fields to distributions of `search_space`.
-      samples: list of dicts, as `search_space.draw` makes them.
-    """
-    distributions = {name: _for_optuna(distribution) for name, distribution in space.items()}
-    with self._alone():
-      there = {trial.number for trial in self.trials()}
-      for number, sample in enumerate(samples):
-        if number not in there:
-          self._add(sample, distributions, {_NUMBER: number})
+    # A trial whose worker died is still running by the journal.
+    return [
+      dataclasses.replace(trial, state='waiting')
+      if trial.state == 'running' and not processes.is_claimed(self._folder(trial))
+      else trial
+      for trial in trials
+    ]
 
-  def trials(self):
-    """A list of Trial by their numbers, as they are now."""
-    newest = {}
-    for frozen in self._study.get_trials(deepcopy=False):
-      # A trial that is taken up again is a new one to Optuna.
-      newest[frozen.user_attrs[_NUMBER]] = _trial(frozen)
-    return [newest[number] for number in sorted(newest)]
+  def claim(self) -> Claim | None:
+    """Takes the first trial that waits, on which then nobody else works; None if there is none."""
+    for trial in self.trials():
+      if trial.state == 'waiting':
+        with contextlib.suppress(processes.FolderBusyError), contextlib.ExitStack() as held:
+          lock = held.enter_context(processes.claim(self._folder(trial)))
 
-  def claim(self):
-    """Takes the first waiting trial, which then is nobody else's.
-
-    Returns a Trial, None if none waits.
-    """
-    with self._alone():  # SQLite would let two processes take the same one.
-      for trial in self.trials():
-        if trial.state == 'waiting':
-          # The heartbeat first: to Optuna a running trial that never had one is never stale.
-          self._storage.record_heartbeat(self._id(trial))
-          if self._storage.set_trial_state_values(self._id(trial), TrialState.RUNNING):
-            return trial
+          # Another worker may have ended the trial just before it let go of the lock.
+          record = self._records().get(trial.number)
+          if not self._trial(trial.number, record).has_ended:
+            record = self._mark_as_running(trial, record)
+            held.pop_all()
+            return Claim(
+              self._study, self._storage, record, self._trial(trial.number, record), lock
+            )
     return None
 
-  def beat(self, trials):
-    """Tells that the claimed trials are being worked on, and lets those of dead workers wait again.
-
-    Args:
-      trials: list of Trial.
-
-    Returns:
-      A list of those that are no longer the caller's: they were taken for a dead worker's.
-    """
-    lost = []
-    # Waiting for the others first: the heartbeats must be fresh when the stale ones are looked for.
-    with self._alone():
-      for trial in trials:
-        if self._storage.get_trial(self._id(trial)).state == TrialState.RUNNING:
-          self._storage.record_heartbeat(self._id(trial))
-        else:
-          lost.append(trial)
-      optuna.storages.fail_stale_trials(self._study)
-      self._add_again(lambda trial: not trial.message)
-    return lost
-
-  def finish(self, trial, value):
-    """Ends a claimed trial with its final return."""
-    self._end(trial, TrialState.COMPLETE, value)
-
-  def fail(self, trial, message):
-    """Ends a claimed trial that can't go on."""
-    self._end(trial, TrialState.FAIL, attributes={_MESSAGE: message or 'unknown'})
-
-  def prune(self, trial, value):
-    """Ends a claimed trial early, with the return it has come to."""
-    self._end(trial, TrialState.PRUNED, value)
-
-  def release(self, trial, was_killed=False):
-    """Lets a claimed trial wait to be taken up again; `was_killed` tells whether its process was
-    killed.
-    """
-    self._end(trial, TrialState.FAIL, attributes={_KILLS: trial.kills + was_killed})
-    with self._alone():
-      self._add_again(lambda trial: not trial.message)
-
-  def retry_failed(self):
-    """Lets all trials that failed wait to be taken up again."""
-    with self._alone():
-      self._add_again(lambda trial: True)
-
-  def should_prune(self, trial, step, value):
-    """Reports what a trial has come to after a step, and returns whether it is worse than the
-    others were by then.
-    """
-    running = optuna.trial.Trial(self._study, self._id(trial))
-    running.report(value, step)
-    return running.should_prune()
-
-  def _add_again(self, condition):
-    """Makes the failed trials that meet a condition wait: those without a message were given up by
-    their worker.
-    """
+  def retry_failed(self) -> None:
+    """Lets all trials that failed wait to be claimed again."""
     for trial in self.trials():
-      if trial.state == 'failed' and condition(trial):
-        frozen = self._storage.get_trial(self._id(trial))
-        self._add(frozen.params, frozen.distributions, {_NUMBER: trial.number, _KILLS: trial.kills})
+      if trial.state == 'failed':
+        with contextlib.suppress(processes.FolderBusyError), processes.claim(self._folder(trial)):
+          record = self._records()[trial.number]
+          if record.state == TrialState.FAIL:
+            self._add(trial, TrialState.WAITING)
 
-  def _add(self, hyper_parameters, distributions, attributes):
+  def _mark_as_running(self, trial, record):
+    if record is None:
+      self._add(trial, TrialState.RUNNING)
+    elif record.state == TrialState.WAITING:
+      self._storage.set_trial_state_values(record._trial_id, TrialState.RUNNING)
+    return self._records()[trial.number]
+
+  def _add(self, trial, state):
+    """Adds a record of a trial; the caller holds its lock. A trial that is retried gets a new one,
+    as Optuna does not change those that have ended.
+    """
     self._study.add_trial(
       optuna.create_trial(
-        state=TrialState.WAITING,
-        params=hyper_parameters,
-        distributions=distributions,
-        user_attrs=attributes,
+        state=state,
+        params=trial.hyper_parameters,
+        distributions=self._distributions,
+        user_attrs={_NUMBER: trial.number, _KILLS: trial.kills},
       )
     )
 
-  def _id(self, trial):
-    return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, trial.attempt)
+  def _records(self):
+    """The newest record of each trial that was ever claimed, by its number."""
+    if not os.path.exists(self._journal_path):
+      return {}
+    return {frozen.user_attrs[_NUMBER]: frozen for frozen in self._study.get_trials(deepcopy=False)}
 
-  def _end(self, trial, state, value=None, attributes=None):
-    # Nothing happens to a trial that was taken from the caller.
-    with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-      for name, attribute in (attributes or {}).items():
-        self._storage.set_trial_user_attr(self._id(trial), name, attribute)
-      self._storage.set_trial_state_values(
-        self._id(trial), state, None if value is None else [value]
+  def _trial(self, number, record):
+    if record is None:
+      return Trial(number, self._samples[number])
+    return Trial(
+      number=number,
+      hyper_parameters=self._samples[number],
+      state=_NAMES[record.state],
+      value=record.values[0] if record.values else None,
+      message=record.user_attrs.get(_MESSAGE, ''),
+      kills=record.user_attrs[_KILLS],
+    )
+
+  def _folder(self, trial):
+    return os.path.join(self._logdir, trial.name)
+
+  @property
+  def _journal_path(self):
+    return os.path.join(self._logdir, JOURNAL_NAME)
+
+  @functools.cached_property
+  def _storage(self):
+    """The journal, opened when it is first needed and made if it is missing."""
+    # Unlike Optuna's other lock, this one does not depend on how the path is written.
+    lock = journal.JournalFileOpenLock(self._journal_path)
+    _drop_torn_line(self._journal_path, lock)
+    try:
+      return optuna.storages.JournalStorage(
+        journal.JournalFileBackend(self._journal_path, lock_obj=lock)
       )
+    except (ValueError, KeyError) as error:
+      raise ConfigurationError(
+        f"{self._journal_path} can't be read ({error}). Remove it and give the same command again: "
+        'the trials resume from their folders, and those that had finished are found finished.'
+      ) from error
 
-  @contextlib.contextmanager
-  def _alone(self):
-    with open(self._lock_path, 'w') as lock:
-      try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-      except OSError as error:
-        raise ConfigurationError(
-          f"{self._lock_path} can't be locked ({error}), without which workers would take the same trials. Give a --logdir on "
-          'another file system.'
-        ) from error
-      yield
-
-
-def without_password(url):
-  """A database's address as it may be shown."""
-  return re.sub(r'(://[^:/@]*:)[^@]*@', r'\1***@', url)
+  @functools.cached_property
+  def _study(self):
+    if not self._storage.get_all_studies():
+      optuna.create_study(
+        study_name=_NAME, storage=self._storage, direction='maximize', load_if_exists=True
+      )
+    return optuna.load_study(study_name=_NAME, storage=self._storage, pruner=self._pruner)
 
 
-def _name_of(logdir):
-  """The name of a sweep's study, which tells it from others in the same database."""
-  path = os.path.join(logdir, _NAME_FILE)
-  if (kept := files.read(path)) is not None:
-    return kept.decode()
-  name = f'sweep_{uuid.uuid4().hex}'
-  files.write(path, name)
-  return name
+class Claim:
+  """A trial that this process alone works on, until it calls one of the methods that end that.
+
+  trial: as it was when it was claimed.
+  lock: open file that holds the lock of the trial's folder. The run must get it, too: it may
+    outlive this process for a moment, in order to save.
+  steps: after how many steps `should_prune` was asked.
+  """
+
+  def __init__(self, study: optuna.Study, storage: Any, record: Any, trial: Trial, lock: IO[str]):
+    """Describes the claim; see `Study.claim`."""
+    self._study = study
+    self._storage = storage
+    self._id = record._trial_id
+    self.trial = trial
+    self.lock = lock
+    self.steps = record.last_step or 0
+
+  def finish(self, value: float) -> None:
+    """Ends the trial with its final return."""
+    self._let_go(TrialState.COMPLETE, value)
+
+  def fail(self, message: str) -> None:
+    """Ends the trial, which can't be resumed without help."""
+    self._let_go(TrialState.FAIL, attributes={_MESSAGE: message or 'unknown'})
+
+  def prune(self, value: float | None) -> None:
+    """Ends the trial early, with the return it has come to."""
+    self._let_go(TrialState.PRUNED, value)
+
+  def release(self, was_killed: bool = False) -> None:
+    """Lets the trial wait to be resumed; `was_killed` says whether its process was killed."""
+    self._let_go(attributes={_KILLS: self.trial.kills + 1} if was_killed else {})
+
+  def should_prune(self, step: int, value: float | None) -> bool:
+    """Reports what the trial has come to after a step, None if nothing, and returns whether that is
+    worse than what the others had come to by then.
+    """
+    self.steps = step
+    if value is None:
+      return False
+    trial = optuna.trial.Trial(self._study, self._id)
+    trial.report(value, step)
+    return trial.should_prune()
+
+  def _let_go(self, state=None, value=None, attributes=None):
+    # A file system may have lost the lock while this machine was cut off from it. What another
+    # worker then made of the trial stays.
+    with self.lock, contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
+      for name, attribute in (attributes or {}).items():
+        self._storage.set_trial_user_attr(self._id, name, attribute)
+      if state is not None:
+        self._storage.set_trial_state_values(self._id, state, None if value is None else [value])
 
 
-def _trial(frozen):
-  return Trial(
-    number=frozen.user_attrs[_NUMBER],
-    hyper_parameters=frozen.params,
-    state=_NAMES[frozen.state],
-    value=frozen.values[0] if frozen.values else None,
-    message=frozen.user_attrs.get(_MESSAGE, ''),
-    kills=frozen.user_attrs.get(_KILLS, 0),
-    attempt=frozen.number,
-  )
+def _drop_torn_line(path, lock):
+  """Removes the part of a line that a full disk or a power failure left at the end of a journal,
+  which Optuna would read as one line with the next.
+  """
+  if not os.path.exists(path) or _size_of_whole_lines(path) == os.path.getsize(path):
+    return
+  lock.acquire()  # It may be a line that another process is writing just now.
+  try:
+    os.truncate(path, _size_of_whole_lines(path))
+  finally:
+    lock.release()
+
+
+def _size_of_whole_lines(path):
+  with open(path, 'rb') as file:
+    return file.read().rfind(b'\n') + 1
 
 
 def _for_optuna(distribution):

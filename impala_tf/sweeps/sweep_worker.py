@@ -1,19 +1,25 @@
-"""Works on the trials of a sweep: starts their runs, watches them, and tells the study what became
-of them.
+"""Works on the trials of a sweep: starts their runs, watches them, and records what became of
+them.
 """
 
+from __future__ import annotations
+
+import contextlib
 import dataclasses
 import os
 import subprocess
 import time
+from typing import Any
 
 from impala_tf import config_flags, processes, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.reports import final_return, tables
 from impala_tf.sweeps import hparams_dashboard
+from impala_tf.sweeps.study import Claim, Study, Trial
 from impala_tf.training import episode_log
 
 _POLL_SECONDS = 0.5
+_PRUNE_SECONDS = 20
 _REPORTS = 20  # A trial's return is compared with the others' at each twentieth of its frames.
 _MAX_KILLS = 3
 _STOP_SECONDS = 120
@@ -23,20 +29,35 @@ class RefusedError(ConfigurationError):
   """A trial was refused before it trained, as all others of its sweep would be."""
 
 
+@dataclasses.dataclass(eq=False)
+class _Run:
+  """A trial that is trained here; `is_bad` once it is stopped for being worse than the others."""
+
+  claim: Claim
+  process: processes.RunProcess
+  is_bad: bool = False
+
+
 class Worker:
   """Works on the trials of a study, several at a time, until none is left."""
 
   def __init__(
-    self, study, logdir, given, *, parallel, heartbeat_seconds, prune=False, runner='run_experiment'
+    self,
+    study: Study,
+    logdir: str,
+    given: dict[str, Any],
+    *,
+    parallel: int,
+    prune: bool = False,
+    runner: str = processes.RUN_EXPERIMENT,
   ):
     """Describes the work.
 
     Args:
-      study: `study.Study`.
+      study: the trials.
       logdir: folder of the sweep.
-      given: dict of fixed hyper-parameters.
-      parallel: int, how many trials at a time.
-      heartbeat_seconds: int, as of the study.
+      given: fixed hyper-parameters.
+      parallel: how many trials to train at a time.
       prune: whether to end trials that are worse than the others.
       runner: what trains, as for `processes.command`.
     """
@@ -44,14 +65,11 @@ class Worker:
     self._logdir = logdir
     self._given = given
     self._parallel = parallel
-    self._heartbeat_seconds = heartbeat_seconds
     self._prune = prune
     self._runner = runner
-    self._processes = {}  # By Trial; None until its folder is free.
-    self._reported = {}  # By Trial, how many twentieths.
-    self._to_prune = set()
+    self._runs: list[_Run] = []
 
-  def run(self, stop):
+  def run(self, stop: Any) -> None:
     """Works until all trials have ended, here or elsewhere, or `stop` is true.
 
     Args:
@@ -60,131 +78,108 @@ class Worker:
     Raises:
       RefusedError: if a trial is refused before it trains.
     """
-    next_beat = 0.0
+    next_comparison = 0.0
     try:
       while not stop:
-        if time.monotonic() >= next_beat:
-          next_beat = time.monotonic() + self._heartbeat_seconds
-          self._give_up(self._study.beat(list(self._processes)))
-          self._look_for_bad_ones()
-        self._conclude()
+        self._record_ends()
         self._start()
-        if not self._processes and not any(
-          trial.state in ('waiting', 'running') for trial in self._study.trials()
-        ):
+        if not self._runs and all(trial.has_ended for trial in self._study.trials()):
           return
+
+        if self._prune and time.monotonic() >= next_comparison:
+          next_comparison = time.monotonic() + _PRUNE_SECONDS
+          self._stop_bad_ones()
         time.sleep(_POLL_SECONDS)
     finally:
       self._stop_all()
 
   def _start(self):
-    while len(self._processes) < self._parallel and (trial := self._study.claim()) is not None:
-      self._processes[trial] = None
-    for trial, process in self._processes.items():
-      if process is None:
-        logdir = self._folder(trial)
-        arguments = config_flags.arguments(self._given | trial.hyper_parameters)
-        try:
-          self._processes[trial] = processes.RunProcess(self._runner, arguments, logdir)
-        except processes.FolderBusyError:
-          continue  # What is left of a worker that was killed is still saving.
-        hparams_dashboard.write_trial(logdir, dataclasses.replace(trial, state='running'), 0, None)
-        print(
-          f'{trial.name} runs: {", ".join(f"{name}={describe(trial, name)}" for name in trial.hyper_parameters)}',
-          flush=True,
-        )
+    while len(self._runs) < self._parallel and (claim := self._study.claim()) is not None:
+      trial = claim.trial
+      folder = self._folder(trial)
+      arguments = config_flags.arguments(self._given | trial.hyper_parameters)
+      process = processes.RunProcess(self._runner, arguments, folder, claim.lock)
+      self._runs.append(_Run(claim, process))
 
-  def _conclude(self):
-    for trial, process in list(self._processes.items()):
-      code = process.poll() if process else None
-      if code is None:
-        continue
-      del self._processes[trial]
-      value = final_return.read(process.logdir)
-      if code and trial in self._to_prune:
-        self._note(trial, 'pruned', value)
-        self._study.prune(trial, value)
-      elif code == 0 and value is not None:
-        self._note(trial, 'finished', value)
-        self._study.finish(trial, value)
-      elif processes.ended_by_signal(code) and trial.kills < _MAX_KILLS:
-        print(f'{trial.name} was killed (exit code {code}) and will be taken up again.', flush=True)
-        self._study.release(trial, was_killed=True)
-      elif saved_config.load(process.logdir) is None:
-        self._study.release(trial)
-        raise RefusedError(f'{trial.name} was refused:\n{process.last_lines()}')
-      else:
-        self._note(trial, 'failed', value)
-        self._study.fail(
-          trial, process.last_lines() if code else 'It ended before an episode of each level did.'
-        )
+      hparams_dashboard.write_trial(folder, trial, 0, None)
+      values = ', '.join(f'{name}={describe(trial, name)}' for name in trial.hyper_parameters)
+      print(f'{trial.name} runs: {values}', flush=True)
 
-  def _note(self, trial, state, value):
-    """Tells of the end of a trial.
+  def _record_ends(self):
+    for run in list(self._runs):
+      code = run.process.poll()
+      if code is not None:
+        self._runs.remove(run)
+        self._record_end(run, code)
 
-    Before the study is told, which is the last that happens to a trial.
-    """
-    hparams_dashboard.write_trial(
-      self._folder(trial),
-      dataclasses.replace(trial, state=state),
-      frames_of(self._folder(trial)),
-      value,
-    )
+  def _record_end(self, run, code):
+    claim, trial = run.claim, run.claim.trial
+    value = final_return.read(run.process.logdir)
+
+    if code and run.is_bad:
+      self._announce(trial, 'pruned', value)
+      claim.prune(value)
+    elif code == 0 and value is not None:
+      self._announce(trial, 'finished', value)
+      claim.finish(value)
+    elif processes.ended_by_signal(code) and trial.kills < _MAX_KILLS:
+      print(f'{trial.name} was killed (exit code {code}) and will be resumed.', flush=True)
+      claim.release(was_killed=True)
+    elif saved_config.load(run.process.logdir) is None:
+      claim.release()
+      raise RefusedError(f'{trial.name} was refused:\n{run.process.last_lines()}')
+    else:
+      self._announce(trial, 'failed', value)
+      no_return = 'It ended before an episode of each level did.'
+      claim.fail(run.process.last_lines() if code else no_return)
+
+  def _announce(self, trial, state, value):
+    """Reports the end of a trial; before it is recorded, after which nobody would report it."""
+    folder = self._folder(trial)
+    ended = dataclasses.replace(trial, state=state)
+    hparams_dashboard.write_trial(folder, ended, frames_of(folder), value)
     print(
       f'{trial.name} {state}: {"no" if value is None else f"{value:.4g}"} final return', flush=True
     )
 
-  def _look_for_bad_ones(self):
-    """Reports to the pruner how far trials have come, and stops those that it finds bad."""
-    for trial, process in self._processes.items() if self._prune else ():
-      config = saved_config.load(self._folder(trial))
-      if process is None or config is None:
+  def _stop_bad_ones(self):
+    """Compares trials with the others at each step that they have come to, and stops bad ones."""
+    for run in self._runs:
+      trial, claim, logdir = run.claim.trial, run.claim, run.process.logdir
+      config = saved_config.load(logdir)
+      if config is None or run.is_bad:
         continue
-      frames = frames_of(process.logdir)
-      while (
-        step := self._reported.get(trial, 0) + 1
-      ) * config.total_environment_frames <= _REPORTS * frames:
-        self._reported[trial] = step
-        value = final_return.read(
-          process.logdir, step * config.total_environment_frames // _REPORTS
-        )
-        if value is not None and step < _REPORTS and self._study.should_prune(trial, step, value):
+
+      steps = frames_of(logdir) * _REPORTS // config.total_environment_frames
+      for step in range(claim.steps + 1, min(steps + 1, _REPORTS)):
+        value = final_return.read(logdir, step * config.total_environment_frames // _REPORTS)
+        if claim.should_prune(step, value):
           print(f'{trial.name} is pruned at {step}/{_REPORTS} of its frames.', flush=True)
-          self._to_prune.add(trial)
-          process.stop()
+          run.is_bad = True
+          run.process.stop()
           break
 
-  def _give_up(self, lost):
-    """Ends the runs of trials that another worker has taken over, believing this one dead."""
-    for trial in lost:
-      process = self._processes.pop(trial)
-      if process is not None:
-        process.stop()
-
   def _stop_all(self):
-    for process in self._processes.values():
-      if process is not None:
-        process.stop()
-    for trial, process in self._processes.items():
-      if process is not None:
-        try:
-          process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-          continue  # It holds the lock of its folder until it is done.
-      self._study.release(trial)
-    self._processes = {}
+    for run in self._runs:
+      run.process.stop()
+    for run in self._runs:
+      # A run that takes longer keeps the lock of its folder until it has saved.
+      with contextlib.suppress(subprocess.TimeoutExpired):
+        run.process.wait(_STOP_SECONDS)
+      run.claim.release()
+    self._runs = []
 
   def _folder(self, trial):
     return os.path.join(self._logdir, trial.name)
 
 
-def frames_of(logdir):
-  """The frames after which the last episode of a run ended, an int."""
+def frames_of(logdir: str) -> int:
+  """Returns the frames after which the last episode of a run ended."""
   rows = episode_log.read(logdir)
   return rows[-1].frames if rows else 0
 
 
-def describe(trial, name):
-  """A hyper-parameter of a trial as text that fits in a table."""
+def describe(trial: Trial, name: str) -> str:
+  """Returns a hyper-parameter of a trial as text that fits in a table."""
   value = trial.hyper_parameters[name]
   return 'none' if value is None else tables.short(value)

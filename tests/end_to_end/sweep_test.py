@@ -17,7 +17,7 @@ from tests.support.run_files import read_episodes
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUNNER = 'tests.support.catch_experiment'
-FRAMES = 80_000
+FRAMES = 12_000
 
 
 def definition(num_trials=3, **given):
@@ -26,12 +26,11 @@ def definition(num_trials=3, **given):
     'space': {'learning_rate': 'log_uniform(0.0005,0.02)', 'epsilon': 'categorical(0.1,0.001)'},
     'num_trials': num_trials,
     'sweep_seed': 4,
-    'storage': '',
   }
 
 
 def start(logdir, log, sweep, **arguments):
-  arguments = {'parallel': 2, 'heartbeat_seconds': 2, 'runner': RUNNER, **arguments}
+  arguments = {'parallel': 2, 'runner': RUNNER, **arguments}
   program = f'import sys; from impala_tf.sweeps import command as sweeps; sys.exit(sweeps.run({str(logdir)!r}, {sweep!r}, **{arguments!r}))'
   return subprocess.Popen(
     [sys.executable, '-c', program], stdout=log, stderr=subprocess.STDOUT, cwd=ROOT
@@ -114,9 +113,8 @@ def check_killed_and_resumed(tmp_path, sweep, finished):
   assert [trial.hyper_parameters for trial in trials] == search_space.draw(
     space, sweep['num_trials'], sweep['sweep_seed']
   )
-  # Nothing of a finished trial was touched or counted anew.
+  # Nothing of a finished trial was touched.
   assert {trial.name: files_of(logdir / trial.name) for trial in done} == files
-  assert [trials[trial.number].attempt for trial in done] == [trial.attempt for trial in done]
   assert [trials[trial.number].value for trial in done] == [trial.value for trial in done]
   for trial in trials:
     folder = logdir / trial.name
@@ -131,7 +129,6 @@ def check_killed_and_resumed(tmp_path, sweep, finished):
   # What was under way went on from its last checkpoint: its worker's death told it to save.
   for trial in under_way:
     assert 'Going on from frame' in (logdir / trial.name / 'log.txt').read_text()
-    assert trials[trial.number].attempt != trial.attempt
   return trials
 
 

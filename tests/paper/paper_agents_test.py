@@ -51,7 +51,7 @@ def sweep_of(folder, values):
     'space': {'seed': 'uniform(1,99)'},
     'num_trials': len(values),
   }
-  sweep |= {'sweep_seed': 1, 'storage': ''}
+  sweep |= {'sweep_seed': 1}
   sweeps.check_or_save(folder, sweep)
   study = sweeps.open_study(folder, sweep)[0]
   folders = []

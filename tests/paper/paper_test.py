@@ -151,7 +151,7 @@ def test_the_report_shows_whatever_lags_have_run(tmp_path):
       'space': {'seed': 'uniform(1,9)'},
       'num_trials': 2,
     }
-    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1, 'storage': ''})
+    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1})
   text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   with open(tmp_path / 'report' / 'figureE1.csv', newline='') as file:
     rows = [
@@ -175,7 +175,7 @@ def test_each_level_has_its_own_number_of_the_paper_and_those_of_the_paper_come_
       'space': {'seed': 'uniform(1,9)'},
       'num_trials': 1,
     }
-    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1, 'storage': ''})
+    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1})
   paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   with open(tmp_path / 'report' / 'table2.csv', newline='') as file:
     rows = [(row['method'], row['level'], row['paper']) for row in csv.DictReader(file)]

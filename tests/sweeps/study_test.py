@@ -1,48 +1,44 @@
 """The trials of a sweep: who gets which, and what becomes of those whose worker dies. A real
-database throughout.
+journal and real locks throughout.
 """
 
 import errno
 import fcntl
 import multiprocessing
-import shutil
-import time
+import signal
+import subprocess
+import sys
 
+import optuna
 import pytest
 
+from impala_tf import locks
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import search_space, study
 
 SPACE = search_space.TABLE_D1
-SAMPLES = search_space.draw(SPACE, 4, seed=1)
 
 
-def open_study(path, heartbeat=1, **arguments):
-  opened = study.Study(str(path), '', heartbeat, **arguments)
-  opened.add_missing(SPACE, SAMPLES)
-  return opened
+def open_study(path, num_trials=4, prune=False):
+  return study.Study(str(path), SPACE, search_space.draw(SPACE, num_trials, seed=1), prune)
 
 
 def states(opened):
   return [trial.state for trial in opened.trials()]
 
 
-def test_trials_are_added_once_with_what_was_drawn(tmp_path):
-  open_study(tmp_path)
+def test_trials_are_those_that_were_drawn_and_nothing_is_written_to_show_them(tmp_path):
   opened = open_study(tmp_path)
-  assert [trial.hyper_parameters for trial in opened.trials()] == SAMPLES
-  assert [trial.name for trial in opened.trials()] == [
-    'trial_000',
-    'trial_001',
-    'trial_002',
-    'trial_003',
-  ]
-  opened.add_missing(SPACE, search_space.draw(SPACE, 6, seed=1))
-  assert [trial.number for trial in opened.trials()] == list(range(6))
-  assert states(opened) == ['waiting'] * 6
+  names = ['trial_000', 'trial_001', 'trial_002', 'trial_003']
+  assert [trial.name for trial in opened.trials()] == names
+  assert [t.hyper_parameters for t in opened.trials()] == search_space.draw(SPACE, 4, seed=1)
+  assert states(opened) == ['waiting'] * 4
+  assert list(tmp_path.iterdir()) == []
+  opened.claim().finish(1.0)
+  assert states(open_study(tmp_path, num_trials=6)) == ['finished'] + ['waiting'] * 5
 
 
-def test_other_kinds_of_value_come_back_as_they_were(tmp_path):
+def test_tools_of_optuna_find_the_same_values(tmp_path):
   space = search_space.parse(
     [
       'batch_size=log_uniform(1,64)',
@@ -50,137 +46,166 @@ def test_other_kinds_of_value_come_back_as_they_were(tmp_path):
       'decay=uniform(0.5,0.9)',
     ]
   )
-  samples = search_space.draw(space, 8, seed=0)
-  opened = study.Study(str(tmp_path), '', 1)
-  opened.add_missing(space, samples)
-  assert [trial.hyper_parameters for trial in opened.trials()] == samples
-  assert {type(trial.hyper_parameters['batch_size']) for trial in opened.trials()} == {int}
+  samples = search_space.draw(space, 3, seed=0)
+  opened = study.Study(str(tmp_path), space, samples)
+  while (claim := opened.claim()) is not None:
+    claim.finish(float(claim.trial.number))
+  storage = optuna.storages.journal.JournalFileBackend(str(tmp_path / study.JOURNAL_NAME))
+  kept = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(storage))
+  assert [trial.params for trial in kept.get_trials()] == samples
+  assert kept.best_value == 2.0
 
 
 def test_each_trial_goes_to_one_worker_and_ends_once(tmp_path):
   one, two = open_study(tmp_path), open_study(tmp_path)
   first, second, third = one.claim(), two.claim(), one.claim()
-  assert [first.number, second.number, third.number] == [0, 1, 2]
-  one.finish(first, 3.5)
-  two.fail(second, 'Error: too bad')
-  one.prune(third, -1.0)
+  assert [claim.trial.number for claim in (first, second, third)] == [0, 1, 2]
+  assert states(two) == ['running'] * 3 + ['waiting']
+  first.finish(3.5)
+  second.fail('Error: too bad')
+  third.prune(-1.0)
   assert states(two) == ['finished', 'failed', 'pruned', 'waiting']
   assert [trial.value for trial in two.trials()] == [3.5, None, -1.0, None]
   assert two.trials()[1].message == 'Error: too bad'
-  assert two.claim().number == 3
+  last = two.claim()
+  assert last.trial.number == 3
   assert one.claim() is None
+
+
+def test_trials_that_failed_wait_again_if_wanted(tmp_path):
+  one, two = open_study(tmp_path, num_trials=2), open_study(tmp_path, num_trials=2)
+  one.claim().finish(1.0)
+  one.claim().fail('Error: too bad')
   one.retry_failed()
-  assert one.claim().number == 1
-  assert one.trials()[1].message == ''
-  assert states(one) == ['finished', 'running', 'pruned', 'running']
+  two.retry_failed()
+  assert states(two) == ['finished', 'waiting']
+  again = two.claim()
+  assert (again.trial.number, again.trial.message) == (1, '')
+  assert one.claim() is None
+  again.finish(2.0)
+  assert [trial.value for trial in one.trials()] == [1.0, 2.0]
 
 
-def test_a_trial_of_a_silent_worker_is_taken_up_again(tmp_path):
-  # The silent one is slow to take others for dead, so that this test may be slow, too.
-  silent, lively = open_study(tmp_path, heartbeat=60), open_study(tmp_path)
-  lost, kept = silent.claim(), lively.claim()
-  deadline = time.monotonic() + 30
-  while states(lively)[0] != 'waiting':
-    assert lively.beat([kept]) == []
-    assert time.monotonic() < deadline
-    time.sleep(0.3)
-  again = lively.claim()
-  assert (again.number, again.hyper_parameters) == (lost.number, lost.hyper_parameters)
-  assert again.attempt != lost.attempt
-  # Not dead after all: it is told, and can't change the result of the one who has the trial now.
-  assert silent.beat([lost]) == [lost]
-  silent.finish(lost, 100.0)
-  silent.fail(lost, 'too late')
-  silent.release(lost, was_killed=True)
-  lively.finish(again, 5.0)
-  assert [trial.value for trial in lively.trials()] == [5.0, None, None, None]
-  assert states(lively) == ['finished', 'running', 'waiting', 'waiting']
+def test_what_ended_while_a_worker_looked_for_trials_is_not_its(tmp_path, monkeypatch):
+  late, early = open_study(tmp_path, num_trials=2), open_study(tmp_path, num_trials=2)
+  seen = late.trials()
+  early.claim().finish(1.0)
+  monkeypatch.setattr(late, 'trials', lambda: seen)
+  claim = late.claim()
+  assert claim.trial.number == 1
+  claim.finish(2.0)
+  assert late.claim() is None  # And it holds no lock of what it can't have.
+  assert not (tmp_path / 'trial_002').exists()
+  assert [trial.value for trial in early.trials()] == [1.0, 2.0]
 
 
-def test_a_worker_that_dies_while_it_hands_a_trial_back_loses_nothing(tmp_path, monkeypatch):
-  dying, other = open_study(tmp_path), open_study(tmp_path)
-  trial = dying.claim()
-  monkeypatch.setattr(dying, '_add_again', lambda condition: None)
-  dying.release(trial)
-  assert states(other)[0] == 'failed'
-  other.beat([])
-  assert states(other)[0] == 'waiting'
+def test_a_trial_of_a_dead_worker_waits_once_its_run_has_ended(tmp_path):
+  program = f"""
+import subprocess, sys, time
+from impala_tf.sweeps import search_space, study
+space = search_space.TABLE_D1
+claim = study.Study({str(tmp_path)!r}, space, search_space.draw(space, 2, seed=1)).claim()
+run = subprocess.Popen([sys.executable, '-c', 'input()'], pass_fds=[claim.lock.fileno()])
+print(claim.trial.number, flush=True)
+time.sleep(600)
+"""
+  opened = open_study(tmp_path, num_trials=2)
+  with subprocess.Popen(
+    [sys.executable, '-c', program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+  ) as worker:
+    assert worker.stdout.readline() == b'0\n'
+    assert states(opened) == ['running', 'waiting']
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
+    # What is left of the run still saves.
+    assert states(opened) == ['running', 'waiting']
+    worker.stdin.close()
+    worker.stdout.read()
+  assert states(opened) == ['waiting', 'waiting']
+  again = opened.claim()
+  assert again.trial.hyper_parameters == search_space.draw(SPACE, 1, seed=1)[0]
+  again.finish(5.0)
+  assert [trial.value for trial in opened.trials()] == [5.0, None]
 
 
 def test_released_trials_wait_and_remember_how_often_they_were_killed(tmp_path):
   opened = open_study(tmp_path)
   for kills in range(3):
-    trial = opened.claim()
-    assert (trial.number, trial.kills) == (0, kills)
-    opened.release(trial, was_killed=True)
-  trial = opened.claim()
-  opened.release(trial)
-  assert opened.claim().kills == 3
+    claim = opened.claim()
+    assert (claim.trial.number, claim.trial.kills) == (0, kills)
+    claim.release(was_killed=True)
+  opened.claim().release()
+  claim = opened.claim()
+  assert claim.trial.kills == 3
+  claim.fail('too often')
+  opened.retry_failed()
+  assert opened.claim().trial.kills == 3
 
 
-def _claim_all(path, numbers):
-  opened = study.Study(path, '', 60)
-  while (trial := opened.claim()) is not None:
-    numbers.put(trial.number)
+def _end_all(path, numbers):
+  opened = open_study(path, num_trials=30)
+  while (claim := opened.claim()) is not None:
+    numbers.put(claim.trial.number)
+    claim.finish(1.0)
 
 
 def test_processes_never_claim_the_same(tmp_path):
-  samples = search_space.draw(SPACE, 30, seed=1)
-  study.Study(str(tmp_path), '', 60).add_missing(SPACE, samples)
   context = multiprocessing.get_context('spawn')
   numbers = context.Queue()
-  workers = [context.Process(target=_claim_all, args=(str(tmp_path), numbers)) for _ in range(2)]
+  workers = [context.Process(target=_end_all, args=(str(tmp_path), numbers)) for _ in range(2)]
   for worker in workers:
     worker.start()
-  claimed = [numbers.get(timeout=60) for _ in samples]
+  claimed = [numbers.get(timeout=60) for _ in range(30)]
   for worker in workers:
     worker.join()
     assert worker.exitcode == 0
   assert sorted(claimed) == list(range(30))
   assert numbers.empty()
+  assert states(open_study(tmp_path, num_trials=30)) == ['finished'] * 30
 
 
 @pytest.mark.parametrize('prune', [False, True])
 def test_only_what_is_worse_than_the_median_is_pruned_and_only_if_wanted(tmp_path, prune):
-  opened = open_study(tmp_path, heartbeat=60, prune=prune)
-  opened.add_missing(SPACE, search_space.draw(SPACE, 7, seed=1))
+  opened = open_study(tmp_path, num_trials=7, prune=prune)
   for value in range(5):  # Optuna's rule needs five finished trials.
-    trial = opened.claim()
-    assert not opened.should_prune(trial, 1, float(value))
-    opened.finish(trial, float(value))
+    claim = opened.claim()
+    assert not claim.should_prune(2, float(value))
+    claim.finish(float(value))
   good, bad = opened.claim(), opened.claim()
-  assert not opened.should_prune(good, 1, 2.5)
-  assert opened.should_prune(bad, 1, 1.5) == prune
+  assert not good.should_prune(2, 2.5)
+  assert not bad.should_prune(1, None)
+  assert bad.should_prune(2, 1.5) == prune
+  assert (good.steps, bad.steps) == (2, 2)
+  bad.release()
+  assert opened.claim().steps == 2
 
 
-def test_sweeps_in_one_database_are_kept_apart(tmp_path):
-  url = f'sqlite:///{tmp_path}/shared.db'
-  for name in ('a', 'b'):
-    (tmp_path / name).mkdir()
-
-  def open_in(name, num_samples):
-    opened = study.Study(str(tmp_path / name), url, 60)
-    opened.add_missing(SPACE, SAMPLES[:num_samples])
-    return opened
-
-  first = open_in('a', 3)
-  first.finish(first.claim(), 1.0)
-  assert states(open_in('b', 2)) == ['waiting', 'waiting']
-  assert states(open_in('a', 3)) == ['finished', 'waiting', 'waiting']
-  assert not (tmp_path / 'a' / 'study.db').exists()
-  # A folder that was emptied has a new sweep.
-  shutil.rmtree(tmp_path / 'a')
-  (tmp_path / 'a').mkdir()
-  assert states(open_in('a', 3)) == ['waiting'] * 3
+def test_a_late_worker_does_not_change_what_another_made_of_its_trial(tmp_path):
+  cut_off, opened = open_study(tmp_path), open_study(tmp_path)
+  lost = cut_off.claim()
+  fcntl.flock(
+    lost.lock, fcntl.LOCK_UN
+  )  # As where a file system gives up the locks of a machine it can't reach.
+  opened.claim().finish(5.0)
+  lost.fail('too late')
+  assert (opened.trials()[0].state, opened.trials()[0].value) == ('finished', 5.0)
 
 
-def test_a_database_that_is_none_is_refused(tmp_path):
-  with pytest.raises(ConfigurationError, match=r"Can't open the study in nonsense"):
-    study.Study(str(tmp_path), 'nonsense', 1)
-  with pytest.raises(ConfigurationError) as refusal:
-    study.Study(str(tmp_path), 'nonsense://me:sec/ret@server/db', 1)
-  assert 'nonsense://me:***@server/db' in str(refusal.value)
-  assert 'ret@' not in str(refusal.value)
+def test_a_line_that_a_full_disk_tore_is_dropped(tmp_path):
+  open_study(tmp_path).claim().finish(1.0)
+  path = tmp_path / study.JOURNAL_NAME
+  whole = path.read_bytes()
+  path.write_bytes(whole + whole.splitlines()[-1][:20])
+  opened = open_study(tmp_path)
+  opened.claim().finish(2.0)
+  assert path.read_bytes().startswith(whole)
+  assert states(open_study(tmp_path)) == ['finished', 'finished', 'waiting', 'waiting']
+
+
+def test_a_journal_that_is_none_is_refused(tmp_path):
+  (tmp_path / study.JOURNAL_NAME).write_text('nonsense\nnonsense\n')
+  with pytest.raises(ConfigurationError, match=str(tmp_path / study.JOURNAL_NAME)):
+    open_study(tmp_path).trials()
 
 
 def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):
@@ -188,12 +213,5 @@ def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):
     raise OSError(errno.ENOLCK, 'No locks available')
 
   monkeypatch.setattr(fcntl, 'flock', refuse)
-  with pytest.raises(
-    ConfigurationError, match=f"{tmp_path}.* can't be locked .*Give a --logdir on another"
-  ):
-    study.Study(str(tmp_path), '', 1)
-
-
-def test_a_worker_is_taken_for_dead_after_three_heartbeats(tmp_path):
-  storage = open_study(tmp_path, heartbeat=7)._storage
-  assert (storage.get_heartbeat_interval(), storage.grace_period) == (7, 21)
+  with pytest.raises(ConfigurationError, match=str(tmp_path)):
+    locks.check_supported(str(tmp_path))

@@ -1,6 +1,7 @@
 """The report on a sweep, and what the HParams page is told, from trials made up."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from tests.support import own_flags
 
 def trial(number, state='finished', value=None, message='', **values):
   values = values or {'learning_rate': 0.001 * (number + 1), 'clip_global_norm': None}
-  return Trial(number, values, state, value, message, kills=0, attempt=number)
+  return Trial(number, values, state, value, message)
 
 
 TRIALS = [
@@ -51,7 +52,6 @@ def test_sweeps_are_told_apart_by_their_labels(sweep, tmp_path):
     'space': {'learning_rate': 'uniform(0.0,1.0)'},
     'num_trials': 2,
     'sweep_seed': 1,
-    'storage': '',
   }
   sweeps.check_or_save(sweep, kept)
   found = sweep_report.read([sweep, f'again={sweep}'])
@@ -191,7 +191,6 @@ DEFINITION = {
   'space': {'learning_rate': 'uniform(0.1,0.2)'},
   'num_trials': 3,
   'sweep_seed': 1,
-  'storage': '',
 }
 
 
@@ -203,7 +202,6 @@ DEFINITION = {
     ({'space': {'learning_rate': 'uniform(0.1,0.3)'}}, 'space'),
     ({'num_trials': 2}, 'num_trials'),
     ({'sweep_seed': 2}, 'sweep_seed'),
-    ({'storage': 'sqlite:///elsewhere.db'}, 'storage'),
   ],
 )
 def test_another_sweep_is_refused(tmp_path, changes, name):
@@ -213,12 +211,18 @@ def test_another_sweep_is_refused(tmp_path, changes, name):
   assert sweeps.load(str(tmp_path)) == DEFINITION
 
 
-def test_a_refusal_shows_no_password(tmp_path):
-  sweeps.check_or_save(str(tmp_path), DEFINITION)
-  with pytest.raises(ConfigurationError, match=r'"postgresql://me:\*\*\*@server/db" now'):
-    sweeps.check_or_save(
-      str(tmp_path), DEFINITION | {'storage': 'postgresql://me:secret@server/db'}
-    )
+def test_what_an_earlier_version_kept_in_a_database_is_refused(tmp_path):
+  old = DEFINITION | {'storage': 'postgresql://me@server/db'}
+  (tmp_path / sweeps.FILE_NAME).write_text(json.dumps(old))
+  with pytest.raises(ConfigurationError, match=f'Remove {tmp_path / sweeps.FILE_NAME}'):
+    sweeps.run(str(tmp_path), DEFINITION)
+  # The default was a file beside it.
+  (tmp_path / sweeps.FILE_NAME).write_text(json.dumps(old | {'storage': ''}))
+  assert sweeps.load(str(tmp_path)) == DEFINITION
+  (tmp_path / 'study.db').touch()
+  with pytest.raises(ConfigurationError, match=r'Remove study\.db'):
+    sweeps.run(str(tmp_path), DEFINITION)
+  assert {path.name for path in tmp_path.iterdir()} == {sweeps.FILE_NAME, 'study.db', '.lock_check'}
 
 
 def test_more_trials_and_other_speed_are_the_same_sweep(tmp_path):
@@ -245,12 +249,12 @@ class FailingWorker:
     self._study = study
 
   def run(self, stop):
-    while not stop and (claimed := self._study.claim()) is not None:
-      if claimed.number == 1 and FailingWorker.failures:
+    while not stop and (claim := self._study.claim()) is not None:
+      if claim.trial.number == 1 and FailingWorker.failures:
         FailingWorker.failures -= 1
-        self._study.fail(claimed, 'Error: NaN')
+        claim.fail('Error: NaN')
       else:
-        self._study.finish(claimed, 1.0)
+        claim.finish(1.0)
 
 
 def test_a_failed_trial_shows_in_the_exit_code_until_it_is_tried_again(tmp_path, monkeypatch):
@@ -276,13 +280,7 @@ def test_flags_define_the_sweep(monkeypatch):
   ]
   # What is fixed goes together with what is drawn: alone a batch of 32 would not go with A3C.
   given += ['--architecture=a3c', '--envs_per_actor=1', '--space=batch_size=categorical(1)']
-  given += [
-    '--storage=sqlite:///x.db',
-    '--parallel=2',
-    '--heartbeat=5',
-    '--prune',
-    '--retry_failed',
-  ]
+  given += ['--parallel=2', '--prune', '--retry_failed']
   own_flags.parse(monkeypatch, sweeps.define_flags, '--logdir=here', *given)
   assert sweeps.main(['sweeps']) == 143
   sweep = {
@@ -290,11 +288,8 @@ def test_flags_define_the_sweep(monkeypatch):
     'space': {'learning_rate': 'uniform(0.1,0.2)', 'batch_size': 'categorical(1)'},
     'num_trials': 3,
     'sweep_seed': 7,
-    'storage': 'sqlite:///x.db',
   }
-  assert calls == [
-    ('here', sweep, {'parallel': 2, 'heartbeat_seconds': 5, 'prune': True, 'retry_failed': True})
-  ]
+  assert calls == [('here', sweep, {'parallel': 2, 'prune': True, 'retry_failed': True})]
 
 
 def test_what_can_not_be_a_sweep_is_refused_and_binds_no_folder(tmp_path, monkeypatch, capsys):

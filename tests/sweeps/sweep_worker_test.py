@@ -1,4 +1,4 @@
-"""What a worker makes of the end of a trial's process; study and process are stand-ins."""
+"""What a worker makes of the end of a trial's process; claim and process are stand-ins."""
 
 import subprocess
 
@@ -11,15 +11,19 @@ from impala_tf.training import episode_log
 from tests.support import catch
 
 
-class Study:
-  """Writes down what it is told, and whether the HParams page was told before."""
+class Claim:
+  """Stands for a `study.Claim`: writes down how the trial ended, and whether the HParams page had
+  been told before.
+  """
 
-  def __init__(self, folder):
+  def __init__(self, tmp_path, number=0, kills=0):
+    self.trial = Trial(number, {'learning_rate': 0.1}, 'running', kills=kills)
+    self.steps = 0
     self.tape = []
-    self._folder = folder
+    self._folder = tmp_path / self.trial.name
 
   def __getattr__(self, name):
-    return lambda trial, *args, **kwargs: self.tape.append(
+    return lambda *args, **kwargs: self.tape.append(
       (name, *args, *kwargs.values(), len(list(self._folder.glob('*.hparams'))))
     )
 
@@ -37,7 +41,7 @@ class Process:
 
 
 @pytest.mark.parametrize(
-  ('code', 'kills', 'has_episodes', 'bad', 'told'),
+  ('code', 'kills', 'has_episodes', 'is_bad', 'told'),
   [
     (0, 0, True, False, ('finish', 2.0, 1)),
     (0, 0, True, True, ('finish', 2.0, 1)),  # It was faster than the request to stop.
@@ -49,48 +53,47 @@ class Process:
     (-9, 3, True, False, ('fail', 'Error: why', 1)),
   ],
 )
-def test_the_end_of_a_trial(tmp_path, code, kills, has_episodes, bad, told):
-  trial = Trial(0, {'learning_rate': 0.1}, 'running', None, '', kills, 0)
-  folder = tmp_path / trial.name
+def test_the_end_of_a_trial(tmp_path, code, kills, has_episodes, is_bad, told):
+  claim = Claim(tmp_path, kills=kills)
+  folder = tmp_path / claim.trial.name
   folder.mkdir()
   saved_config.save(str(folder), catch.CONFIG)
   if has_episodes:
     (folder / episode_log.FILE_NAME).write_text(
       ','.join(episode_log.COLUMNS) + '\n5,catch,1.0,7\n9,catch,3.0,7\n'
     )
-  study = Study(folder)
-  worker = sweep_worker.Worker(study, str(tmp_path), {}, parallel=1, heartbeat_seconds=1)
-  worker._processes[trial] = Process(code, folder)
-  if bad:
-    worker._to_prune.add(trial)
-  worker._conclude()
-  assert study.tape == [told]
-  assert worker._processes == {}
+  worker = worker_of(tmp_path, [sweep_worker._Run(claim, Process(code, folder), is_bad)])
+  worker._record_ends()
+  assert claim.tape == [told]
+  assert worker._runs == []
+
+
+def worker_of(tmp_path, runs, prune=False):
+  worker = sweep_worker.Worker(None, str(tmp_path), {}, parallel=1, prune=prune)
+  worker._runs = runs
+  return worker
 
 
 def test_a_trial_that_is_refused_ends_the_sweep(tmp_path):
-  trial = Trial(0, {'learning_rate': 0.1}, 'running', None, '', 0, 0)
-  study = Study(tmp_path)
-  worker = sweep_worker.Worker(study, str(tmp_path), {}, parallel=1, heartbeat_seconds=1)
-  worker._processes[trial] = Process(1, tmp_path / trial.name)
+  claim = Claim(tmp_path)
+  process = Process(1, tmp_path / claim.trial.name)
+  worker = worker_of(tmp_path, [sweep_worker._Run(claim, process)])
   with pytest.raises(sweep_worker.RefusedError, match='trial_000 was refused:\nError: why'):
-    worker._conclude()
-  assert study.tape == [('release', 0)]
+    worker._record_ends()
+  assert claim.tape == [('release', 0)]
 
 
-class Judge:
-  """Finds a trial bad at its second report, and writes down all reports."""
+class JudgedClaim(Claim):
+  """Finds its trial bad at its second step, and writes down all steps."""
 
-  def __init__(self):
-    self.tape = []
-
-  def should_prune(self, trial, step, value):
+  def should_prune(self, step, value):
+    self.steps = step
     self.tape.append((step, value))
     return step == 2
 
 
 class Stoppable(Process):
-  """Runs until it is stopped, and then, if it is deaf, goes on."""
+  """Runs until it is stopped, and then, if it is deaf, continues."""
 
   def __init__(self, logdir, deaf=False):
     super().__init__(None, logdir)
@@ -105,45 +108,58 @@ class Stoppable(Process):
       raise subprocess.TimeoutExpired('run', seconds)
 
 
-def running(tmp_path, study, number=0, prune=False, deaf=False):
-  """A worker with a trial that runs: the worker, the trial and its process."""
-  trial = Trial(number, {'learning_rate': 0.1}, 'running', None, '', 0, number)
-  worker = sweep_worker.Worker(
-    study, str(tmp_path), {}, parallel=1, heartbeat_seconds=1, prune=prune
-  )
-  worker._processes[trial] = Stoppable(tmp_path / trial.name, deaf)
-  return worker, trial, worker._processes[trial]
-
-
-@pytest.mark.parametrize('prune', [False, True])
-def test_a_bad_trial_is_stopped_by_what_it_had_come_to_at_each_twentieth(tmp_path, prune):
-  judge = Judge()
-  worker, trial, process = running(tmp_path, judge, prune=prune)
-  folder = tmp_path / trial.name
+def test_a_bad_trial_is_stopped_by_what_it_had_come_to_at_each_twentieth(tmp_path):
+  claim = JudgedClaim(tmp_path)
+  folder = tmp_path / claim.trial.name
   folder.mkdir()
   saved_config.save(str(folder), catch.CONFIG)  # 120,000 frames.
   rows = [(6_000, 1.0), (11_000, 3.0), (12_000, 5.0), (17_000, 99.0)]
   lines = [','.join(episode_log.COLUMNS), *(f'{frames},catch,{value},7' for frames, value in rows)]
   (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  run = sweep_worker._Run(claim, Stoppable(folder))
+  worker = worker_of(tmp_path, [run])
   for _ in range(2):
-    worker._look_for_bad_ones()
-    assert judge.tape == ([(1, 1.0), (2, 3.0)] if prune else [])
-    assert process.stops == prune
-    assert worker._to_prune == ({trial} if prune else set())
+    worker._stop_bad_ones()
+    assert claim.tape == [(1, 1.0), (2, 3.0)]
+    assert run.process.stops == 1
+    assert run.is_bad
 
 
-def test_a_trial_that_another_worker_has_taken_over_is_stopped(tmp_path):
-  study = Study(tmp_path)
-  worker, trial, process = running(tmp_path, study)
-  worker._give_up([trial])
-  assert (process.stops, worker._processes, study.tape) == (1, {}, [])
+@pytest.mark.parametrize('prune', [False, True])
+def test_trials_are_compared_only_if_wanted(tmp_path, monkeypatch, prune):
+  calls = []
+  stop = iter([False, True])
+  worker = sweep_worker.Worker(Claimless(), str(tmp_path), {}, parallel=1, prune=prune)
+  monkeypatch.setattr(worker, '_stop_bad_ones', lambda: calls.append(1))
+  worker.run(Switch(stop))
+  assert len(calls) == prune
 
 
-def test_what_does_not_end_in_time_is_not_given_to_others(tmp_path):
-  study = Study(tmp_path)
-  worker, _, deaf = running(tmp_path, study, deaf=True)
-  other, _, process = running(tmp_path, study, number=1)
-  worker._processes |= other._processes
-  worker._stop_all()
-  assert (deaf.stops, process.stops) == (1, 1)
-  assert study.tape == [('release', 0)]
+class Claimless:
+  """Stands for a `study.Study` whose only trial is another worker's."""
+
+  def claim(self):
+    return None
+
+  def trials(self):
+    return [Trial(0, {}, 'running')]
+
+
+class Switch:
+  """Is true when the next of some values is."""
+
+  def __init__(self, values):
+    self._values = values
+
+  def __bool__(self):
+    return next(self._values)
+
+
+def test_all_runs_are_stopped_and_released_at_a_request_to_end(tmp_path):
+  claims = [Claim(tmp_path, number) for number in range(2)]
+  # What does not end in time keeps the lock of its folder: nobody gets its trial.
+  processes = [Stoppable(tmp_path, deaf=True), Stoppable(tmp_path)]
+  worker = worker_of(tmp_path, [*map(sweep_worker._Run, claims, processes)])
+  worker.run(stop=True)
+  assert [process.stops for process in processes] == [1, 1]
+  assert [claim.tape for claim in claims] == [[('release', 0)]] * 2
