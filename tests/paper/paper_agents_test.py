@@ -56,10 +56,9 @@ def sweep_of(folder, values):
   study = sweeps.open_study(folder, sweep)[0]
   folders = []
   for value in values:
-    trial = study.claim()
-    study.finish(trial, value)
-    folders.append(pathlib.Path(folder, trial.name))
-    folders[-1].mkdir()
+    claim = study.claim()
+    claim.finish(value)
+    folders.append(pathlib.Path(folder, claim.trial.name))
     lines = [','.join(episode_log.COLUMNS), *(f'{100 * (i + 1)},pong,{value},7' for i in range(9))]
     (folders[-1] / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
   return folders
