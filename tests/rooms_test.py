@@ -46,7 +46,7 @@ WITHOUT_TENSORFLOW = """
   environments launch run_experiment
   cluster.roles cluster.sockets
   evaluation.results
-  reports.bars reports.tables
+  reports.bars reports.pictures reports.tables
   sweeps.search_space pbt.pbt_rules paper.command paper.paper_experiments
   benchmark.fake_environment benchmark.process_tree
   atari57.environment atari57.games atari57.presets

@@ -10,7 +10,6 @@ import re
 import subprocess
 import sys
 
-import matplotlib
 import numpy as np
 
 from impala_tf import files, saved_config
@@ -18,7 +17,7 @@ from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
 from impala_tf.paper import paper_experiments, paper_run
 from impala_tf.pbt import lineage, pbt_member, pbt_report
-from impala_tf.reports import scalars, tables
+from impala_tf.reports import pictures, scalars, tables
 from impala_tf.sweeps import command as sweeps
 from impala_tf.sweeps import sweep_report
 
@@ -100,7 +99,7 @@ def _sweeps(experiment, logdir, output):
   rows = [
     ['method', 'with', 'level', 'paper', f'best {sweep_report.BEST}', 'all', 'trials', 'frames']
   ]
-  pictures, scales, missing = [], set(), 0
+  images, scales, missing = [], set(), 0
   for level in levels:
     groups = {}
     for method in experiment.methods:
@@ -135,7 +134,7 @@ def _sweeps(experiment, logdir, output):
       sweep_report.draw_sorted(of_group, os.path.join(output, f'{name}_sorted.png'))
       sweep_report.draw_best(of_group, os.path.join(output, f'{name}_best.png'))
       for kind, what in (('best', 'curves of the best'), ('sorted', 'final returns by rank')):
-        pictures.append(f'![{level}, {group}, {what}]({name}_{kind}.png)')
+        images.append(f'![{level}, {group}, {what}]({name}_{kind}.png)')
   if len(rows) == 1:
     return None
   tables.write(output, {f'{experiment.name}.csv': rows})
@@ -146,7 +145,7 @@ def _sweeps(experiment, logdir, output):
   )
   if missing:
     notes += f' {missing} of the methods and levels have not been run.'
-  return '\n\n'.join([tables.markdown([map(tables.short, row) for row in rows]), notes, *pictures])
+  return '\n\n'.join([tables.markdown([map(tables.short, row) for row in rows]), notes, *images])
 
 
 def _agents(experiment, logdir, output):
@@ -230,18 +229,15 @@ def _curves(experiment, logdir, output, over_hours):
         ]
   if not curves:
     return None
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
 
-  figure, axes = plt.subplots(figsize=(8, 4.5), layout='constrained')
-  for label, points in curves.items():
-    axes.plot(*zip(*points, strict=True), label=label)
-  axes.set_xlabel('hours' if over_hours else 'environment frames')
-  axes.set_ylabel('mean capped human-normalised training score, %')
-  axes.legend()
-  axes.grid(alpha=0.3)
-  figure.savefig(os.path.join(output, f'{experiment.name}.png'), dpi=120)
-  plt.close(figure)
+  with pictures.picture(os.path.join(output, f'{experiment.name}.png')) as (axes,):
+    for label, points in curves.items():
+      axes.plot(*zip(*points, strict=True), label=label)
+    axes.set_xlabel('hours' if over_hours else 'environment frames')
+    axes.set_ylabel('mean capped human-normalised training score, %')
+    axes.legend()
+    axes.grid(alpha=0.3)
+
   rows = [['method', 'hours' if over_hours else 'frames', 'score']]
   rows += [[label, x, score] for label, points in curves.items() for x, score in points]
   tables.write(output, {f'{experiment.name}.csv': rows})

@@ -9,15 +9,15 @@ paper, each a line. Writes report.md, trials.csv, sorted_returns.png and best.pn
 is that of `final_return`.
 """
 
+import contextlib
 import os
 
-import matplotlib
 import numpy as np
 from absl import app, flags
 
 from impala_tf import cli
 from impala_tf.config import ConfigurationError
-from impala_tf.reports import final_return, tables
+from impala_tf.reports import final_return, pictures, tables
 from impala_tf.sweeps import sweep_worker
 
 BEST = 3  # The paper's tables and curves are means of so many.
@@ -62,37 +62,39 @@ def draw_sorted(sweeps, output):
   """Draws final returns over their ranks, a line for each sweep, to a PNG; trials without one leave
   the line short.
   """
-  axes, save = _figure(output)
-  for label, (_, trials) in sweeps.items():
-    values = [trial.value for trial in ranked(trials)]
-    axes.plot(
-      range(1, len(values) + 1),
-      values,
-      'o-',
-      markersize=4,
-      label=f'{label} ({len(values)} of {len(trials)} trials)',
-    )
-  axes.set_xlim(0.5, max(len(trials) for _, trials in sweeps.values()) + 0.5)
-  axes.set_xlabel('hyper-parameter combination, by rank')
-  axes.set_ylabel('final return')
-  save()
+  with _axes(output) as axes:
+    for label, (_, trials) in sweeps.items():
+      values = [trial.value for trial in ranked(trials)]
+      axes.plot(
+        range(1, len(values) + 1),
+        values,
+        'o-',
+        markersize=4,
+        label=f'{label} ({len(values)} of {len(trials)} trials)',
+      )
+    axes.set_xlim(0.5, max(len(trials) for _, trials in sweeps.values()) + 0.5)
+    axes.set_xlabel('hyper-parameter combination, by rank')
+    axes.set_ylabel('final return')
 
 
 def draw_best(sweeps, output):
   """Draws the mean learning curve of the best trials of each sweep to a PNG, in terms of the final
   return.
   """
-  axes, save = _figure(output)
-  for label, (logdir, trials) in sweeps.items():
-    runs = [final_return.curve(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
-    runs = [(f, values) for f, values in runs if len(f)]
-    if runs:
-      frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
-      mean = np.mean([np.interp(frames, f, values) for f, values in runs], axis=0)
-      axes.plot(frames, mean, label=f'{label}, mean of the best {len(runs)}')
-  axes.set_xlabel('environment frames')
-  axes.set_ylabel(f"return, mean of the last {final_return.WINDOW} episodes; or the suite's score")
-  save()
+  with _axes(output) as axes:
+    for label, (logdir, trials) in sweeps.items():
+      runs = [
+        final_return.curve(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]
+      ]
+      runs = [(f, values) for f, values in runs if len(f)]
+      if runs:
+        frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
+        mean = np.mean([np.interp(frames, f, values) for f, values in runs], axis=0)
+        axes.plot(frames, mean, label=f'{label}, mean of the best {len(runs)}')
+    axes.set_xlabel('environment frames')
+    axes.set_ylabel(
+      f"return, mean of the last {final_return.WINDOW} episodes; or the suite's score"
+    )
 
 
 def write(sweeps, output):
@@ -127,21 +129,14 @@ def _cells(trial, names):
   return [sweep_worker.describe(trial, name) for name in names]
 
 
-def _figure(output):
-  """Axes to draw on, and a function that finishes the figure and writes it."""
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  figure, axes = plt.subplots(figsize=(8, 4.5), layout='constrained')
-
-  def save():
+@contextlib.contextmanager
+def _axes(output):
+  """Gives axes to draw lines on; finishes and saves the picture."""
+  with pictures.picture(output) as (axes,):
+    yield axes
     if axes.lines:
       axes.legend()
     axes.grid(alpha=0.3)
-    figure.savefig(output, dpi=120)
-    plt.close(figure)
-
-  return axes, save
 
 
 def read(texts):
