@@ -1,14 +1,17 @@
-"""A training run as a process of its own, for commands that start several.
+"""Child processes that run a module, and the supervisor that all commands share which start some.
 
-    process = RunProcess('run_experiment', ['--level_name=pong'], 'sweep/trial_000')
-    while process.poll() is None: ...
+    with signals.Stop() as stop, processes.Supervisor(stop) as children:
+      children.start('member 0', lambda: processes.RunProcess('run_experiment', [...], folder))
+      for ended in children.ends():
+        print(ended.name, ended.code)
 
-A run ends with whoever started it, even if that was killed: it is told by the end of a pipe, and
-stops as on SIGTERM, with a checkpoint. While it does so it holds a lock on its folder, so that
-nobody goes on with the same run meanwhile.
+A child ends with the process that started it, even if that one was killed: the child sees the end
+of a pipe, and stops as on SIGTERM, with a checkpoint. A run holds a lock on its folder until it has
+stopped, so that nobody resumes it meanwhile.
 """
 
 import contextlib
+import math
 import os
 import runpy
 import shlex
@@ -17,31 +20,25 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, Any, NamedTuple
 
 from impala_tf import errors, locks
 
-RUN_EXPERIMENT = (
-  'run_experiment'  # The module that trains on the levels of the suites that there are.
-)
+# The module that trains on the levels of the suites that there are.
+RUN_EXPERIMENT = 'run_experiment'
 LOG_NAME = 'log.txt'
 _LOCK_NAME = '.running'
-_POLL_SECONDS = 0.5
 
-
-def command(runner, arguments):
-  """The command that runs a module which ends with the process that started it; its standard input
-  must be a pipe from that.
-
-  Args:
-    runner: str, name of the module, as after `python -m`; flags of its own may follow, quoted as in
-      a shell.
-    arguments: list of str for it.
-
-  Returns:
-    A list of str.
-  """
-  return [sys.executable, '-m', 'impala_tf.processes', *shlex.split(runner), *arguments]
+POLL_SECONDS = 0.2
+RESTART_SECONDS = 1.0  # Before a child that was killed is restarted.
+STOP_SECONDS = 120.0  # For a child to save and end, before it is killed.
+MAX_KILLS = 3  # In a row, after which a child is given up.
+# A child that lived for so long was well. As long as runs have between two checkpoints by default,
+# so that one which is restarted again and again gets somewhere.
+SOUND_SECONDS = 600.0
+# For the last lines to be shown, which a process that outlives its child might hold back.
+_LAST_LINES_SECONDS = 5.0
 
 
 class FolderBusyError(errors.UserError, RuntimeError):
@@ -76,74 +73,125 @@ def is_claimed(logdir: str) -> bool:
     return False
 
 
-class RunProcess:
-  """One run.
+class Child:
+  """A process that runs a module and ends with this one.
 
-  logdir: its folder.
+  pid: its id, which is that of its session, too.
   was_stopped: whether `stop` was called.
   """
 
-  def __init__(self, runner, arguments, logdir, lock=None):
+  def __init__(
+    self,
+    module: str,
+    arguments: list[str],
+    *,
+    show: Callable[[str], None] | None = None,
+    output: Any = None,
+  ):
+    """Starts the process.
+
+    Args:
+      module: its name, as after `python -m`; flags of its own may follow, quoted as in a shell.
+      arguments: further ones.
+      show: takes each line that the process prints; None leaves the output as it is.
+      output: the file to which it goes otherwise; None for that of this process.
+    """
+    self.was_stopped = False
+    self._process = subprocess.Popen(
+      [sys.executable, '-m', 'impala_tf.processes', *shlex.split(module), *arguments],
+      stdin=subprocess.PIPE,  # Its end is that of this process, see `_follow_parent`.
+      stdout=subprocess.PIPE if show else output,
+      stderr=None if show is None and output is None else subprocess.STDOUT,
+      # Ctrl-C in the terminal is for this process, which stops its children in good order.
+      start_new_session=True,
+      # A run that starts processes of its own hands them the lock on its folder, which is only free
+      # once all of them have ended.
+      close_fds=False,
+      # Several processes may share a graphics card: none may take all of its memory at once.
+      env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ},
+    )
+    self.pid = self._process.pid
+    self._reader = None
+    if show:
+      self._reader = threading.Thread(target=self._pass_on, args=(show,), daemon=True)
+      self._reader.start()
+
+  def _pass_on(self, show):
+    for line in self._process.stdout:
+      show(line.decode(errors='replace').rstrip('\n'))
+
+  def poll(self) -> int | None:
+    """Returns the exit code, negative for the number of the signal that killed it; None before."""
+    return self._process.poll()
+
+  def stop(self) -> None:
+    """Asks the process to save and end."""
+    self.was_stopped = True
+    if self._process.poll() is None:
+      self._process.send_signal(signal.SIGTERM)
+
+  def wait(self, seconds: float | None = None) -> int:
+    """Waits for the end; returns as `poll`, or raises subprocess.TimeoutExpired."""
+    return self._process.wait(seconds)
+
+  def wait_or_kill(self, seconds: float) -> int:
+    """Waits for the end, kills what has not ended in time with its session, and returns the code."""
+    try:
+      code = self._process.wait(max(0.0, seconds))
+    except subprocess.TimeoutExpired:
+      os.killpg(self._process.pid, signal.SIGKILL)
+      code = self._process.wait()
+    if self._reader:
+      self._reader.join(_LAST_LINES_SECONDS)
+    return code
+
+  def last_lines(self, count: int = 5) -> str:
+    """Returns the end of the output if that was kept in a file."""
+    del count
+    return ''
+
+
+class RunProcess(Child):
+  """A training run.
+
+  logdir: its folder.
+  """
+
+  def __init__(self, module: str, arguments: list[str], logdir: str, lock: IO[str] | None = None):
     """Starts the run.
 
     Args:
-      runner, arguments: as for `command`; the folder is added.
+      module, arguments: as for `Child`; the folder is added.
       logdir: folder of the run, made if missing; its output is appended to log.txt there. If it is
         not of this machine but another path that TensorFlow knows, the output goes where this
         process's goes, and there is no lock.
-      lock: file that `claim` returned for the folder, if the caller holds the lock as well. Left out,
-        the run alone holds it.
+      lock: file that `claim` returned for the folder, if the caller holds the lock as well. Left
+        out, the run alone holds it.
 
     Raises:
       FolderBusyError: if another process runs there.
     """
     self.logdir = logdir
-    self.was_stopped = False
-    # Several runs may share a graphics card: none may take all of its memory at once.
-    environment = {'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ}
-    line = command(runner, [*arguments, f'--logdir={logdir}'])
-    # A session of its own: Ctrl-C in the terminal is for the process that starts runs, which stops
-    # them in good order.
-    start = lambda **more: subprocess.Popen(
-      line, stdin=subprocess.PIPE, env=environment, start_new_session=True, **more
-    )
+    arguments = [*arguments, f'--logdir={logdir}']
     if '://' in logdir:
-      self._process = start()
+      super().__init__(module, arguments)
       return
 
     with contextlib.ExitStack() as files:
       if lock is None:
         lock = files.enter_context(claim(logdir))
       log = files.enter_context(open(os.path.join(logdir, LOG_NAME), 'ab'))
-      # The lock belongs to the open file, which the run has, too: it ends with the run.
-      self._process = start(stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock.fileno()])
 
-  def poll(self):
-    """The exit code, negative for the number of a signal that killed the run; None while it runs."""
-    return self._process.poll()
+      # The lock belongs to the open file, which this run inherits, but no other child: it ends with
+      # the run.
+      os.set_inheritable(lock.fileno(), True)
+      try:
+        super().__init__(module, arguments, output=log)
+      finally:
+        os.set_inheritable(lock.fileno(), False)
 
-  def wait(self, timeout=None):
-    """Waits for the end, and returns as `poll`; raises subprocess.TimeoutExpired after `timeout`
-    seconds.
-    """
-    return self._process.wait(timeout)
-
-  def wait_or_kill(self, seconds):
-    """Waits for the end, kills what has not ended after `seconds`, and returns as `poll`."""
-    try:
-      return self.wait(seconds)
-    except subprocess.TimeoutExpired:
-      self._process.kill()
-      return self.wait()
-
-  def stop(self):
-    """Asks the run to save and end."""
-    self.was_stopped = True
-    if self._process.poll() is None:
-      self._process.send_signal(signal.SIGTERM)
-
-  def last_lines(self, count=5):
-    """The end of the run's output, a str."""
+  def last_lines(self, count: int = 5) -> str:
+    """Returns the end of the run's output."""
     path = os.path.join(self.logdir, LOG_NAME)
     if not os.path.exists(path):
       return ''
@@ -151,36 +199,169 @@ class RunProcess:
       return ''.join(file.readlines()[-count:]).strip()
 
 
-def start_when_free(runner, arguments, logdir, seconds, stop):
-  """A `RunProcess`, once what is left of an earlier start in its folder has saved and ended.
+class Ended(NamedTuple):
+  """The end of a child.
 
-  Args:
-    runner, arguments, logdir: as for `RunProcess`.
-    seconds: float, for how long to wait.
-    stop: whatever is true once the waiting is to end.
-
-  Returns:
-    It, or None if `stop` came first.
-
-  Raises:
-    FolderBusyError: if another process still runs there then.
+  name: as given to `Supervisor.start`.
+  code: its exit code, None if it was not started, as its folder stayed busy.
+  message: the last lines of its output, or why it was given up.
   """
-  deadline = time.monotonic() + seconds
-  while not stop:
+
+  name: Any
+  code: int | None
+  message: str
+
+  def __str__(self) -> str:
+    how = 'was not started' if self.code is None else f'ended with exit code {self.code}'
+    return f'{self.name} {how}' + (f':\n{self.message}' if self.message else '.')
+
+
+class _Entry:
+  """A child of a supervisor: how to start it, and what it has gone through."""
+
+  def __init__(self, start, now):
+    self.start = start
+    self.process = None
+    self.began = now
+    self.due = now  # When it is to be started, while it has no process.
+    self.kills = 0
+
+
+class Supervisor:
+  """Child processes that are restarted where a signal killed them, and stopped in good order.
+
+  A child that was killed `MAX_KILLS` times in a row, each time within `SOUND_SECONDS` of its start,
+  is given up. One whose folder is busy is started as soon as what is left of an earlier run there
+  has saved and ended. Leaving the context stops all children.
+  """
+
+  def __init__(self, stop: Any, *, restart: bool = True, show: Callable[[str], None] | None = None):
+    """Supervises no child yet.
+
+    Args:
+      stop: `signals.Stop`, or anything else that becomes true when no child is to be started or
+        restarted any more.
+      restart: whether children are restarted; otherwise one that was killed has ended.
+      show: takes a line about each restart; None prints it.
+    """
+    self._stop = stop
+    self._restart = restart
+    self._show = show or (lambda line: print(line, flush=True))
+    self._entries: dict[Any, _Entry] = {}
+
+  def __enter__(self) -> 'Supervisor':
+    return self
+
+  def __exit__(self, *exception: object) -> None:
+    self.stop_all()
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+  def __contains__(self, name: Any) -> bool:
+    return name in self._entries
+
+  def start(self, name: Any, start: Callable[[], Child]) -> None:
+    """Starts a child.
+
+    Args:
+      name: its own, in messages as text.
+      start: makes the process; called again for each restart. It may raise FolderBusyError, and is
+        then called until the folder is free, for `STOP_SECONDS` at most.
+    """
+    self._entries[name] = _Entry(start, time.monotonic())
+    self._start_when_due(name)
+
+  def process(self, name: Any) -> Child | None:
+    """Returns the process of a child, None while it has none."""
+    return self._entries[name].process
+
+  def stop(self, name: Any) -> None:
+    """Asks a child to save and end; how it does is seen by `poll`."""
+    entry = self._entries[name]
+    if entry.process is not None:
+      entry.process.stop()
+
+  def poll(self) -> list[Ended]:
+    """Looks at each child once: restarts those that were killed, and returns those that ended."""
+    found = [self._look(name) for name in self._entries]
+    ended = [one for one in found if one is not None]
+    for one in ended:
+      del self._entries[one.name]
+    return ended
+
+  def ends(self, seconds: float = math.inf) -> Iterator[Ended]:
+    """Yields children as they end, until all have, `stop` is true, or so many seconds are over."""
+    deadline = time.monotonic() + seconds
+    while self._entries and not self._stop and time.monotonic() < deadline:
+      time.sleep(POLL_SECONDS)
+      # What ends now may do so as it was asked to, together with this process.
+      yield from [] if self._stop else self.poll()
+
+  def stop_all(self) -> list[Ended]:
+    """Asks all children to save and end, kills those that don't in time, and returns all."""
+    processes = {name: entry.process for name, entry in self._entries.items()}
+    self._entries = {}
+    for process in processes.values():
+      if process is not None:
+        process.stop()
+    deadline = time.monotonic() + STOP_SECONDS
+    ended = []
+    for name, process in processes.items():
+      if process is None:
+        ended.append(Ended(name, None, ''))
+        continue
+      code = process.wait_or_kill(deadline - time.monotonic())
+      if code == -signal.SIGKILL and time.monotonic() >= deadline:
+        self._show(f'{name} did not end within {STOP_SECONDS:.0f} s and was killed.')
+      ended.append(Ended(name, code, process.last_lines()))
+    return ended
+
+  def _look(self, name):
+    entry = self._entries[name]
+    if entry.process is None:
+      return self._start_when_due(name)
+    code = entry.process.poll()
+    if code is None:
+      return None
+    said = entry.process.last_lines()
+    if not self._restart or entry.process.was_stopped or not ended_by_signal(code):
+      entry.process.wait_or_kill(0.0)  # So that all it printed is shown.
+      return Ended(name, code, said)
+    now = time.monotonic()
+    entry.kills = 0 if now - entry.began > SOUND_SECONDS else entry.kills + 1
+    was_killed = f'{name} was killed by {_signal_name(code)}'
+    if entry.kills == MAX_KILLS:
+      return Ended(
+        name,
+        code,
+        f'{was_killed} {entry.kills} times in a row, each time within {SOUND_SECONDS:.0f} s of its '
+        f'start. See what kills it: if memory is short, run less at a time.\n{said}'.strip(),
+      )
+    self._show(f'{was_killed} and is restarted.')
+    entry.process, entry.began, entry.due = None, now, now + RESTART_SECONDS
+    return None
+
+  def _start_when_due(self, name):
+    entry, now = self._entries[name], time.monotonic()
+    if self._stop or now < entry.due:
+      return None
     try:
-      return RunProcess(runner, arguments, logdir)
-    except FolderBusyError:
-      if time.monotonic() > deadline:
-        raise
-      time.sleep(_POLL_SECONDS)
-  return None
+      entry.process, entry.began = entry.start(), now
+    except FolderBusyError as error:
+      if now > entry.due + STOP_SECONDS:
+        return Ended(name, None, str(error))
+    return None
 
 
-def ended_by_signal(code):
-  """Whether an exit code tells of a signal: of its own accord, or as shells report those that were
-  handled.
-  """
-  return code < 0 or code > 128
+def ended_by_signal(code: int | None) -> bool:
+  """Returns whether an exit code is a signal's: killed by it, or as shells report handled ones."""
+  return code is not None and (code < 0 or code > 128)
+
+
+def _signal_name(code):
+  number = -code if code < 0 else code - 128
+  return signal.Signals(number).name if number in set(signal.Signals) else f'signal {number}'
 
 
 def _follow_parent():
@@ -188,12 +369,15 @@ def _follow_parent():
   while os.read(sys.stdin.fileno(), 1):
     pass
   os.kill(os.getpid(), signal.SIGTERM)
+  # Nobody else is left to end a process that hangs.
+  time.sleep(STOP_SECONDS)
+  os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _main():
-  runner = sys.argv.pop(1)
+  module = sys.argv.pop(1)
   threading.Thread(target=_follow_parent, daemon=True).start()
-  runpy.run_module(runner, run_name='__main__', alter_sys=True)
+  runpy.run_module(module, run_name='__main__', alter_sys=True)
 
 
 if __name__ == '__main__':

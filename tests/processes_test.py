@@ -1,4 +1,4 @@
-"""Tests of run_process: how commands start runs and end them."""
+"""How commands start runs, restart them and end them."""
 
 import os
 import pathlib
@@ -52,17 +52,13 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
     _wait_for((folder / 'began').exists)
     with pytest.raises(processes.FolderBusyError):
       processes.RunProcess(runner, [], str(folder))
-    with pytest.raises(processes.FolderBusyError, match='Wait for its end or stop it'):
-      processes.start_when_free(runner, [], str(folder), seconds=0.1, stop=False)
-    assert processes.start_when_free(runner, [], str(folder), seconds=60, stop=True) is None
     assert process.poll() is None
     process.stop()
-    assert process.wait(60) == 143
-    assert processes.ended_by_signal(143)
+    assert process.wait_or_kill(60) == 143
     assert "arguments ['--a=1']" in process.last_lines()
-    again = processes.start_when_free(runner, [], str(folder), seconds=60, stop=False)
+    again = processes.RunProcess(runner, [], str(folder))
     again.stop()
-    again.wait(60)
+    again.wait_or_kill(60)
     assert "arguments ['--a=1']" in again.last_lines()  # What the first said is kept.
   finally:
     process.stop()
@@ -89,3 +85,193 @@ def test_what_does_not_stop_is_killed(tmp_path, monkeypatch):
   _wait_for(lambda: process.last_lines() == 'deaf')
   process.stop()
   assert process.wait_or_kill(0.2) == -signal.SIGKILL
+
+
+def test_what_outlives_its_starter_is_killed(tmp_path):
+  (tmp_path / 'deaf.py').write_text(_DEAF)
+  program = (
+    'import sys; from impala_tf import processes; processes.STOP_SECONDS = 0.5; '
+    f'sys.path.append({str(tmp_path)!r}); sys.argv = ["processes", "deaf"]; processes._main()'
+  )
+  with subprocess.Popen(
+    [sys.executable, '-c', program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+  ) as orphan:
+    assert orphan.stdout.readline() == b'deaf\n'
+    orphan.stdin.close()
+    assert orphan.wait(60) == -signal.SIGKILL
+
+
+class Clock:
+  """Time that passes by sleeping."""
+
+  def __init__(self):
+    self.now = 0.0
+
+  def monotonic(self):
+    return self.now
+
+  def sleep(self, seconds):
+    self.now += seconds
+
+
+class Scripted:
+  """A child that ends with a code after so many seconds; stopped, with that of a run that saved."""
+
+  def __init__(self, clock, seconds, code, when_stopped=143):
+    self._clock, self._end, self._code = clock, clock.now + seconds, code
+    self._when_stopped = when_stopped
+    self.was_stopped = False
+
+  def poll(self):
+    return self._code if self._clock.now >= self._end else None
+
+  def stop(self):
+    self.was_stopped = True
+    if self.poll() is None:
+      self._end, self._code = self._clock.now, self._when_stopped
+
+  def wait_or_kill(self, seconds):
+    return self.poll()
+
+  def last_lines(self):
+    return 'the last lines'
+
+
+@pytest.fixture
+def clock(monkeypatch):
+  clock = Clock()
+  monkeypatch.setattr(processes, 'time', clock)
+  return clock
+
+
+def script(clock, *ends):
+  """What starts a child that ends like this at its starts, and the times at which it started."""
+  ends, started = list(ends), []
+
+  def start():
+    end = ends.pop(0)
+    if end is processes.FolderBusyError:
+      raise end('Another process trains in here.')
+    started.append(round(clock.now))
+    return Scripted(clock, *end)
+
+  return start, started
+
+
+def test_children_are_yielded_as_they_end(clock):
+  with processes.Supervisor(False) as children:
+    children.start('a', script(clock, (20, 0))[0])
+    children.start('b', script(clock, (10, 3))[0])
+    ends = [(round(clock.now), ended) for ended in children.ends()]
+    assert ends == [(10, ('b', 3, 'the last lines')), (20, ('a', 0, 'the last lines'))]
+    assert str(ends[0][1]) == 'b ended with exit code 3:\nthe last lines'
+
+
+@pytest.mark.parametrize('code', [-signal.SIGKILL, 128 + signal.SIGTERM])
+def test_a_child_that_a_signal_ended_is_restarted(clock, code, capsys):
+  start, started = script(clock, (10, code), (5, 0))
+  with processes.Supervisor(False) as children:
+    children.start('a', start)
+    assert [ended.code for ended in children.ends()] == [0]
+  assert started == [0, 11]  # Not at once.
+  assert 'a was killed by SIG' in capsys.readouterr().out
+
+
+def test_a_child_that_is_killed_again_and_again_is_given_up(clock):
+  start, started = script(clock, *[(10, -signal.SIGKILL)] * 5)
+  with processes.Supervisor(False) as children:
+    children.start('a', start)
+    (ended,) = children.ends()
+  assert ended.code == -signal.SIGKILL
+  assert 'killed by SIGKILL 3 times in a row' in ended.message
+  assert len(started) == 3
+
+
+def test_a_child_that_lived_for_a_while_may_be_killed_again(clock):
+  lives = [10, 10, 2 * processes.SOUND_SECONDS, 10, 10, 10, 10]
+  start, started = script(clock, *[(seconds, -signal.SIGKILL) for seconds in lives])
+  with processes.Supervisor(False) as children:
+    children.start('a', start)
+    assert len(list(children.ends())) == 1
+  assert len(started) == 6
+
+
+def test_without_restarts_a_killed_child_has_ended(clock):
+  with processes.Supervisor(False, restart=False) as children:
+    children.start('a', script(clock, (10, -signal.SIGKILL))[0])
+    assert [ended.code for ended in children.ends()] == [-signal.SIGKILL]
+
+
+def test_a_child_that_was_asked_to_stop_is_not_restarted(clock):
+  with processes.Supervisor(False) as children:
+    children.start('a', script(clock, (99, 0))[0])
+    children.stop('a')
+    assert [ended.code for ended in children.ends()] == [143]
+
+
+def test_a_child_starts_once_its_folder_is_free(clock):
+  start, started = script(clock, *[processes.FolderBusyError] * 50, (5, 0))
+  with processes.Supervisor(False) as children:
+    children.start('a', start)
+    assert children.process('a') is None
+    assert [ended.code for ended in children.ends()] == [0]
+  assert started == [10]
+
+
+def test_a_folder_that_stays_busy_ends_the_waiting(clock):
+  start, _ = script(clock, *[processes.FolderBusyError] * 100_000)
+  with processes.Supervisor(False) as children:
+    children.start('a', start)
+    (ended,) = children.ends()
+  assert str(ended) == 'a was not started:\nAnother process trains in here.'
+  assert processes.STOP_SECONDS < clock.now < processes.STOP_SECONDS + 2
+
+
+def test_a_stop_ends_the_watching_and_starts_nothing(clock):
+  start, started = script(clock, (99, 0), (99, 0))
+  stop = []
+  with processes.Supervisor(stop) as children:
+    children.start('a', start)
+    stop.append('now')
+    children.start('b', start)
+    assert list(children.ends()) == []
+    assert children.stop_all() == [('a', 143, 'the last lines'), ('b', None, '')]
+  assert started == [0]
+
+
+def test_the_watching_may_last_for_so_many_seconds(clock):
+  with processes.Supervisor(False) as children:
+    children.start('a', script(clock, (99, 0))[0])
+    assert list(children.ends(seconds=10)) == []
+    assert 10 <= clock.now < 11
+
+
+def test_all_are_asked_to_stop_before_the_first_is_waited_for(clock, monkeypatch):
+  tape = []
+  monkeypatch.setattr(Scripted, 'stop', lambda self: tape.append('stop'))
+  monkeypatch.setattr(Scripted, 'wait_or_kill', lambda self, seconds: tape.append(seconds))
+  with processes.Supervisor(False) as children:
+    for name in ('a', 'b'):
+      children.start(name, script(clock, (99, 0))[0])
+  assert tape == ['stop', 'stop', processes.STOP_SECONDS, processes.STOP_SECONDS]
+
+
+def test_a_real_child_is_killed_restarted_and_stopped(tmp_path, runner):
+  folder = tmp_path / 'run'
+  with processes.Supervisor(False) as children:
+    children.start('a', lambda: processes.RunProcess(runner, [], str(folder)))
+    _wait_for((folder / 'began').exists)
+    first = children.process('a').pid
+    os.kill(first, signal.SIGKILL)
+    (folder / 'began').unlink()
+    _wait_for(lambda: not children.poll() and (folder / 'began').exists())
+    assert children.process('a').pid != first
+  assert (folder / 'ended').read_text() == 'by a signal'
+
+
+def test_lines_that_a_child_prints_are_shown(tmp_path, monkeypatch):
+  (tmp_path / 'talking.py').write_text('print("one"); print("two", end="")')
+  monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
+  shown = []
+  assert processes.Child('talking', [], show=shown.append).wait_or_kill(60) == 0
+  assert shown == ['one', 'two']

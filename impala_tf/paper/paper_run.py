@@ -4,11 +4,10 @@ All of them go on where they were ended: what is finished is not done again.
 """
 
 import dataclasses
+import functools
 import os
 import shlex
-import subprocess
 import sys
-import time
 from typing import Any
 
 from impala_tf import cli, config_flags, files, machine, processes, signals
@@ -22,8 +21,6 @@ from impala_tf.sweeps import command as sweeps
 from impala_tf.sweeps import search_space, sweep_report, sweep_worker
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
-_POLL_SECONDS = 0.5
-_STOP_SECONDS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Settings:
     return method.hyper_parameters(self.given, machine.cores())
 
   def runner_of(self, method):
-    """What trains a method, as for `processes.command`."""
+    """What trains a method, as for `processes.Child`."""
     if not self._is_cluster(method):
       return self.runner
     if isinstance(self.cluster, int):
@@ -351,52 +348,24 @@ def _levels_of(suite):
 def _train(arguments, folder, runner):
   """Trains, with the output in the run's log.txt.
 
-  Returns 0, 1 if that failed, or the exit code of the signal that ended it.
+  Returns 0, 1 if that failed, or the exit code of the signal that ended this process.
   """
-  with signals.Stop() as stop:
-    try:
-      process = processes.start_when_free(runner, arguments, folder, _STOP_SECONDS, stop)
-    except processes.FolderBusyError as error:
-      print(error, file=sys.stderr, flush=True)
-      return 1
-    code = None
-    while process and code is None:
-      try:
-        code = process.wait(_POLL_SECONDS)
-      except subprocess.TimeoutExpired:
-        if stop and not process.was_stopped:
-          process.stop()
-  if stop:
-    return stop.exit_code
-  if code:
-    print(
-      f'The run in {folder} ended with exit code {code}:\n{process.last_lines()}',
-      file=sys.stderr,
-      flush=True,
-    )
-  return int(code != 0)
+  start = functools.partial(processes.RunProcess, runner, arguments, folder)
+  return _supervise(f'The run in {folder}', start)
 
 
 def _call(module, *arguments):
-  """Runs a command in a process of its own, after printing it, and stops it with this one.
-
-  Returns what `_train` does.
-  """
+  """Runs a command in a process of its own, after printing it; returns what `_train` does."""
   print(shlex.join(['python', '-m', module, *arguments]), flush=True)
-  with signals.Stop() as stop:
-    # A session of its own: the terminal would send Ctrl-C to both, but other programs send signals
-    # to this one alone.
-    process = subprocess.Popen(
-      processes.command(module, arguments), stdin=subprocess.PIPE, start_new_session=True
-    )
-    was_told = False
-    while (code := process.poll()) is None:
-      if stop and not was_told:
-        process.terminate()
-        was_told = True
-      time.sleep(_POLL_SECONDS)
-  if stop:
-    return stop.exit_code
-  if code:
-    print(f'{module} ended with exit code {code}.', file=sys.stderr, flush=True)
-  return int(code != 0)
+  return _supervise(module, functools.partial(processes.Child, module, list(arguments)))
+
+
+def _supervise(name, start):
+  failed = False
+  with signals.Stop() as stop, processes.Supervisor(stop) as children:
+    children.start(name, start)
+    for ended in children.ends():
+      failed = ended.code != 0
+      if failed:
+        print(ended, file=sys.stderr, flush=True)
+  return stop.exit_code or int(failed)

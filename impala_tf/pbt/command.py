@@ -12,16 +12,15 @@ where there is one, start from the distributions of
 run_experiment.py.
 """
 
-import itertools
+import collections
+import functools
 import os
 import signal
 import sys
-import time
 
 from absl import flags
 
-from impala_tf import cli, config_flags, signals
-from impala_tf import processes as processes_lib
+from impala_tf import cli, config_flags, processes, signals
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.pbt import pbt_member, pbt_report, pbt_rules
@@ -30,9 +29,6 @@ from impala_tf.sweeps import search_space
 flags.disclaim_key_flags()  # So that --help of the package shows them.
 
 _ADAPTED = ('learning_rate', 'entropy_cost', 'epsilon', 'clip_global_norm')
-_POLL_SECONDS = 0.5
-_STOP_SECONDS = 300
-_MAX_KILLS = 3
 
 
 def member_arguments(definition, number):
@@ -44,53 +40,39 @@ def member_arguments(definition, number):
   return ['--population_member', *config_flags.arguments(definition['given'] | initial | own)]
 
 
-def run_together(path, definition, members, stop, runner):
-  """Runs members side by side until all have ended; one that is killed is started again.
+def run_together(
+  path: str, definition: dict, members: list[int], stop: signals.Stop, runner: str
+) -> bool:
+  """Runs members side by side until all have ended.
 
   Args:
     path: folder of the population.
     definition: as for `pbt_member.define`.
-    members: list of int.
-    stop: `signals.Stop`; when it is true the members save and end.
-    runner: what trains, as for `processes.command`.
+    members: their numbers.
+    stop: when it is true the members save and end.
+    runner: what trains, as for `processes.Child`.
 
   Returns:
     Whether all of them ended well.
   """
-  start = lambda number: _start(path, definition, number, runner, stop)
-  processes = {number: start(number) for number in members}
-  kills = dict.fromkeys(members, 0)
   failed = False
-  while processes and not stop:
-    time.sleep(_POLL_SECONDS)
-    for number, process in list(processes.items()):
-      code = None if stop else process.poll()
-      if code is None:
-        continue
-      if processes_lib.ended_by_signal(code) and kills[number] < _MAX_KILLS:
-        kills[number] += 1
-        print(f'Member {number} was killed (exit code {code}) and is started again.', flush=True)
-        processes[number] = start(number)
-        continue
-      del processes[number]
-      if code:
-        failed = True
-        _tell_of_failure(number, code, process)
-  running = [process for process in processes.values() if process]
-  for process in running:
-    process.stop()
-  for process in running:
-    process.wait_or_kill(_STOP_SECONDS)
+  with processes.Supervisor(stop) as children:
+    for number in members:
+      children.start(f'Member {number}', _starter(path, definition, number, runner))
+    for ended in children.ends():
+      failed |= _report_failure(ended)
   return not failed
 
 
-def run_in_turn(path, definition, members, stop, runner, seconds):
+def run_in_turn(
+  path: str, definition: dict, members: list[int], stop: signals.Stop, runner: str, seconds: float
+) -> bool:
   """Runs members one after the other, each for so many seconds and then again, until all have
   ended.
 
   Args:
     path, definition, members, stop, runner: as for `run_together`.
-    seconds: float; a member loses what TensorFlow takes to load of it, some ten.
+    seconds: of each turn; TensorFlow takes some ten of them to load.
 
   Returns:
     Whether all of them ended well.
@@ -98,47 +80,35 @@ def run_in_turn(path, definition, members, stop, runner, seconds):
   Raises:
     ConfigurationError: if that is too short for a member to begin.
   """
-  left = list(members)
-  kills = dict.fromkeys(members, 0)
+  left = collections.deque(members)
   failed = False
-  for number in itertools.cycle(members):
-    if number not in left:
-      if not left:
-        break
-      continue
-    process = _start(path, definition, number, runner, stop)
-    if process is None:
-      break
-    end = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < end and not stop:
-      time.sleep(_POLL_SECONDS)
-    process.stop()
-    code = process.wait_or_kill(_STOP_SECONDS)
-    if stop:
-      break
-    if code == -signal.SIGTERM:  # Not handled, as a run does that saves.
-      raise ConfigurationError(
-        f'Member {number} was stopped before it had begun. Give a longer --time_slice than {seconds:g}.'
-      )
-    if code < 0 and kills[number] < _MAX_KILLS:
-      kills[number] += 1
-      print(
-        f'Member {number} was killed (exit code {code}) and goes on in its next turn.', flush=True
-      )
-    elif code < 0 or not processes_lib.ended_by_signal(code):
-      left.remove(number)
-      if code:
-        failed = True
-        _tell_of_failure(number, code, process)
+  with processes.Supervisor(stop) as children:
+    while left and not stop:
+      number = left.popleft()
+      children.start(f'Member {number}', _starter(path, definition, number, runner))
+      ended = next(children.ends(seconds), None)
+      if ended is None:
+        (ended,) = children.stop_all()
+        if stop:
+          break
+        if ended.code == -signal.SIGTERM:  # A run that has begun handles the signal, and saves.
+          raise ConfigurationError(
+            f'{ended.name} was stopped before it had begun. '
+            f'Give a longer --time_slice than {seconds:g}.'
+          )
+        if ended.code is None or processes.ended_by_signal(ended.code):
+          left.append(number)
+          continue
+      failed |= _report_failure(ended)
   return not failed
 
 
-def _tell_of_failure(number, code, process):
-  print(
-    f'Member {number} ended with exit code {code}:\n{process.last_lines()}',
-    file=sys.stderr,
-    flush=True,
-  )
+def _report_failure(ended):
+  """Says how a member failed if it did; returns whether it did."""
+  if ended.code == 0:
+    return False
+  print(ended, file=sys.stderr, flush=True)
+  return True
 
 
 def check(definition):
@@ -162,7 +132,7 @@ def check(definition):
     raise ConfigurationError(f'--{unwanted[0]} is set by the population itself. Leave it out.')
 
 
-def run(path, definition, *, members=None, time_slice=None, runner=processes_lib.RUN_EXPERIMENT):
+def run(path, definition, *, members=None, time_slice=None, runner=processes.RUN_EXPERIMENT):
   """Starts members of a population, or lets them go on.
 
   Args:
@@ -170,14 +140,13 @@ def run(path, definition, *, members=None, time_slice=None, runner=processes_lib
     definition: as for `pbt_member.define`.
     members: list of int, None for all.
     time_slice: seconds for which they run in turn, None to run them side by side.
-    runner: what trains, as for `processes.command`.
+    runner: what trains, as for `processes.Child`.
 
   Returns:
     0; 1 if a member failed; or the exit code that tells which signal ended them early.
 
   Raises:
     ConfigurationError: if another population is in the folder, or the settings make no sense.
-    FolderBusyError: if another process trains one of the members.
   """
   check(definition)
   pbt_member.define(path, definition)
@@ -194,10 +163,11 @@ def run(path, definition, *, members=None, time_slice=None, runner=processes_lib
   return stop.exit_code or int(not well)
 
 
-def _start(path, definition, number, runner, stop):
+def _starter(path, definition, number, runner):
+  """Returns what starts a member's run."""
   folder = pbt_member.member_folder(path, number)
-  return processes_lib.start_when_free(
-    runner, member_arguments(definition, number), folder, _STOP_SECONDS, stop
+  return functools.partial(
+    processes.RunProcess, runner, member_arguments(definition, number), folder
   )
 
 
@@ -239,7 +209,7 @@ def define_flags():
   flags.DEFINE_float('factor', rules.factor, 'by which it is multiplied or divided')
   flags.DEFINE_string(
     'runner',
-    processes_lib.RUN_EXPERIMENT,
+    processes.RUN_EXPERIMENT,
     'module that trains, as after python -m; flags of its own may follow',
   )
   flags.DEFINE_boolean(
@@ -262,7 +232,7 @@ def main(argv):
     raise ConfigurationError(
       '--level_name is missing: name the level to train on, such as --level_name=dmlab30.'
     )
-  if values.runner == processes_lib.RUN_EXPERIMENT:
+  if values.runner == processes.RUN_EXPERIMENT:
     suites.check(given)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   definition = {

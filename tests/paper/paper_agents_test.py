@@ -8,7 +8,6 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
 import threading
 import time
 
@@ -241,7 +240,8 @@ def test_a_run_that_fails_says_why_and_is_not_in_the_way_of_others(
     raise processes.FolderBusyError('Another process trains there.')
 
   monkeypatch.undo()
-  monkeypatch.setattr(processes, 'start_when_free', busy)
+  monkeypatch.setattr(processes, 'RunProcess', busy)
+  monkeypatch.setattr(processes, 'STOP_SECONDS', 0.0)
   assert paper_run._train([], str(tmp_path / 'run'), runner) == 1
   assert 'Another process trains there.' in capsys.readouterr().err
 
@@ -297,40 +297,3 @@ def test_a_population_in_which_a_member_failed_is_not_evaluated_yet(tmp_path, mo
   assert 'is not evaluated, as members failed' in capsys.readouterr().out
   assert paper_run.run(table, str(tmp_path), paper_run.Settings()) == 0
   assert called == ['impala_tf.pbt', 'impala_tf.pbt', 'dmlab30.evaluate']
-
-
-class Busy:
-  """A process that ends a while after the signal that comes to this one, by a signal of its own if
-  it was killed.
-  """
-
-  def __init__(self, is_told, code):
-    self.told, self._is_told, self._code, self._polls = 0, is_told, code, 0
-
-  def __call__(self, command, **options):
-    self.options = options
-    return self
-
-  def poll(self):
-    self._polls += 1
-    if self._polls == 1 and self._is_told:
-      signal.raise_signal(signal.SIGTERM)
-    return self._code if self._polls == 5 else None
-
-  def terminate(self):
-    self.told += 1
-
-
-@pytest.mark.parametrize(
-  ('is_told', 'code', 'expected'), [(True, 143, 143), (False, -9, 1), (False, 3, 1), (False, 0, 0)]
-)
-def test_a_command_is_told_once_to_end_and_only_a_signal_to_this_process_ends_it(
-  monkeypatch, is_told, code, expected
-):
-  process = Busy(is_told, code)
-  monkeypatch.setattr(subprocess, 'Popen', process)
-  monkeypatch.setattr(paper_run, '_POLL_SECONDS', 0)
-  assert paper_run._call('module', '--flag=1') == expected
-  assert process.told == is_told
-  # It ends with this process, by the end of the pipe.
-  assert process.options == {'stdin': subprocess.PIPE, 'start_new_session': True}

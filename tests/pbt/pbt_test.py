@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from impala_tf import config, config_flags, saved_config
+from impala_tf import config, config_flags, processes, saved_config
 from impala_tf.pbt import command as pbt
 from impala_tf.pbt import lineage, pbt_member, pbt_report
 from impala_tf.sweeps import search_space
@@ -143,6 +143,7 @@ class Process:
   def __init__(self, clock, needs, code, spent, when_stopped):
     self._clock, self._needs, self._code, self._when_stopped = clock, needs, code, when_stopped
     self._spent, self._start, self._stopped = spent, clock.now, None
+    self.was_stopped = False
 
   def poll(self):
     if self._stopped is not None:
@@ -153,6 +154,7 @@ class Process:
     return self._spent + self._clock.now - self._start
 
   def stop(self):
+    self.was_stopped = True
     if self.poll() is None:
       self._stopped = self._when_stopped
 
@@ -168,11 +170,13 @@ class Process:
 def starts(monkeypatch):
   """Makes members that need so many seconds each, and gives the (time, member) of their starts."""
   clock, tape, spent = Clock(), [], {}
-  monkeypatch.setattr(pbt, 'time', clock)
+  monkeypatch.setattr(processes, 'time', clock)
+  monkeypatch.setattr(processes, 'POLL_SECONDS', 0.25)
 
   def prepare(needs, codes=None, when_stopped=128 + signal.SIGTERM):
-    def start(path, definition, number, runner, stop):
-      del path, definition, runner, stop
+    def start(runner, arguments, folder):
+      assert (runner, arguments[0]) == ('runner', '--population_member')
+      number = int(folder.removeprefix('folder/member_'))
       if tape:  # What the one before has done counts for its next start.
         last, process = spent['last']
         spent[last] = process.seconds()
@@ -185,10 +189,10 @@ def starts(monkeypatch):
         when_stopped,
       )
       spent['last'] = (number, process)
-      tape.append((clock.now, number))
+      tape.append((round(clock.now), number))
       return process
 
-    monkeypatch.setattr(pbt, '_start', start)
+    monkeypatch.setattr(processes, 'RunProcess', start)
     return tape
 
   return prepare
@@ -207,16 +211,10 @@ def test_a_member_that_fails_does_not_hold_up_the_others(starts, capsys):
   assert 'Member 0 ended with exit code 1:\nthe last lines' in capsys.readouterr().err
 
 
-def test_a_member_that_fails_beside_others_is_told_of_at_once(starts, capsys, monkeypatch):
+def test_a_member_that_fails_beside_others_is_reported(starts, capsys):
   starts({0: 5, 1: 100}, codes={0: [1]})
-  told_at = []
-  monkeypatch.setattr(
-    pbt,
-    '_tell_of_failure',
-    lambda number, code, process: told_at.append((number, code, pbt.time.now)),
-  )
   assert not pbt.run_together('folder', DEFINITION, [0, 1], False, 'runner')
-  assert told_at == [(0, 1, 5.0)]
+  assert 'Member 0 ended with exit code 1:\nthe last lines' in capsys.readouterr().err
 
 
 def test_a_slice_in_which_nothing_can_begin_is_refused(starts):
@@ -231,29 +229,28 @@ IN_TURN = functools.partial(pbt.run_in_turn, seconds=10)
 
 
 @pytest.mark.parametrize('run', [pbt.run_together, IN_TURN])
-def test_a_member_that_is_killed_is_started_again_but_not_for_ever(starts, capsys, run):
+def test_a_member_that_is_killed_is_restarted_but_not_for_ever(starts, capsys, run):
   tape = starts({0: 5}, codes={0: [-signal.SIGKILL, 0]})
   assert run('folder', DEFINITION, [0], False, 'runner')
   assert [number for _, number in tape] == [0, 0]
-  assert 'Member 0 was killed (exit code -9)' in capsys.readouterr().out
   tape.clear()
   starts({1: 0}, codes={1: [-signal.SIGKILL]})
   assert not run('folder', DEFINITION, [1], False, 'runner')
+  assert 'Member 1 was killed by SIGKILL 3 times in a row' in capsys.readouterr().err
 
 
-def test_all_members_save_at_the_same_time_when_they_are_to_stop(starts, monkeypatch):
-  tape = []
-  monkeypatch.setattr(Process, 'stop', lambda self: tape.append('stop'))
-  monkeypatch.setattr(Process, 'wait_or_kill', lambda self, timeout: tape.append('wait'))
-  starts({0: 50, 1: 50})
-  assert pbt.run_together('folder', DEFINITION, [0, 1], True, 'runner')
-  assert tape == ['stop', 'stop', 'wait', 'wait']
+def test_members_whose_folders_are_busy_in_their_turn_wait_for_the_next(starts, monkeypatch):
+  tape = starts({0: 5, 1: 5})
+  start = processes.RunProcess
 
+  def busy_at_first(runner, arguments, folder):
+    if folder.endswith('member_000') and processes.time.now < 12:
+      raise processes.FolderBusyError('Another process trains there.')
+    return start(runner, arguments, folder)
 
-@pytest.mark.parametrize('run', [pbt.run_together, IN_TURN])
-def test_members_whose_folders_are_busy_until_all_is_to_stop_are_left(monkeypatch, run):
-  monkeypatch.setattr(pbt, '_start', lambda *arguments: None)
-  assert run('folder', DEFINITION, [0, 1], True, 'runner')
+  monkeypatch.setattr(processes, 'RunProcess', busy_at_first)
+  assert IN_TURN('folder', DEFINITION, [0, 1], False, 'runner')
+  assert tape == [(10, 1), (15, 0)]
 
 
 def test_a_population_of_real_runs_and_its_report(tmp_path, monkeypatch):
