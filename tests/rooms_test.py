@@ -71,6 +71,7 @@ KNOWN_LONG = {
   'impala_tf/environments/py_process.py',
   'impala_tf/paper/paper_experiments.py',
   'impala_tf/paper/paper_run.py',
+  'impala_tf/processes.py',
   'impala_tf/training/checkpoints.py',
 }
 KNOWN_TENSORFLOW = {'impala_tf.environments.gymnasium_levels.suite'}
