@@ -23,6 +23,7 @@ FILES = (
 )
 # Flags of other programs in the same lines.
 OTHERS = {
+  'dist',
   'nodes',
   'replicas',
   'ntasks',

@@ -1,15 +1,14 @@
 """How commands start runs, restart them and end them."""
 
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from impala_tf import processes
+from tests.support.processes import ROOT, wait_until
 
 _RUNNER = """
 import pathlib, signal, sys, time
@@ -30,18 +29,10 @@ time.sleep(600)
 """
 
 
-def _wait_for(condition):
-  deadline = time.monotonic() + 60
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.05)
-
-
 @pytest.fixture
 def runner(tmp_path, monkeypatch):
   (tmp_path / 'waiting_runner.py').write_text(_RUNNER)
-  root = pathlib.Path(__file__).parents[1]
-  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{root}')
+  monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{ROOT}')
   return 'waiting_runner'
 
 
@@ -49,7 +40,7 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
   folder = tmp_path / 'run'
   process = processes.RunProcess(runner, ['--a=1'], str(folder))
   try:
-    _wait_for((folder / 'began').exists)
+    wait_until((folder / 'began').exists)
     with pytest.raises(processes.FolderBusyError):
       processes.RunProcess(runner, [], str(folder))
     assert process.poll() is None
@@ -69,9 +60,9 @@ def test_a_process_ends_when_its_starter_is_killed(tmp_path, runner):
   program = 'import sys, time; from impala_tf import processes as r; p = r.RunProcess(sys.argv[1], [], sys.argv[2]); time.sleep(60)'
   starter = subprocess.Popen([sys.executable, '-c', program, runner, str(folder)])
   try:
-    _wait_for((folder / 'began').exists)
+    wait_until((folder / 'began').exists)
     os.kill(starter.pid, signal.SIGKILL)
-    _wait_for((folder / 'ended').exists)
+    wait_until((folder / 'ended').exists)
     assert (folder / 'ended').read_text() == 'by a signal'
   finally:
     starter.kill()
@@ -82,7 +73,7 @@ def test_what_does_not_stop_is_killed(tmp_path, monkeypatch):
   (tmp_path / 'deaf.py').write_text(_DEAF)
   monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
   process = processes.RunProcess('deaf', [], str(tmp_path / 'run'))
-  _wait_for(lambda: process.last_lines() == 'deaf')
+  wait_until(lambda: process.last_lines() == 'deaf')
   process.stop()
   assert process.wait_or_kill(0.2) == -signal.SIGKILL
 
@@ -260,11 +251,11 @@ def test_a_real_child_is_killed_restarted_and_stopped(tmp_path, runner):
   folder = tmp_path / 'run'
   with processes.Supervisor(False) as children:
     children.start('a', lambda: processes.RunProcess(runner, [], str(folder)))
-    _wait_for((folder / 'began').exists)
+    wait_until((folder / 'began').exists)
     first = children.process('a').pid
     os.kill(first, signal.SIGKILL)
     (folder / 'began').unlink()
-    _wait_for(lambda: not children.poll() and (folder / 'began').exists())
+    wait_until(lambda: not children.poll() and (folder / 'began').exists())
     assert children.process('a').pid != first
   assert (folder / 'ended').read_text() == 'by a signal'
 

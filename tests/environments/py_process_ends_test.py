@@ -13,7 +13,8 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.environments import py_process
-from tests.support.hosted import Hosted, Thread, is_alive, operation, run_script, wait_for
+from tests.support.hosted import Hosted, Thread, is_alive, operation, run_script
+from tests.support.processes import wait_until
 
 # Death.
 
@@ -22,7 +23,7 @@ def test_killed_process_is_noticed_by_the_call_that_waits(tmp_path):
   with py_process.PyProcess(Hosted) as process:
     started = tmp_path / 'started'
     thread = Thread(tf.function(lambda: operation(process, 'block', started)))
-    wait_for(started.exists)
+    wait_until(started.exists)
     pid = process.pid
     os.kill(pid, signal.SIGKILL)
     error = thread.finish().error
@@ -56,7 +57,7 @@ def test_interrupted_call_does_not_leave_its_answer_to_the_next(tmp_path):
   with py_process.PyProcess(Hosted) as process:
 
     def interrupt():
-      wait_for(started.exists)
+      wait_until(started.exists)
       signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     thread = Thread(interrupt)
@@ -83,7 +84,7 @@ def test_death_of_the_server_that_forks_is_survived(tmp_path):
     assert process.call('add', 1) == 2
     process.close()
     assert closed.exists()
-    wait_for(lambda: not is_alive(pid))
+    wait_until(lambda: not is_alive(pid))
     process.start()
     assert process.call('add', 1) == 2
 
@@ -105,7 +106,7 @@ def test_waiting_call_ends_cleanly_when_another_thread_closes(tmp_path):
   process.start()
   pid = process.pid
   thread = Thread(tf.function(lambda: operation(process, 'block', started)))
-  wait_for(started.exists)
+  wait_until(started.exists)
   process.close(grace_seconds=0.01)
   assert isinstance(thread.finish().error, tf.errors.OutOfRangeError)
   assert not is_alive(pid)
@@ -118,9 +119,9 @@ def test_waiting_call_may_finish_while_another_thread_closes(tmp_path):
   process = py_process.PyProcess(Hosted, closed_file=closed)
   process.start()
   call = Thread(lambda: process.call('block', started, until))
-  wait_for(started.exists)
+  wait_until(started.exists)
   close = Thread(lambda: process.close(grace_seconds=20))
-  wait_for(lambda: process._closing)
+  wait_until(lambda: process._closing)
   until.touch()
   assert call.finish().result == 'unblocked'
   close.finish()
@@ -210,9 +211,9 @@ if __name__ == '__main__':
 """
   process = run_script(tmp_path, script)
   pids = [int(pid) for pid in process.stdout.readline().split()]
-  wait_for((tmp_path / 'started').exists)
+  wait_until((tmp_path / 'started').exists)
   assert all(map(is_alive, pids))
   process.kill()
   process.communicate()
-  wait_for(lambda: not any(map(is_alive, pids)))
+  wait_until(lambda: not any(map(is_alive, pids)))
   assert (tmp_path / 'closed').exists()

@@ -7,13 +7,12 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 
 from impala_tf.cluster import roles
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support import processes
+from tests.support.processes import ROOT
 
 
 class Processes:
@@ -104,21 +103,12 @@ class Processes:
 
   def wait_until(self, condition, what, seconds=180):
     """Waits until `condition()` is true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-      assert time.monotonic() < deadline, f'still no {what}:\n{self.logs()}'
-      time.sleep(0.1)
+    processes.wait_until(condition, what, seconds, self.logs)
 
   def left_over(self, *names):
     """Ids of all processes that live and are in the session of one that was started here, or under
     one of `names`.
     """
-    sessions = {session for name in names or self._sessions for session in self._sessions[name]}
-    found = []
-    for process in psutil.process_iter():
-      try:
-        if os.getsid(process.pid) in sessions and process.status() != psutil.STATUS_ZOMBIE:
-          found.append(process.pid)
-      except (OSError, psutil.Error):
-        continue
-    return found
+    return processes.of_sessions(
+      session for name in names or self._sessions for session in self._sessions[name]
+    )

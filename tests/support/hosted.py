@@ -11,12 +11,11 @@ import threading
 import time
 
 import numpy as np
-import pytest
 
 from impala_tf import structs
 from impala_tf.environments import py_process
+from tests.support.processes import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 LARGE = 10 * 1024 * 1024  # bytes; the shared block holds one such array, not two
 
 
@@ -102,17 +101,6 @@ class Hosted:
 def operation(process, method, *args):
   """A method of one process's object as an operation."""
   return py_process.ProcessGroup([process]).call(0, method, *args)
-
-
-def wait_for(condition):
-  """Returns once the condition holds; a test whose condition never comes is ended by the failure
-  below.
-  """
-  for _ in range(3000):
-    if condition():
-      return
-    time.sleep(0.005)
-  pytest.fail('waited in vain')
 
 
 def is_alive(pid):

@@ -1,0 +1,214 @@
+"""The command line within the process of the tests: what it refuses, and what follows from flags."""
+
+import dataclasses
+
+import pytest
+from absl import flags
+
+import run_experiment
+from atari57 import presets as atari57_presets
+from dmlab30 import presets as dmlab30_presets
+from impala_tf import saved_config
+from impala_tf.config import Config
+from impala_tf.environments import suites
+from impala_tf.evaluation import play
+from tests.support import experiment
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    (('--preset=atari_expert_deep',), '--level_name is missing'),
+    (
+      ('--preset=atari_expert_deep', '--level_name=rooms_watermaze'),
+      'atari_expert_deep is not for rooms_watermaze',
+    ),
+    (
+      ('--level_name=atari57', '--nofull_action_space'),
+      'needs actions that mean the same in all games',
+    ),
+    (('--level_name=atari57', '--preset=atari_expert_deep'), 'Give --full_action_space'),
+    (('--level_name=atari57', '--num_actors=56'), 'num_actors=56 (atari57 has 57 levels'),
+    (('--level_name=atari75',), 'Did you mean atari57'),
+    (('--level_name=pong', '--logdir={empty}', '--mode=export'), 'Train first'),
+    (
+      ('--level_name=pnog',),
+      "'pnog' is neither one of the 57 Atari games nor a level of DMLab-30. Did you mean pong?",
+    ),
+    (('--level_name=room_watermaze',), 'Did you mean rooms_watermaze'),
+    (('--level_name=dmlab3',), 'Did you mean dmlab30'),
+    (('--level_name=xyzzy',), 'Known: gymnasium:CartPole-v1, alien, amidar,'),
+    (
+      ('--level_name=pong+breakot',),
+      "'breakot' is not one of the 57 Atari games. Did you mean breakout?",
+    ),
+    (('--level_name=pong+Pong-v4',), "'pong+Pong-v4' has pong twice. Name each game once."),
+    (('--level_name=/contributed/dmlab30/room_watermaze',), 'Did you mean rooms_watermaze'),
+    (
+      ('--level_name=ALE/Pnog-v5',),
+      "'ALE/Pnog-v5' is not one of the 57 Atari games. Did you mean pong?",
+    ),
+    # Where DeepMind Lab is not installed that is the error, elsewhere that the folder is missing.
+    (
+      ('--level_name=psychlab_continuous_recognition', '--dataset_path={empty}/none'),
+      'DeepMind Lab',
+    ),
+    (('--level_name=pong', '--level_cache_max_gigabytes=0'), 'level_cache_max_gigabytes=0.0'),
+    (
+      ('--level_name=pong', '--height=30'),
+      'height=30 and width=84 must be at least 36 for this network.',
+    ),
+    # A learner of a cluster has no environments, but their settings.
+    (
+      ('--level_name=rooms_watermaze', '--frame_stack=4', '--job_name=learner'),
+      'frame_stack=4 has no meaning in DeepMind Lab',
+    ),
+    (
+      ('--level_name=atari57', '--nofull_action_space', '--job_name=learner'),
+      'needs actions that mean the same in all',
+    ),
+    (
+      ('--level_name=pong', '--batch_size=0'),
+      'batch_size=0 (unrolls in each update, of each learner) must be at least 1',
+    ),
+    (('--level_name=pong', '--unroll_length=-3'), 'unroll_length=-3'),
+    (('--level_name=pong', '--num_actors=0'), 'num_actors=0'),
+    (
+      ('--level_name=pong', '--random_policy'),
+      '--random_policy is for tests: say --mode=test, too.',
+    ),
+    (
+      ('--level_name=pong', '--test_num_episodes=3', '--mode=export'),
+      '--test_num_episodes is for tests',
+    ),
+    (('--level_name=pong', '--give_up_after=60'), '--give_up_after is for clusters'),
+    # Not waiting for a learner.
+    (
+      (
+        '--level_name=pong',
+        '--inference=shared',
+        '--job_name=actor',
+        '--task=0',
+        '--give_up_after=1',
+      ),
+      'Leave --inference out',
+    ),
+    (
+      ('--level_name=pong', '--clip_global_norm=often'),
+      '--clip_global_norm=often is neither a number nor none',
+    ),
+    (('--level_name=pong', '--logdir={empty}', '--mode=test'), 'Train first'),
+    (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), 'Train first'),
+  ],
+)
+def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, given, message):
+  empty = tmp_path / 'empty'
+  assert experiment.main(*(flag.format(empty=empty) for flag in given)) == 1
+  assert message in capsys.readouterr().err
+  assert not empty.exists()
+
+
+def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
+  saved_config.save(str(tmp_path), atari57_presets.preset('pong', 'shallow'))
+  played = []
+  monkeypatch.setattr(
+    play,
+    'evaluate_checkpoint',
+    lambda suite, config, logdir, *how: played.append((config.seed, logdir, *how)),
+  )
+  given = ('--level_name=pong', '--mode=test', '--test_num_episodes=7', f'--logdir={tmp_path}')
+  assert experiment.main(*given) == 0
+  assert experiment.main(*given, '--seed=3') == 0
+  assert played == [(1, str(tmp_path), 7, 1), (1, str(tmp_path), 7, 3)]
+
+
+def test_random_policy_scores_what_is_known_of_it(capsys):
+  given = ('--level_name=pong', '--mode=test', '--random_policy', '--test_num_episodes=8')
+  assert experiment.main(*given) == 0
+  mean = float(capsys.readouterr().out.split('mean return ')[1].split()[0])
+  assert -21 <= mean < -19.5  # the literature has -20.7
+
+
+@pytest.mark.parametrize(
+  ('level_name', 'preset', 'name_in_run'),
+  [
+    ('pong', atari57_presets.preset, 'pong'),
+    ('atari57', atari57_presets.preset, 'atari57'),
+    ('ALE/MsPacman-v5', atari57_presets.preset, 'ms_pacman'),
+    ('rooms_watermaze', dmlab30_presets.preset, 'rooms_watermaze'),
+    ('rooms_collect_good_objects_test', dmlab30_presets.preset, 'rooms_collect_good_objects_train'),
+    ('seekavoid_arena_01', dmlab30_presets.preset, 'seekavoid_arena_01'),
+    ('dmlab30', dmlab30_presets.preset, 'dmlab30'),
+    ('tests/my_own_level', dmlab30_presets.preset, 'tests/my_own_level'),
+  ],
+)
+def test_suite_follows_from_the_level(level_name, preset, name_in_run):
+  found = suites.find(level_name)
+  config = found.configure(level_name, agent='deep')
+  assert config == preset(level_name, 'deep')
+  assert config.level_name == name_in_run
+  assert name_in_run in found.make().levels(config) or name_in_run in ('atari57', 'dmlab30')
+
+
+@pytest.mark.parametrize(
+  ('preset', 'given', 'expected'),
+  [
+    (
+      'atari_expert_deep',
+      {'level_name': 'MsPacman'},
+      {'level_name': 'ms_pacman', 'agent': 'deep', 'full_action_space': False},
+    ),
+    (
+      'atari_expert_deep',
+      {'level_name': 'pong', 'agent': 'shallow', 'seed': 7},
+      {'agent': 'shallow', 'seed': 7},
+    ),
+    (
+      'atari_multitask_deep',
+      {},
+      {'level_name': 'atari57', 'agent': 'deep', 'full_action_space': True},
+    ),
+    (
+      'atari_multitask_shallow',
+      {'batch_size': 5},
+      {'level_name': 'atari57', 'agent': 'shallow', 'batch_size': 5},
+    ),
+    (
+      'dmlab_multitask_deep',
+      {},
+      {'level_name': 'dmlab30', 'agent': 'deep', 'reward_clipping': 'optimistic_asymmetric'},
+    ),
+    (
+      'dmlab_expert_deep',
+      {'level_name': 'rooms_watermaze'},
+      {
+        'level_name': 'rooms_watermaze',
+        'reward_clipping': 'optimistic_asymmetric',
+        'total_environment_frames': 10**9,
+      },
+    ),
+    (
+      'dmlab_single_shallow',
+      {'level_name': 'rooms_watermaze'},
+      {'agent': 'shallow', 'reward_clipping': 'abs_one'},
+    ),
+    (None, {'level_name': 'pong'}, {'agent': 'shallow', 'total_environment_frames': 200_000_000}),
+  ],
+)
+def test_flags_override_a_preset(preset, given, expected):
+  _, config, _ = run_experiment._resolve(preset, dict(given))
+  assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_help_names_every_preset_and_hyper_parameter():
+  shown = flags.FLAGS.get_help()
+  unbroken = ''.join(shown.split())
+  for name in suites.presets():
+    assert name in unbroken
+  for field in dataclasses.fields(Config):
+    assert f'--{field.name}:' in shown or f'--[no]{field.name}:' in shown
+
+
+def test_runs_lie_below_runs():
+  assert run_experiment._default_logdir('pong') == 'runs/pong'
+  assert run_experiment._default_logdir('/home/me/levels/mine') == 'runs/home/me/levels/mine'
