@@ -9,9 +9,11 @@ environment processes load it.
 
 import dataclasses
 import difflib
+import importlib
 import json
 import math
 import typing
+from typing import Any
 
 from impala_tf import errors, machine
 
@@ -26,7 +28,7 @@ def _field(
   """A dataclass field with metadata: help (str), resumable (bool), and the limits that apply.
 
   The limits are minimum and maximum (allowed themselves), above and below (not allowed themselves),
-  choices, and for text may_be_empty.
+  choices, and for text may_be_empty and may_be_reference (see `import_reference`).
   """
   metadata = {'help': help, 'resumable': resumable, **limits}
   return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
@@ -59,6 +61,7 @@ class Config:
   reward_clipping: str = _field(
     'transform of rewards in the loss',
     choices=('abs_one', 'soft_asymmetric', 'optimistic_asymmetric'),
+    may_be_reference=True,
   )
   learning_rate: float = _field('at frame 0', minimum=0)
   decay: float = _field("of RMSProp's mean square, per update", minimum=0, maximum=1)
@@ -95,6 +98,14 @@ class Config:
     'for actions of older policies: V-trace, or what the paper compares it with',
     default='vtrace',
     choices=('vtrace', 'one_step_is', 'epsilon', 'none'),
+    may_be_reference=True,
+  )
+  extra_loss: str = _field(
+    'function of an installed package whose result is added to the loss, such as '
+    'my_package.losses:my_term; empty for none',
+    default='',
+    may_be_empty=True,
+    may_be_reference=True,
   )
   clip_rho_threshold: float | None = _field(
     "rho-bar of V-trace's targets; none means no clipping", default=1.0, above=0
@@ -390,6 +401,26 @@ def parse(name, text):
   return check_value(name, value)
 
 
+def import_reference(name: str, text: str) -> Any:
+  """Imports what a field's text such as 'package.module:function' names.
+
+  Args:
+    name: of the field, for messages.
+    text: the dotted name of a module that can be imported, a colon, and a name in that module.
+
+  Raises:
+    ConfigurationError: if there is no such module, or nothing of that name in it.
+  """
+  module, _, attribute = text.partition(':')
+  try:
+    return getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ConfigurationError(
+      f'{name}={text!r} can not be imported: {error}. Write it as package.module:function, and '
+      'install the package or put its folder on PYTHONPATH.'
+    ) from error
+
+
 def differences(a, b):
   """What sets two runs apart: a list of (name, value in `a`, value in `b`), resumable fields left
   out.
@@ -443,6 +474,9 @@ def _check_limits(field, value):
   limits = field.metadata
   if isinstance(value, str) and not value.strip() and not limits.get('may_be_empty'):
     reason = 'must not be empty'
+  elif limits.get('may_be_reference') and ':' in value:
+    import_reference(field.name, value)
+    return
   elif 'choices' in limits and value not in limits['choices']:
     reason = f'must be one of {", ".join(limits["choices"])}{_suggestion(value, limits["choices"])}'
   elif isinstance(value, float) and not math.isfinite(value):

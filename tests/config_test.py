@@ -7,7 +7,7 @@ import pytest
 
 from impala_tf import config as config_lib
 from impala_tf.config import Config, ConfigurationError
-from impala_tf.learning import rewards
+from impala_tf.learning import losses
 
 VALUES = {
   'level_name': 'pong',
@@ -34,6 +34,7 @@ VALUES = {
   'learning_rate_decay': 'linear',
   'repeat_action_probability': 0.25,
   'correction': 'one_step_is',
+  'extra_loss': 'math:fsum',
   'clip_rho_threshold': 2.0,
   'clip_c_threshold': 1.5,
   'clip_pg_rho_threshold': 3.0,
@@ -82,6 +83,7 @@ OPTIONAL = (
   'learning_rate_decay',
   'repeat_action_probability',
   'correction',
+  'extra_loss',
   'clip_rho_threshold',
   'clip_c_threshold',
   'clip_pg_rho_threshold',
@@ -112,6 +114,7 @@ def another(name):
     'full_action_space': False,
     'learning_rate_decay': 'none',
     'correction': 'none',
+    'extra_loss': '',
     'clip_rho_threshold': None,
     'q_estimate': 'target',
     'architecture': 'a3c',
@@ -256,7 +259,7 @@ class TestValues:
 
   def test_reward_clippings_are_those_of_the_losses(self):
     field = next(field for field in dataclasses.fields(Config) if field.name == 'reward_clipping')
-    assert set(field.metadata['choices']) == set(rewards.TRANSFORMS)
+    assert set(field.metadata['choices']) == set(losses.REWARD_TRANSFORMS)
 
   def test_every_field_has_help(self):
     assert all(field.metadata['help'] for field in dataclasses.fields(Config))

@@ -5,8 +5,8 @@ B unrolls do what one would do with a batch of N*B, since the paper's losses are
 
     strategy = make_strategy(config.num_learners)
     with strategy.scope():
-      agent, optimizer = ...                               # whose variables every device has a copy of
-    learner = MultiDeviceLearner(strategy, agent, optimizer, ...)     # outside of the scope: of its counters there is one
+      agent, optimizer = ...              # every device has a copy of their variables
+    learner = MultiDeviceLearner(strategy, agent, optimizer, config)      # outside of the scope
 
 The devices must be of one host. Over several hosts TensorFlow has MultiWorkerMirroredStrategy, but
 a process can't use that and be connected to actors: TensorFlow refuses to enable both ("Cannot
@@ -16,88 +16,95 @@ enable remote execution as well as collective ops").
 import tensorflow as tf
 import tree
 
-from impala_tf.config import ConfigurationError
-from impala_tf.learning import learner
+from impala_tf import structs
+from impala_tf.agent import agents
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.learning import learner, losses, optimizers
 
 
-def make_strategy(num_learners, in_cluster=False):
-  """A `tf.distribute.MirroredStrategy` over the first graphics cards, or, where there are none,
-  logical processors.
-
-  Args:
-    num_learners: int.
-    in_cluster: whether this process is connected to a cluster, see `connection.connect`.
-
-  Returns:
-    The strategy.
+def make_strategy(num_learners: int) -> tf.distribute.MirroredStrategy:
+  """Makes a strategy over the first graphics cards, or over logical processors without any.
 
   Raises:
     ConfigurationError: if there are fewer devices than learners.
   """
   kind = 'GPU' if tf.config.list_logical_devices('GPU') else 'CPU'
-  devices = tf.config.list_logical_devices(kind)
+  devices = [device.name for device in tf.config.list_logical_devices(kind)]
   if len(devices) < num_learners:
     raise ConfigurationError(
-      f'num_learners={num_learners} needs a device for each, and there are {len(devices)} ({kind}). Change --num_learners.'
+      f'num_learners={num_learners} needs a device for each, and there are {len(devices)} '
+      f'({kind}). Change --num_learners.'
     )
   # TensorFlow's collective operations, the default, know the devices by the names they have outside
   # of a cluster: within one the first sum fails, and never returns.
+  in_cluster = '/job:' in devices[0]
   reduction = tf.distribute.ReductionToOneDevice() if in_cluster else None
-  return tf.distribute.MirroredStrategy(
-    [device.name for device in devices[:num_learners]], reduction
-  )
+  return tf.distribute.MirroredStrategy(devices[:num_learners], reduction)
 
 
 class MultiDeviceLearner(learner.Learner):
-  """A `learner.Learner` on several devices; its `update` takes the batches of all of them, one
-  behind the other.
-  """
+  """A learner on several devices, whose updates take the batches of all of them."""
 
-  def __init__(self, strategy, agent, optimizer, **arguments):
-    """Binds agent and optimizer, made in the strategy's scope; `arguments` are those of
-    `learner.Learner`.
-    """
-    super().__init__(agent, optimizer, **arguments)
+  def __init__(
+    self,
+    strategy: tf.distribute.MirroredStrategy,
+    agent: agents.Agent,
+    optimizer: optimizers.RMSProp,
+    config: Config,
+  ):
+    """Binds the parts; agent and optimizer were made in the scope of the strategy."""
+    super().__init__(agent, optimizer, config)
     self._strategy = strategy
 
-  def update(self, unroll):
-    """As `learner.Learner.update`; the batch must be divisible among the devices."""
+  def update(self, batch: structs.Unroll | learner.Gradients) -> learner.Metrics:
+    """Takes one step as `learner.Learner.update`, with the batches of all devices in one.
+
+    Raises:
+      NotImplementedError: for gradients that a worker computed.
+    """
+    if isinstance(batch, learner.Gradients):
+      raise NotImplementedError('Several learners take unrolls, not gradients.')
+    with self._named_errors():
+      return self._update_all(self._distributed(batch), batch.policy_version)
+
+  def _distributed(self, batch):
+    """Gives each device its part of the unrolls."""
     count = self._strategy.num_replicas_in_sync
-    rows, batch_size = unroll.step_outputs.reward.shape
-    over_batch = lambda axis, nest: tree.map_structure(lambda t: tf.split(t, count, axis), nest)
-    split = unroll._replace(
-      level=over_batch(0, unroll.level),
-      policy_version=over_batch(0, unroll.policy_version),
-      agent_state=over_batch(0, unroll.agent_state),
-      step_outputs=over_batch(1, unroll.step_outputs),
-      agent_outputs=over_batch(1, unroll.agent_outputs),
+
+    def split(axis, nest):
+      return tree.map_structure(lambda tensor: tf.split(tensor, count, axis), nest)
+
+    parts = batch._replace(
+      level=split(0, batch.level),
+      policy_version=split(0, batch.policy_version),
+      agent_state=split(0, batch.agent_state),
+      step_outputs=split(1, batch.step_outputs),
+      agent_outputs=split(1, batch.agent_outputs),
     )
-    part = lambda context: tree.map_structure_up_to(
-      unroll, lambda parts: parts[context.replica_id_in_sync_group], split
-    )
-    parts = self._strategy.experimental_distribute_values_from_function(part)
-    with self._errors_named():
-      return self._update_all(parts, unroll.policy_version, (rows - 1, batch_size))
+
+    def part_of(context):
+      number = context.replica_id_in_sync_group
+      return tree.map_structure_up_to(batch, lambda of_all: of_all[number], parts)
+
+    return self._strategy.experimental_distribute_values_from_function(part_of)
 
   @tf.function
-  def _update_all(self, parts, policy_version, shape):
+  def _update_all(self, parts, policy_version):
     def update_one(unroll):
       loss, gradients = self._loss_and_gradients(unroll, self.tunable.entropy_cost.read_value())
-      scalars = {
-        'total': loss.total,
-        'pg': loss.pg,
-        'baseline': loss.baseline,
-        'entropy': loss.entropy,
-      }
+      # What has a row for each step stays on its device.
+      loss = loss._replace(clipped_rewards=(), discounts=(), vtrace_returns=())
+      scalars = {name: value for name, value in loss._asdict().items() if value is not None}
       summed, gradients = tf.distribute.get_replica_context().all_reduce(
         tf.distribute.ReduceOp.SUM, (scalars, gradients)
       )
-      norm, learning_rate = self._step(summed['total'], gradients)
+      norm, learning_rate = self._change_variables(summed['total'], gradients)
       return summed, norm, learning_rate
 
-    # What the devices return is equal, so that one tells all.
-    first = lambda values: self._strategy.experimental_local_results(values)[0]
+    # All devices return the same, so that the first one's results are enough.
     results = self._strategy.run(update_one, args=(parts,))
-    summed, norm, learning_rate = tree.map_structure(first, results)
-    loss = learner.Loss(**summed, clipped_rewards=(), discounts=(), vtrace_returns=())
-    return self._count(loss, norm, learning_rate, policy_version, shape)
+    summed, norm, learning_rate = tree.map_structure(
+      lambda values: self._strategy.experimental_local_results(values)[0], results
+    )
+    loss = losses.Loss(**{'extra': None, **summed})
+    return self._count(loss, norm, learning_rate, policy_version)

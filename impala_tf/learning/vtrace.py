@@ -16,7 +16,7 @@ Here row t holds the observation x_t, the action taken on it, and that action's 
 eagerly as well as inside a tf.function.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
@@ -50,15 +50,12 @@ class VTraceFromLogitsReturns(NamedTuple):
   target_action_log_probs: tf.Tensor
 
 
-def log_probs_from_logits_and_actions(policy_logits, actions):
-  """The log-probabilities of actions under softmax policies.
+def log_probs_from_logits_and_actions(policy_logits: tf.Tensor, actions: tf.Tensor) -> tf.Tensor:
+  """Computes the log-probabilities of actions under softmax policies, float32 [T, B].
 
   Args:
     policy_logits: float32 [T, B, num_actions].
     actions: int32 [T, B].
-
-  Returns:
-    float32 [T, B].
 
   Raises:
     ValueError: for inputs of a wrong rank.
@@ -71,58 +68,38 @@ def log_probs_from_logits_and_actions(policy_logits, actions):
 
 
 def from_logits(
-  behaviour_policy_logits,
-  target_policy_logits,
-  actions,
-  discounts,
-  rewards,
-  values,
-  bootstrap_value,
-  clip_rho_threshold=1.0,
-  clip_pg_rho_threshold=1.0,
-  lambda_=1.0,
-  clip_c_threshold=1.0,
-  q_estimate='target',
-):
-  """V-trace for softmax policies.
+  behaviour_policy_logits: tf.Tensor,
+  target_policy_logits: tf.Tensor,
+  actions: tf.Tensor,
+  discounts: tf.Tensor,
+  rewards: tf.Tensor,
+  values: tf.Tensor,
+  bootstrap_value: tf.Tensor,
+  **options: Any,
+) -> VTraceFromLogitsReturns:
+  """Computes V-trace for softmax policies.
 
   Args:
     behaviour_policy_logits: float32 [T, B, num_actions], of the policy mu that acted.
     target_policy_logits: float32 [T, B, num_actions], of the learner's policy pi.
     actions: int32 [T, B], sampled from mu.
-    discounts: float32 [T, B], gamma, or 0 where the action of that row ended an episode.
-    rewards: float32 [T, B], what the action of that row earned.
-    values: float32 [T, B], the learner's V(x_t).
+    discounts, rewards, values: float32 [T, B], as for `from_importance_weights`.
     bootstrap_value: float32 [B], the learner's V(x_T).
-    clip_rho_threshold: rho_bar, None for no clipping.
-    clip_pg_rho_threshold: the same for the ratios of the policy gradient.
-    lambda_: scales c; 1 is the paper's setting.
-    clip_c_threshold: c_bar, None for no clipping. The paper's theorems ask that it be not above
-      rho_bar.
-    q_estimate: q_s of the advantage, one of `Q_ESTIMATES`: 'target' for r_s + discount_s v_{s+1},
-      'baseline' for r_s + discount_s V(x_{s+1}) (appendix E.3).
-
-  Returns:
-    VTraceFromLogitsReturns.
+    **options: thresholds, `lambda_` and `q_estimate`, as for `from_importance_weights`.
 
   Raises:
-    ValueError: for inputs of a wrong rank, thresholds that are not positive, lambda_ outside [0,
-      1], and an unknown q_estimate.
+    ValueError: as `from_importance_weights`.
   """
   behaviour_action_log_probs = log_probs_from_logits_and_actions(behaviour_policy_logits, actions)
   target_action_log_probs = log_probs_from_logits_and_actions(target_policy_logits, actions)
   log_rhos = target_action_log_probs - behaviour_action_log_probs
   returns = from_importance_weights(
-    log_rhos,
-    discounts,
-    rewards,
-    values,
-    bootstrap_value,
-    clip_rho_threshold,
-    clip_pg_rho_threshold,
-    lambda_,
-    clip_c_threshold,
-    q_estimate,
+    log_rhos=log_rhos,
+    discounts=discounts,
+    rewards=rewards,
+    values=values,
+    bootstrap_value=bootstrap_value,
+    **options,
   )
   return VTraceFromLogitsReturns(
     vs=returns.vs,
@@ -134,18 +111,18 @@ def from_logits(
 
 
 def from_importance_weights(
-  log_rhos,
-  discounts,
-  rewards,
-  values,
-  bootstrap_value,
-  clip_rho_threshold=1.0,
-  clip_pg_rho_threshold=1.0,
-  lambda_=1.0,
-  clip_c_threshold=1.0,
-  q_estimate='target',
-):
-  """V-trace for given importance ratios.
+  log_rhos: tf.Tensor,
+  discounts: tf.Tensor,
+  rewards: tf.Tensor,
+  values: tf.Tensor,
+  bootstrap_value: tf.Tensor,
+  clip_rho_threshold: float | None = 1.0,
+  clip_pg_rho_threshold: float | None = 1.0,
+  lambda_: float = 1.0,
+  clip_c_threshold: float | None = 1.0,
+  q_estimate: str = 'target',
+) -> VTraceReturns:
+  """Computes V-trace for given importance ratios.
 
   Dimensions after [T, B] are allowed and broadcast: ratios [T, B, 1] may stand beside rewards [T,
   B, 42].
@@ -154,7 +131,7 @@ def from_importance_weights(
     log_rhos: float32 [T, B, ...], log pi(a_t|x_t) - log mu(a_t|x_t). A logarithm, so that ratios
       don't under- or overflow before they are clipped.
     discounts: float32 [T, B, ...], gamma, or 0 where the action of that row ended an episode.
-    rewards: float32 [T, B, ...].
+    rewards: float32 [T, B, ...], what the action of that row earned.
     values: float32 [T, B, ...], the learner's V(x_t).
     bootstrap_value: float32 [B, ...], the learner's V(x_T).
     clip_rho_threshold: rho_bar, None for no clipping.
@@ -164,9 +141,6 @@ def from_importance_weights(
       rho_bar.
     q_estimate: q_s of the advantage, one of `Q_ESTIMATES`: 'target' for r_s + discount_s v_{s+1},
       'baseline' for r_s + discount_s V(x_{s+1}) (appendix E.3).
-
-  Returns:
-    VTraceReturns.
 
   Raises:
     ValueError: for inputs of a wrong rank, thresholds that are not positive, lambda_ outside [0,
@@ -183,6 +157,7 @@ def from_importance_weights(
     raise ValueError(f'lambda_ must be in [0, 1], got {lambda_}.')
   if q_estimate not in Q_ESTIMATES:
     raise ValueError(f'q_estimate must be one of {", ".join(Q_ESTIMATES)}, got {q_estimate!r}.')
+
   log_rhos, discounts, rewards, values, bootstrap_value = (
     tf.convert_to_tensor(t, tf.float32)
     for t in (log_rhos, discounts, rewards, values, bootstrap_value)
@@ -208,14 +183,15 @@ def from_importance_weights(
     reverse=True,
   )
   vs = vs_minus_values + values
+
   vs_t_plus_1 = tf.concat([vs[1:], bootstrap_value[tf.newaxis]], axis=0)
   qs = rewards + discounts * (vs_t_plus_1 if q_estimate == 'target' else values_t_plus_1)
   pg_advantages = clipped(rhos, clip_pg_rho_threshold) * (qs - values)
   return VTraceReturns(vs=tf.stop_gradient(vs), pg_advantages=tf.stop_gradient(pg_advantages))
 
 
-def clipped(rhos, threshold):
-  """Ratios clipped at a threshold from above; at none if it is None."""
+def clipped(rhos: tf.Tensor, threshold: float | None) -> tf.Tensor:
+  """Clips ratios from above at a threshold, None for no clipping."""
   return rhos if threshold is None else tf.minimum(threshold, rhos)
 
 

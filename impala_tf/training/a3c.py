@@ -9,13 +9,14 @@ nothing.
 
 import queue
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from impala_tf import structs
 from impala_tf.acting import actors, inference
 from impala_tf.config import ConfigurationError
+from impala_tf.learning import learner as learner_lib
 from impala_tf.training import arrangement, metrics
 from impala_tf.transport import unroll_queue
 
@@ -23,15 +24,12 @@ from impala_tf.transport import unroll_queue
 class _Work(NamedTuple):
   """What an actor sends.
 
-  loss: `learner.Loss`.
-  gradients: list of tensors or tf.IndexedSlices.
-  played: `structs.Unroll`, time-major, of which only level, policy version and episode information
-    are there.
+  gradients: `learner.Gradients`.
+  played: `structs.Unroll`, time-major, of which only level and episode information are there.
   """
 
-  loss: Any
-  gradients: Any
-  played: Any
+  gradients: learner_lib.Gradients
+  played: structs.Unroll
 
 
 class A3C(arrangement.Arrangement):
@@ -82,7 +80,7 @@ class A3C(arrangement.Arrangement):
       except queue.Empty:
         return None
     with self.learner_timer('update'):
-      update = learner.apply(work.loss, work.gradients, work.played.policy_version)
+      update = learner.update(work.gradients)
       self.weights.publish(tf.cast(update.updates, tf.int32))
     applied.set()
     return metrics.episodes_in(work.played), update
@@ -120,11 +118,9 @@ class _Worker:
       copies, version = policy.begin()
       carry, unrolls = unroller.play(index, carry, copies, version)
       batch = unroll_queue.as_batch(unrolls)
-      loss, gradients = learner.loss_and_gradients(batch, copies)
       step_outputs = structs.StepOutput((), (), batch.step_outputs.info, ())
-      return carry, _Work(
-        loss, gradients, batch._replace(agent_state=(), step_outputs=step_outputs, agent_outputs=())
-      )
+      played = structs.Unroll(batch.level, (), (), step_outputs, ())
+      return carry, _Work(learner.loss_and_gradients(batch, copies), played)
 
     signature = [tf.TensorSpec([], tf.int32), unroller.carry_spec]
     self._work = tf.function(work, input_signature=signature, autograph=False)

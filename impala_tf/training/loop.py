@@ -13,8 +13,8 @@ from impala_tf import files, locks, saved_config, signals
 from impala_tf.agent import agents
 from impala_tf.cluster import cluster_learner
 from impala_tf.config import ConfigurationError
-from impala_tf.learning import corrections, multi_device, optimizers
 from impala_tf.learning import learner as learner_lib
+from impala_tf.learning import multi_device, optimizers
 from impala_tf.reports import final_return
 from impala_tf.training import architectures, checkpoints, episode_log, metrics, progress
 
@@ -85,7 +85,7 @@ def check(suite, config, in_cluster=False):
 
 def _train(suite, config, logdir, controller, in_cluster):
   tf.random.set_seed(config.seed)
-  learner = make_learner(suite, config, in_cluster)
+  learner = make_learner(suite, config)
   # Not before all is known to go together: the folder would be bound to what can't be trained.
   saved_config.check_or_save(logdir, config)
   run_state = checkpoints.RunState(config.seed)
@@ -150,20 +150,19 @@ def _check_actors(levels, config):
     )
 
 
-def make_learner(suite, config, in_cluster=False):
+def make_learner(suite, config):
   """A `learner.Learner` of a new agent, or a `multi_device.MultiDeviceLearner` if there are to be
   several.
 
   Args:
     suite: `suite.Suite`.
     config: `config.Config`.
-    in_cluster: whether this process is the learner of a cluster, connected.
 
   Raises:
     ConfigurationError: if XLA is to compile what it can't.
   """
   if config.num_learners > 1:
-    strategy = multi_device.make_strategy(config.num_learners, in_cluster)
+    strategy = multi_device.make_strategy(config.num_learners)
     scope, make = strategy.scope(), functools.partial(multi_device.MultiDeviceLearner, strategy)
   else:
     scope, make = contextlib.nullcontext(), learner_lib.Learner
@@ -176,30 +175,7 @@ def make_learner(suite, config, in_cluster=False):
     raise ConfigurationError(
       f'jit_compile: XLA knows no strings, and {config.level_name} has instructions. Leave it out.'
     )
-  return make(
-    agent,
-    optimizer,
-    learning_rate=config.learning_rate,
-    epsilon=config.epsilon,
-    total_environment_frames=config.total_environment_frames,
-    num_action_repeats=config.num_action_repeats,
-    discounting=config.discounting,
-    entropy_cost=config.entropy_cost,
-    baseline_cost=config.baseline_cost,
-    reward_clipping=config.reward_clipping,
-    clip_global_norm=config.clip_global_norm,
-    learning_rate_decay=config.learning_rate_decay,
-    correction=corrections.Correction(
-      name=config.correction,
-      clip_rho_threshold=config.clip_rho_threshold,
-      clip_c_threshold=config.clip_c_threshold,
-      clip_pg_rho_threshold=config.clip_pg_rho_threshold,
-      lambda_=config.lambda_,
-      q_estimate=config.q_estimate,
-    ),
-    replayed=config.replayed_per_batch,
-    jit_compile=config.jit_compile,
-  )
+  return make(agent, optimizer, config)
 
 
 def _run(config, learner, checkpointer, arrangement, report, stop, controller):

@@ -1,5 +1,5 @@
 import contextlib
-import functools
+import dataclasses
 import types
 
 import numpy as np
@@ -10,15 +10,29 @@ import tree
 
 from impala_tf import structs
 from impala_tf.agent import agents, networks
-from impala_tf.learning import learner, multi_device, optimizers
-from tests.support import golden
+from impala_tf.config import ConfigurationError
+from impala_tf.learning import learner, losses, multi_device, optimizers
+from tests.support import catch, golden
 
-PAPER_LOSS = {
-  'discounting': 0.99,
-  'entropy_cost': 0.00025,
-  'baseline_cost': 0.5,
-  'reward_clipping': 'abs_one',
-}
+# The loss is the paper's; sizes are those of `small_unroll`.
+CONFIG = dataclasses.replace(
+  catch.CONFIG,
+  unroll_length=5,
+  batch_size=2,
+  num_action_repeats=4,
+  total_environment_frames=10_000,
+  entropy_cost=0.00025,
+  learning_rate=0.1,
+  clip_global_norm=None,
+)
+GOLDEN_CONFIG = dataclasses.replace(
+  CONFIG,
+  batch_size=3,
+  unroll_length=20,
+  learning_rate=0.00048,
+  epsilon=0.1,
+  total_environment_frames=10**9,
+)
 
 
 class Pixels(snt.Module):
@@ -28,7 +42,7 @@ class Pixels(snt.Module):
     return tf.cast(tf.reshape(frames, [-1, 3]), tf.float32) / 255.0
 
 
-def make_small(torso=None, strategy=None, **arguments):
+def make_small(torso=None, strategy=None, **changes):
   tf.random.set_seed(0)
   with strategy.scope() if strategy else contextlib.nullcontext():
     agent = agents.Agent(
@@ -36,20 +50,10 @@ def make_small(torso=None, strategy=None, **arguments):
     )
     agent.build(structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8)))
     optimizer = optimizers.RMSProp(agent.trainable_variables)
-  arguments = (
-    PAPER_LOSS
-    | {
-      'learning_rate': 0.1,
-      'epsilon': 0.01,
-      'total_environment_frames': 10_000,
-      'num_action_repeats': 4,
-    }
-    | arguments
-  )
-  make = (
-    functools.partial(multi_device.MultiDeviceLearner, strategy) if strategy else learner.Learner
-  )
-  return make(agent, optimizer, **arguments)
+  config = dataclasses.replace(CONFIG, **changes)
+  if strategy:
+    return multi_device.MultiDeviceLearner(strategy, agent, optimizer, config)
+  return learner.Learner(agent, optimizer, config)
 
 
 def numbers(metrics):
@@ -109,26 +113,18 @@ def authors():
   slots = {
     v.ref(): slot for v, slot in zip(agent.trainable_variables, optimizer.mean_squares, strict=True)
   }
-  subject = learner.Learner(
-    agent,
-    optimizer,
-    learning_rate=0.00048,
-    epsilon=0.1,
-    total_environment_frames=10**9,
-    num_action_repeats=4,
-    **PAPER_LOSS,
+  subject = learner.Learner(agent, optimizer, GOLDEN_CONFIG)
+
+  outputs, _ = tf.function(agent.unroll)(
+    unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state
   )
-
-  @tf.function
-  def loss_and_gradients():
-    with tf.GradientTape() as tape:
-      outputs, _ = agent.unroll(
-        unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state
-      )
-      loss = learner.compute_loss(outputs, unroll, **PAPER_LOSS)
-    return outputs, loss, [tf.convert_to_tensor(g) for g in tape.gradient(loss.total, variables)]
-
-  outputs, loss, gradients = loss_and_gradients()
+  # The very function that the updates run, so that it is traced once.
+  loss, gradients = subject._loss_and_gradients(unroll, subject.tunable.entropy_cost.read_value())
+  gradient_of = {
+    v.ref(): tf.convert_to_tensor(g)
+    for v, g in zip(agent.trainable_variables, gradients, strict=True)
+  }
+  gradients = [gradient_of[v.ref()] for v in variables]
   summaries = lambda tensors: np.array([golden.summary(t, i) for i, t in enumerate(tensors)])
   start = values_of(variables)
   ours = {'vars_before': summaries(start), 'grads_1': summaries(gradients), 'metrics': []}
@@ -236,7 +232,7 @@ def test_rows_are_shifted_so_that_each_belongs_to_one_observation():
   )
   values = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
   outputs = agents.PolicyAndBaseline(tf.constant(logits), tf.constant(values))
-  loss = learner.compute_loss(outputs, unroll, **PAPER_LOSS | {'discounting': 0.0})
+  loss = losses.compute_loss(outputs, unroll, dataclasses.replace(CONFIG, discounting=0.0))
   np.testing.assert_allclose(loss.vtrace_returns.log_rhos, np.zeros([3, 1]), atol=1e-6)
   np.testing.assert_allclose(loss.vtrace_returns.vs, [[0.1], [0.2], [0.3]], rtol=1e-5)
   np.testing.assert_allclose(loss.vtrace_returns.pg_advantages, [[-0.9], [-1.8], [-2.7]], rtol=1e-5)
@@ -255,7 +251,7 @@ def test_bootstrap_is_the_last_value_unless_the_episode_ended():
   step_outputs = unroll.step_outputs._replace(
     reward=tf.fill([2, 2], 0.5), done=tf.constant([[True, False], [False, True]])
   )
-  loss = learner.compute_loss(outputs, unroll._replace(step_outputs=step_outputs), **PAPER_LOSS)
+  loss = losses.compute_loss(outputs, unroll._replace(step_outputs=step_outputs), CONFIG)
   np.testing.assert_allclose(loss.discounts, [[0.99, 0.0]], rtol=1e-6)
   np.testing.assert_allclose(loss.vtrace_returns.vs, [[0.5 + 9.9, 0.5]], rtol=1e-5)
 
@@ -265,15 +261,12 @@ def test_loss_is_a_sum_over_the_batch():
   outputs = agents.PolicyAndBaseline(
     unroll.agent_outputs.policy_logits * 0.5, unroll.agent_outputs.baseline
   )
-  one = learner.compute_loss(outputs, unroll, **PAPER_LOSS)
+  one = losses.compute_loss(outputs, unroll, CONFIG)
   twice = lambda nest: tree.map_structure(lambda t: tf.repeat(t, 2, axis=1), nest)
-  two = learner.compute_loss(
-    twice(outputs),
-    unroll._replace(
-      step_outputs=twice(unroll.step_outputs), agent_outputs=twice(unroll.agent_outputs)
-    ),
-    **PAPER_LOSS,
+  repeated = unroll._replace(
+    step_outputs=twice(unroll.step_outputs), agent_outputs=twice(unroll.agent_outputs)
   )
+  two = losses.compute_loss(twice(outputs), repeated, CONFIG)
   for name in ('total', 'pg', 'baseline', 'entropy'):
     np.testing.assert_allclose(getattr(two, name), 2 * getattr(one, name), rtol=1e-5)
 
@@ -287,7 +280,7 @@ def test_update_is_one_step_of_clipped_gradients():
     outputs, _ = twin.agent.unroll(
       unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state
     )
-    total = learner.compute_loss(outputs, unroll, **PAPER_LOSS).total
+    total = losses.compute_loss(outputs, unroll, CONFIG).total
   gradients = tape.gradient(total, variables)
   norm = np.sqrt(sum(np.sum(g.numpy() ** 2) for g in gradients))
   assert norm > 1.0
@@ -307,8 +300,8 @@ def test_gradients_at_a_copy_are_applied_to_whatever_the_weights_are_by_then():
   for v in subject.agent.trainable_variables:
     v.assign_add(tf.ones_like(v))
   moved = values_of(subject.agent.trainable_variables)
-  loss, gradients = tf.function(subject.loss_and_gradients)(unroll, copies)
-  metrics = subject.apply(loss, gradients, tf.constant([-3, -2]))
+  computed = tf.function(subject.loss_and_gradients)(unroll, copies)
+  metrics = subject.update(computed._replace(policy_version=tf.constant([-3, -2])))
   before = values_of(twin.agent.trainable_variables)
   expected = twin.update(unroll)
   np.testing.assert_allclose(metrics.total_loss, expected.total_loss, rtol=1e-5)
@@ -328,25 +321,26 @@ def test_an_applied_gradient_or_its_loss_that_is_not_finite_changes_nothing():
   subject = make_small()
   unroll = small_unroll()
   copies = [tf.identity(v) for v in subject.agent.trainable_variables]
-  loss, gradients = subject.loss_and_gradients(unroll, copies)
+  computed = subject.loss_and_gradients(unroll, copies)
+  loss, (first, *others) = computed.loss, computed.gradients
   before = values_of(subject.variables)
   with pytest.raises(learner.NonFiniteLossError, match='Update 1 '):
-    subject.apply(loss, [gradients[0] * np.nan, *gradients[1:]], unroll.policy_version)
+    subject.update(computed._replace(gradients=[first * np.nan, *others]))
+  infinite = loss._replace(total=tf.constant(np.inf, tf.float32))
   with pytest.raises(learner.NonFiniteLossError, match='Update 1 '):
-    subject.apply(
-      loss._replace(total=tf.constant(np.inf, tf.float32)), gradients, unroll.policy_version
-    )
+    subject.update(computed._replace(loss=infinite))
   tree.map_structure(np.testing.assert_array_equal, before, values_of(subject.variables))
 
 
 def test_frames_of_replayed_unrolls_are_not_counted_again():
   unroll = small_unroll(columns=3)
-  assert make_small(replayed=2).update(unroll).frames == 5 * 1 * 4
-  assert make_small().update(unroll).frames == 5 * 3 * 4
+  replaying = make_small(batch_size=3, replay_fraction=0.6)  # one new unroll and two old ones
+  assert replaying.update(unroll).frames == 5 * 1 * 4
+  assert make_small(batch_size=3).update(unroll).frames == 5 * 3 * 4
 
 
 def test_lags_are_those_of_the_actors_and_replayed_unrolls_have_their_own():
-  subject = make_small(replayed=2)
+  subject = make_small(batch_size=4, replay_fraction=0.5)
   metrics = subject.update(
     small_unroll(columns=4)._replace(policy_version=tf.constant([-3, -2, -8, -10]))
   )
@@ -408,10 +402,10 @@ def test_an_update_that_is_not_finite_changes_nothing(culprit, monkeypatch):
       step_outputs=unroll.step_outputs._replace(reward=tf.fill([6, 2], np.nan))
     )
   elif culprit == 'loss':
-    compute_loss = learner.compute_loss
+    compute_loss = losses.compute_loss
     infinite = lambda loss: loss._replace(total=loss.total + np.inf)
     monkeypatch.setattr(
-      learner, 'compute_loss', lambda *args, **kwargs: infinite(compute_loss(*args, **kwargs))
+      losses, 'compute_loss', lambda *args, **kwargs: infinite(compute_loss(*args, **kwargs))
     )
   else:
     subject.agent.torso.w.assign([1.0, 2.0, 0.0])
@@ -529,6 +523,9 @@ def test_a_resumed_learner_goes_on_as_if_nothing_had_happened(tmp_path):
   )
 
 
-def test_unknown_reward_clippings_are_refused_at_once():
-  with pytest.raises(ValueError, match="'none'"):
-    make_small(reward_clipping='none')
+def test_functions_that_can_not_be_found_are_refused_at_once():
+  # Past the configuration, as if the package had been removed since.
+  config = dataclasses.replace(CONFIG)
+  object.__setattr__(config, 'reward_clipping', 'no_such_package:clip')
+  with pytest.raises(ConfigurationError, match='reward_clipping'):
+    learner.Learner(None, None, config)

@@ -38,7 +38,7 @@ def run(kind, count, folder, *place):
 @pytest.mark.parametrize('place', [(), ('cluster',)])
 def test_four_learners_do_what_one_with_all_their_batches_does(tmp_path, place):
   several = run('small', 4, tmp_path, *place)
-  one = learner_test.make_small(clip_global_norm=several_learners.CLIP)
+  one = learner_test.make_small(batch_size=8, clip_global_norm=several_learners.CLIP)
   for number, batch in enumerate(several_learners.small_batches()):
     metrics = learner_test.numbers(one.update(batch))
     assert metrics[5] > several_learners.CLIP  # the norm of the gradient: it was clipped

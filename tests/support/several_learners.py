@@ -25,12 +25,6 @@ from tests.learning import learner_test
 from tests.support import catch, golden
 
 CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
-GOLDEN = {
-  'learning_rate': 0.00048,
-  'epsilon': 0.1,
-  'total_environment_frames': 10**9,
-  'num_action_repeats': 4,
-}
 
 
 def small_batches():
@@ -55,7 +49,10 @@ def golden_batch():
 
 
 def _small(strategy):
-  subject = learner_test.make_small(strategy=strategy, clip_global_norm=CLIP)
+  count = strategy.num_replicas_in_sync
+  subject = learner_test.make_small(
+    strategy=strategy, num_learners=count, batch_size=8 // count, clip_global_norm=CLIP
+  )
   return subject, small_batches(), subject.agent.trainable_variables, subject.optimizer.mean_squares
 
 
@@ -63,9 +60,10 @@ def _golden(strategy):
   with strategy.scope():
     agent = golden.agent()
     optimizer = optimizers.RMSProp(agent.trainable_variables, decay=0.99, momentum=0.0)
-  subject = multi_device.MultiDeviceLearner(
-    strategy, agent, optimizer, **GOLDEN, **learner_test.PAPER_LOSS
+  config = dataclasses.replace(
+    learner_test.GOLDEN_CONFIG, batch_size=1, num_learners=strategy.num_replicas_in_sync
   )
+  subject = multi_device.MultiDeviceLearner(strategy, agent, optimizer, config)
   slots = {
     v.ref(): slot for v, slot in zip(agent.trainable_variables, optimizer.mean_squares, strict=True)
   }
@@ -100,7 +98,7 @@ def main(kind, count, path, *place):
   if place:
     address = f'127.0.0.1:{roles.free_port()}'
     connection.connect(roles.Role('learner', 0, address, address))
-  strategy = multi_device.make_strategy(count, in_cluster=bool(place))
+  strategy = multi_device.make_strategy(count)
   subject, batches, variables, slots = {'small': _small, 'golden': _golden}[kind](strategy)
   written = {}
   for number, batch in enumerate(batches):

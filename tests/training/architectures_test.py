@@ -12,6 +12,7 @@ import tensorflow as tf
 from impala_tf import config, timing
 from impala_tf.acting import weights
 from impala_tf.agent import agents
+from impala_tf.learning import losses
 from impala_tf.training import architectures, arrangement, loop, synchronous
 from tests.support import catch, frail
 
@@ -186,7 +187,7 @@ def test_processes_in_step_work_at_the_same_time_and_keep_their_order():
 
 def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch):
   ratios, pulls = [], []
-  original = loop.learner_lib.compute_loss
+  original = losses.compute_loss
 
   def compute_loss(*args, **kwargs):
     loss = original(*args, **kwargs)
@@ -195,7 +196,7 @@ def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch
     )
     return loss
 
-  monkeypatch.setattr(loop.learner_lib, 'compute_loss', compute_loss)
+  monkeypatch.setattr(losses, 'compute_loss', compute_loss)
   pull = weights.PublishedWeights.pull
   monkeypatch.setattr(
     weights.PublishedWeights, 'pull', lambda self: (pulls.append(0), pull(self))[1]
