@@ -187,7 +187,7 @@ def _run(make_suite, config, given, logdir, role):
     suite.check_installed(config)
   from impala_tf.cluster import cluster_actor, connection
   from impala_tf.evaluation import play
-  from impala_tf.pbt import pbt_member
+  from impala_tf.pbt import member
   from impala_tf.training import architectures, export, loop
 
   logging.set_verbosity(logging.WARNING)
@@ -199,7 +199,7 @@ def _run(make_suite, config, given, logdir, role):
     connection.connect(role)
     connection.warn_if_exposed(role)
   if _MODE.value == 'train':
-    controller = pbt_member.Member(suite, config, logdir) if _POPULATION_MEMBER.value else None
+    controller = member.Member(suite, config, logdir) if _POPULATION_MEMBER.value else None
     print(f'Training in {logdir}:\n{config}', flush=True)
     return loop.train(suite, config, logdir, controller, in_cluster=role is not None)
   if _MODE.value == 'export':

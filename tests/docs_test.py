@@ -87,7 +87,8 @@ def test_commands_have_the_flags_they_are_given(name):
 def file_of(module):
   """The file that defines the flags of what `python -m` runs."""
   path = module.replace('.', '/')
-  return f'{path}/command.py' if (ROOT / path).is_dir() else f'{path}.py'
+  places = (f'{path}/command.py', f'{path}/__main__.py', f'{path}.py')
+  return next((place for place in places if (ROOT / place).exists()), places[-1])
 
 
 def is_command(path):

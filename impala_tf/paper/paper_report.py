@@ -16,7 +16,7 @@ from impala_tf import files, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
 from impala_tf.paper import paper_experiments, paper_run
-from impala_tf.pbt import lineage, pbt_member, pbt_report
+from impala_tf.pbt import lineage, member
 from impala_tf.reports import pictures, scalars, tables
 from impala_tf.sweeps import command as sweeps
 from impala_tf.sweeps import sweep_report
@@ -201,15 +201,16 @@ def _history(folder, method):
   if method.trainer == 'sweep':
     best = paper_run.best_run(folder, method)
     return [] if best is None else scalars.read(best, _SCORE)
-  folders = pbt_member.member_folders(folder)
-  histories = {name: lineage.read(path) for name, path in folders.items()}
-  best = pbt_report.best_member(histories)
+  histories = member.read_histories(folder)
+  best = lineage.best_member(histories)
   if best is None:
     return []
-  scores = {name: scalars.read(path, _SCORE) for name, path in folders.items()}
+  scores = {
+    name: scalars.read(path, _SCORE) for name, path in member.member_folders(folder).items()
+  }
   end = scores[best][-1][0] if scores[best] else None
   return [
-    (segment.offset + frames - segment.start, hours, score)
+    (segment.trained(frames), hours, score)
     for segment in lineage.ancestry(histories, best, end)
     for frames, hours, score in scores.get(segment.member, [])
     if segment.start <= frames <= segment.end

@@ -15,8 +15,9 @@ from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.paper import paper_experiments
-from impala_tf.pbt import command as pbt
-from impala_tf.pbt import lineage, pbt_member, pbt_report, pbt_rules
+from impala_tf.pbt import lineage, member
+from impala_tf.pbt.population import Population
+from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import command as sweeps
 from impala_tf.sweeps import search_space, sweep_report, sweep_worker
 
@@ -113,13 +114,7 @@ class Settings:
     for method in experiment.methods:
       given = self.hyper_parameters(method)
       if method.trainer == 'population' and not self.left_out(method):
-        pbt.check(
-          {
-            'given': given,
-            'space': self.space or search_space.as_texts(search_space.TABLE_D1),
-            'rules': {},
-          }
-        )
+        Population(given=given, space=self.space or search_space.as_texts(search_space.TABLE_D1))
       for level in (
         self._levels(experiment, method) if self.runner == processes.RUN_EXPERIMENT else ()
       ):
@@ -290,7 +285,7 @@ def _population(method, settings):
   """The flags of a population; a shorter training has as many evaluations as one of the paper's
   length.
   """
-  rules = pbt_rules.Rules()
+  rules = Rules()
   values = {
     'population': settings.trials,
     'population_seed': settings.sweep_seed,
@@ -330,11 +325,8 @@ def best_run(folder, method):
   if method.trainer == 'population':
     if not os.path.isdir(folder):
       return None
-    histories = {
-      name: lineage.read(path) for name, path in pbt_member.member_folders(folder).items()
-    }
-    best = pbt_report.best_member(histories)
-    return None if best is None else pbt_member.member_folders(folder)[best]
+    best = lineage.best_member(member.read_histories(folder))
+    return None if best is None else os.path.join(folder, best)
   sweep = sweeps.load(folder)
   ended = [] if sweep is None else sweep_report.ranked(sweeps.open_study(folder, sweep)[0].trials())
   return os.path.join(folder, ended[0].name) if ended else None

@@ -1,9 +1,248 @@
-"""Entry point of `python -m impala_tf.pbt`; see `command`."""
+"""Population-based training, as in Appendix F of the paper.
 
-from absl import app
+    python -m impala_tf.pbt --level_name=atari57 --agent=deep --logdir=runs/population
+    python -m impala_tf.pbt --level_name=atari57 --agent=deep --logdir=/shared/pop --member=7
+    python -m impala_tf.pbt --level_name=pong --logdir=runs/small --population=4 --time_slice=1800
+    python -m impala_tf.pbt --logdir=runs/small --report
 
-from impala_tf.pbt import command
+The first line runs all members on this machine, the second one member of many machines, and the
+third all in turn on a small machine. Each member is a run in a folder of its own, member_000 and so
+on, and the same command resumes it. Learning rate, entropy cost, epsilon and the clipping of
+gradients, where there is one, start from the distributions of --space and then change as
+`impala_tf.pbt.rules` says. Other hyper-parameters are fixed, and given as to run_experiment.py.
+"""
+
+import collections
+import dataclasses
+import functools
+import os
+import signal
+import sys
+
+from absl import app, flags
+
+from impala_tf import cli, config_flags, processes, signals
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
+from impala_tf.pbt.population import Population
+from impala_tf.pbt.rules import Rules
+from impala_tf.sweeps import search_space
+
+# The rest of the package is imported where it is needed: it loads TensorFlow, which takes seconds.
+
+
+def run(
+  path: str,
+  population: Population,
+  *,
+  members: list[int] | None = None,
+  time_slice: float | None = None,
+  runner: str = processes.RUN_EXPERIMENT,
+) -> int:
+  """Starts or resumes members of a population.
+
+  Args:
+    path: folder of the population, anything that tf.io.gfile takes; made if missing.
+    population: what defines it.
+    members: their numbers, None for all.
+    time_slice: seconds for which they run in turn, None to run them side by side.
+    runner: what trains, as for `processes.Child`.
+
+  Returns:
+    0; 1 if a member failed; or the exit code that says which signal ended them early.
+
+  Raises:
+    ConfigurationError: if another population is in the folder.
+  """
+  from impala_tf.pbt import member
+
+  member.define(path, population)
+  members = list(range(population.population)) if members is None else members
+  if not all(0 <= number < population.population for number in members):
+    raise ConfigurationError(
+      f'--member={members[0]} must be from 0 to {population.population - 1}.'
+    )
+
+  starts = {
+    number: functools.partial(
+      processes.RunProcess,
+      runner,
+      population.member_arguments(number),
+      member.member_folder(path, number),
+    )
+    for number in members
+  }
+  with signals.Stop() as stop, processes.Supervisor(stop) as children:
+    if time_slice is None:
+      ended_well = run_together(starts, children)
+    else:
+      ended_well = run_in_turn(starts, children, stop, time_slice)
+  return stop.exit_code or int(not ended_well)
+
+
+def run_together(starts: dict, children: processes.Supervisor) -> bool:
+  """Runs members side by side until all have ended, or are to stop.
+
+  Args:
+    starts: from the numbers of the members to functions that start them.
+    children: supervises the members.
+
+  Returns:
+    Whether none of them failed.
+  """
+  for number, start in starts.items():
+    children.start(f'Member {number}', start)
+  return all([_ended_well(ended) for ended in children.ends()])
+
+
+def run_in_turn(
+  starts: dict, children: processes.Supervisor, stop: signals.Stop, seconds: float
+) -> bool:
+  """Runs members one after the other, each for so many seconds and then again, until all have
+  ended, or are to stop.
+
+  Args:
+    starts, children: as for `run_together`.
+    stop: what the supervisor looks at.
+    seconds: of each turn; TensorFlow takes some ten of them to load.
+
+  Returns:
+    Whether none of them failed.
+
+  Raises:
+    ConfigurationError: if that is too short for a member to begin.
+  """
+  left = collections.deque(starts.items())
+  all_well = True
+  while left and not stop:
+    number, start = left.popleft()
+    children.start(f'Member {number}', start)
+    ended = next(children.ends(seconds), None)
+
+    if ended is None:  # Its time is over, or that of all members.
+      (ended,) = children.stop_all()
+      if stop:
+        break
+      if ended.code == -signal.SIGTERM:  # A run that has begun handles the signal, and saves.
+        raise ConfigurationError(
+          f'{ended.name} was stopped before it had begun. '
+          f'Give a longer --time_slice than {seconds:g}.'
+        )
+      if ended.code is None or processes.ended_by_signal(ended.code):
+        left.append((number, start))
+        continue
+    all_well &= _ended_well(ended)
+  return all_well
+
+
+def _ended_well(ended):
+  """Returns whether a member did not fail, and prints how it failed if it did."""
+  if ended.code != 0:
+    print(ended, file=sys.stderr, flush=True)
+  return ended.code == 0
+
+
+def define_flags() -> None:
+  """Defines the flags of the command."""
+  config_flags.define()
+  flags.DEFINE_string(
+    'logdir', None, 'folder of the population, which all its machines see', required=True
+  )
+  flags.DEFINE_integer('population', 24, 'number of members (24 in the paper)', lower_bound=1)
+  flags.DEFINE_integer(
+    'population_seed',
+    1,
+    'seed of the first hyper-parameters and of what is drawn later; member N trains with --seed '
+    'of this plus N',
+    lower_bound=0,
+  )
+  flags.DEFINE_integer(
+    'member',
+    None,
+    'number of the only member to run here, counted from 0; left out, all run',
+    lower_bound=0,
+  )
+  flags.DEFINE_float(
+    'time_slice',
+    None,
+    'seconds for which the members run in turn; left out, all run side by side',
+    lower_bound=1,
+  )
+  flags.DEFINE_multi_string(
+    'space',
+    None,
+    "distribution of a hyper-parameter's first value, as 'field=distribution', or a YAML file of "
+    "them; left out, the paper's Table D.1",
+  )
+  rules = Rules()
+  flags.DEFINE_integer(
+    'burn_in_frames',
+    rules.burn_in_frames,
+    'environment frames of a member before it takes part in comparisons and exploration',
+  )
+  flags.DEFINE_integer(
+    'episodes', rules.episodes, 'number of episodes whose returns make an evaluation of a member'
+  )
+  flags.DEFINE_float(
+    'threshold',
+    rules.threshold,
+    'percent of the normalised score by which another member must be better to be copied',
+  )
+  flags.DEFINE_float(
+    'probability',
+    rules.probability,
+    'probability with which each hyper-parameter changes after an evaluation',
+  )
+  flags.DEFINE_float(
+    'factor', rules.factor, 'factor by which a hyper-parameter that changes grows or shrinks'
+  )
+  flags.DEFINE_string(
+    'runner',
+    processes.RUN_EXPERIMENT,
+    'module that trains, as after python -m; flags of its own may follow',
+  )
+  flags.DEFINE_boolean(
+    'report',
+    False,
+    "write the best agent's ancestry and schedule to <logdir>/report, and train nothing",
+  )
+
+
+@cli.report_user_errors(OSError)
+def main(argv):
+  """Trains or reports as the flags say; returns the exit code."""
+  cli.no_positional_arguments(argv)
+  values = flags.FLAGS
+  if values.report:
+    from impala_tf.pbt import report
+
+    print(report.write(values.logdir, os.path.join(values.logdir, 'report')), end='')
+    return 0
+
+  given = config_flags.given()
+  if 'level_name' not in given:
+    raise ConfigurationError(
+      '--level_name is missing: name the level to train on, such as --level_name=dmlab30.'
+    )
+  space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
+  population = Population(
+    population=values.population,
+    seed=values.population_seed,
+    given=given,
+    space=search_space.as_texts(space),
+    rules=Rules(**{field.name: values[field.name].value for field in dataclasses.fields(Rules)}),
+  )
+  if values.runner == processes.RUN_EXPERIMENT:
+    suites.check(given)
+  return run(
+    values.logdir,
+    population,
+    members=None if values.member is None else [values.member],
+    time_slice=values.time_slice,
+    runner=values.runner,
+  )
+
 
 if __name__ == '__main__':
-  command.define_flags()
-  app.run(command.main)
+  define_flags()
+  app.run(main)

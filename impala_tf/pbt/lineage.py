@@ -1,8 +1,7 @@
-"""The history of a population: what each member went through, and from there the ancestry of an
-agent.
+"""The history of a population: what each member went through, and the ancestry of an agent.
 
 Each member appends to lineage.jsonl in its folder: a line for its start, and one for each
-  evaluation.
+evaluation.
 
     history = read(member_folder)               # a list of Event
     segments = ancestry({'member_000': history, ...}, 'member_000')
@@ -15,7 +14,7 @@ the frames that its own weights were trained on.
 import dataclasses
 import json
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 from absl import logging
@@ -25,20 +24,33 @@ from impala_tf import files
 FILE_NAME = 'lineage.jsonl'
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Where copied weights are from.
+
+  member: the name of the one that was copied.
+  frames: its own counter at that time.
+  evaluation: how many evaluations it had had.
+  """
+
+  member: str
+  frames: int
+  evaluation: int
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Event:
   """A line of the file.
 
-  evaluation: int, how many evaluations the member has had; 0 at its start.
-  frames: int, the member's own counter.
-  hyper_parameters: dict of those in use from here on.
-  changed: list of the names of those that exploration changed.
-  fitness: float, None at the start. It is that of the agent before a copy.
+  evaluation: how many evaluations the member has had; 0 at its start.
+  frames: the member's own counter.
+  hyper_parameters: those in use from here on.
+  changed: names of those that exploration changed.
+  fitness: of the agent before a copy; None at the start.
   opponent: name of the member it compared itself with, None if there was none.
-  opponent_fitness: float, None without an opponent.
-  copied_from: None, or a dict of what the weights are from: `member`, its `frames`, and its number
-    of `evaluation`s.
-  time: float, seconds since 1970.
+  opponent_fitness: None without an opponent.
+  copied_from: None if the member kept its agent.
+  time: seconds since 1970.
   """
 
   evaluation: int
@@ -48,17 +60,34 @@ class Event:
   fitness: float | None = None
   opponent: str | None = None
   opponent_fitness: float | None = None
-  copied_from: dict[str, Any] | None = None
+  copied_from: Source | None = None
   time: float = 0.0
+
+  @property
+  def fitness_of_agent(self) -> float | None:
+    """The fitness of the agent that the member has after the event: after a copy the other's."""
+    return self.fitness if self.copied_from is None else self.opponent_fitness
+
+  @classmethod
+  def parse(cls, line: str) -> 'Event':
+    """Returns the event of a line; raises TypeError or ValueError if it has none."""
+    values = dict(json.loads(line))
+    if values.get('copied_from') is not None:
+      values['copied_from'] = Source(**values['copied_from'])
+    return cls(**values)
+
+  def line(self) -> str:
+    """Returns the event as a line."""
+    return json.dumps(dataclasses.asdict(self)) + '\n'
 
 
 class Segment(NamedTuple):
   """A part of an agent's ancestry, during which one member trained its weights.
 
-  member: name.
-  start, end: int, the member's frames at both ends.
-  offset: int, frames that the weights had been trained on before.
-  events: list of the member's Events in it: the first is the one that began it.
+  member: its name.
+  start, end: the member's own frames at both ends.
+  offset: frames that the weights had been trained on before.
+  events: those of the member in it, the first is the one that began it.
   """
 
   member: str
@@ -67,53 +96,70 @@ class Segment(NamedTuple):
   offset: int
   events: list[Event]
 
+  def trained(self, frames: int) -> int:
+    """Returns on how many frames the weights had been trained at those of the member."""
+    return self.offset + frames - self.start
 
-def read(folder):
-  """The events of a member; without those whose lines are cut off or otherwise no events, of which
-  a warning tells.
+
+class Point(NamedTuple):
+  """An event of an agent's ancestry.
+
+  frames: that the agent's weights had been trained on.
+  member: the name of the member that had them.
+  event: what it went through.
   """
+
+  frames: int
+  member: str
+  event: Event
+
+
+def read(folder: str) -> list[Event]:
+  """Returns the events of a member; a warning names each line that is cut off or not an event."""
   path = os.path.join(folder, FILE_NAME)
-  try:
-    with tf.io.gfile.GFile(path, 'rb') as file:
-      lines = file.read().decode(errors='replace').splitlines()
-  except tf.errors.NotFoundError:
-    return []
+  lines = (files.read(path) or b'').decode(errors='replace').splitlines()
   events = []
   for number, line in enumerate(lines, start=1):
     try:
-      events.append(Event(**json.loads(line)))
+      events.append(Event.parse(line))
     except (TypeError, ValueError) as error:
-      logging.warning('%s, line %d, is no event and is passed over: %s', path, number, error)
+      logging.warning('%s, line %d, is not an event and is passed over: %s', path, number, error)
   return events
 
 
-def append(folder, event):
+def append(folder: str, event: Event) -> None:
   """Adds an event to a member's file; raises files.StorageError if that can't be written."""
   path = os.path.join(folder, FILE_NAME)
   with files.writing(path), tf.io.gfile.GFile(path, 'a') as file:
-    file.write(json.dumps(dataclasses.asdict(event)) + '\n')
+    file.write(event.line())
 
 
-def repair(folder, evaluation):
-  """Drops the events after the given number of evaluations: they were lost with the training since
-  the last checkpoint.
+def repair(folder: str, evaluation: int) -> None:
+  """Drops the events after so many evaluations, which were lost with the training since the last
+  checkpoint.
   """
-  events = read(folder)
-  kept = [event for event in events if event.evaluation <= evaluation]
-  text = ''.join(json.dumps(dataclasses.asdict(event)) + '\n' for event in kept)
-  files.write(os.path.join(folder, FILE_NAME), text)
+  kept = [event for event in read(folder) if event.evaluation <= evaluation]
+  files.write(os.path.join(folder, FILE_NAME), ''.join(event.line() for event in kept))
 
 
-def ancestry(histories, member, end=None):
-  """The segments of an agent's past, the oldest first.
+def best_member(histories: dict[str, list[Event]]) -> str | None:
+  """Returns the member whose agent has the highest fitness, None before any evaluation."""
+  agents = {name: events[-1].fitness_of_agent for name, events in histories.items() if events}
+  last = {name: fitness for name, fitness in agents.items() if fitness is not None}
+  return max(last, key=lambda name: last[name]) if last else None
+
+
+def ancestry(
+  histories: dict[str, list[Event]], member: str, end: int | None = None
+) -> list[Segment]:
+  """Returns the segments of an agent's past, the oldest first.
+
+  They begin later than at frame 0 if the history of an ancestor is missing.
 
   Args:
-    histories: dict from members to lists of Event.
-    member: who has the agent.
-    end: int, the member's frames now; None for those of its last event.
-
-  Returns:
-    A list of Segment. It begins later than at frame 0 if the history of an ancestor is missing.
+    histories: the events of each member.
+    member: the one that has the agent.
+    end: the member's frames now; None for those of its last event.
   """
   backwards, seen = [], set()
   last_evaluation = None
@@ -125,16 +171,17 @@ def ancestry(histories, member, end=None):
       break
     end = events[-1].frames if end is None else end
     first = max((i for i, event in enumerate(events) if event.copied_from), default=0)
-    if (
-      (member, first) in seen
-    ):  # A member lost a part of its history that others had copied; there is no more to know.
+    # A member may have lost a part of its history that others had copied; then this would not end.
+    if (member, first) in seen:
       break
     seen.add((member, first))
     backwards.append((member, events[first].frames, end, events[first:]))
+
     source = events[first].copied_from
     if source is None:
       break
-    member, end, last_evaluation = source['member'], source['frames'], source['evaluation']
+    member, end, last_evaluation = source.member, source.frames, source.evaluation
+
   segments, offset = [], 0
   for name, start, end, events in reversed(backwards):
     segments.append(Segment(name, start, end, offset, events))
@@ -142,37 +189,21 @@ def ancestry(histories, member, end=None):
   return segments
 
 
-def curve(segments):
-  """The fitness of an agent over the frames its weights were trained on.
-
-  Returns:
-    A list of (frames, member, member's frames, fitness).
-  """
-  points = []
-  for segment in segments:
-    for event in segment.events[1:]:
-      points.append(
-        (segment.offset + event.frames - segment.start, segment.member, event.frames, event.fitness)
-      )
+def curve(segments: list[Segment]) -> list[Point]:
+  """Returns the events whose fitness is that of the agent."""
   # The evaluation that made a member copy was its old agent's. That of the one copied is in its own
   # segment.
-  return points
-
-
-def schedule(segments):
-  """The hyper-parameters of an agent over the frames its weights were trained on.
-
-  Returns:
-    A list of (frames, member, member's frames, dict of hyper-parameters), each in use until the
-    next one's frames.
-  """
   return [
-    (
-      segment.offset + event.frames - segment.start,
-      segment.member,
-      event.frames,
-      event.hyper_parameters,
-    )
+    Point(segment.trained(event.frames), segment.member, event)
+    for segment in segments
+    for event in segment.events[1:]
+  ]
+
+
+def schedule(segments: list[Segment]) -> list[Point]:
+  """Returns the events that changed the agent's hyper-parameters, each until the next one."""
+  return [
+    Point(segment.trained(event.frames), segment.member, event)
     for segment in segments
     for event in segment.events
   ]

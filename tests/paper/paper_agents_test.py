@@ -116,7 +116,7 @@ def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
     member = os.path.join(folder, f'member_{number:03d}')
     os.makedirs(member)
     for evaluation, frames, fitness, copied in tape:
-      source = copied and dict(zip(('member', 'frames', 'evaluation'), copied, strict=True))
+      source = copied and lineage.Source(*copied)
       event = lineage.Event(
         evaluation=evaluation,
         frames=frames,

@@ -3,17 +3,16 @@
 import pytest
 
 from impala_tf.pbt import lineage
-from impala_tf.pbt.lineage import Event
+from impala_tf.pbt.lineage import Event, Source
 
 
 def event(evaluation, frames, rate, fitness=None, copied=None):
-  source = copied and {'member': copied[0], 'frames': copied[1], 'evaluation': copied[2]}
   return Event(
     evaluation=evaluation,
     frames=frames,
     hyper_parameters={'learning_rate': rate},
     fitness=fitness,
-    copied_from=source,
+    copied_from=copied and Source(*copied),
   )
 
 
@@ -30,6 +29,12 @@ HISTORIES = {
 }
 
 
+def curve(segments):
+  return [
+    (frames, name, event.frames, event.fitness) for frames, name, event in lineage.curve(segments)
+  ]
+
+
 def test_ancestry_follows_the_weights_through_copies_of_copies():
   segments = lineage.ancestry(HISTORIES, 'c')
   assert [segment[:4] for segment in segments] == [
@@ -39,9 +44,10 @@ def test_ancestry_follows_the_weights_through_copies_of_copies():
   ]
   # a's evaluation of 210 and b's of 260 came after they were copied; what c measured before its
   # copy was another agent's.
-  assert lineage.curve(segments) == [(100, 'a', 100, 10.0), (330, 'c', 400, 70.0)]
+  assert curve(segments) == [(100, 'a', 100, 10.0), (330, 'c', 400, 70.0)]
   assert [
-    (frames, name, own, h['learning_rate']) for frames, name, own, h in lineage.schedule(segments)
+    (frames, name, event.frames, event.hyper_parameters['learning_rate'])
+    for frames, name, event in lineage.schedule(segments)
   ] == [
     (0, 'a', 0, 1.0),
     (100, 'a', 100, 1.2),
@@ -54,7 +60,7 @@ def test_ancestry_follows_the_weights_through_copies_of_copies():
 def test_an_agent_that_never_copied_has_one_segment():
   segments = lineage.ancestry(HISTORIES, 'a', end=230)
   assert [segment[:4] for segment in segments] == [('a', 0, 230, 0)]
-  assert lineage.curve(segments) == [(100, 'a', 100, 10.0), (210, 'a', 210, 50.0)]
+  assert curve(segments) == [(100, 'a', 100, 10.0), (210, 'a', 210, 50.0)]
 
 
 def test_two_members_that_copied_each_other():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from impala_tf.config import ConfigurationError
-from impala_tf.pbt import pbt_rules
-from impala_tf.pbt.pbt_rules import Rules
+from impala_tf.pbt import rules
+from impala_tf.pbt.rules import Rules
 
 
 class Scripted:
@@ -37,7 +37,7 @@ def test_defaults_are_the_papers():
   ],
 )
 def test_evaluation_is_due_after_burn_in_with_enough_returns_of_all_levels(frames, returns, due):
-  assert pbt_rules.is_due(Rules(burn_in_frames=100, episodes=10), frames, returns) == due
+  assert rules.is_due(Rules(burn_in_frames=100, episodes=10), frames, returns) == due
 
 
 @pytest.mark.parametrize(
@@ -54,32 +54,30 @@ def test_evaluation_is_due_after_burn_in_with_enough_returns_of_all_levels(frame
   ],
 )
 def test_only_who_is_clearly_worse_copies(mine, theirs, copies):
-  assert pbt_rules.should_copy(Rules(), mine, theirs) == copies
+  assert rules.should_copy(Rules(), mine, theirs) == copies
 
 
 def test_opponents_are_the_others_each_equally_likely():
   fitnesses = {'a': 1.0, 'b': 2.0, 'c': 3.0, 'd': 4.0}
-  assert [pbt_rules.choose_opponent('b', fitnesses, Scripted(x)) for x in (0.0, 0.34, 0.99)] == [
+  assert [rules.choose_opponent('b', fitnesses, Scripted(x)) for x in (0.0, 0.34, 0.99)] == [
     'a',
     'c',
     'd',
   ]
   random = np.random.default_rng(0)
-  counts = collections.Counter(
-    pbt_rules.choose_opponent('b', fitnesses, random) for _ in range(3000)
-  )
+  counts = collections.Counter(rules.choose_opponent('b', fitnesses, random) for _ in range(3000))
   assert set(counts) == {'a', 'c', 'd'}
   assert all(abs(n - 1000) < 130 for n in counts.values())
 
 
 @pytest.mark.parametrize('fitnesses', [{}, {'b': 2.0}])
 def test_there_may_be_no_opponent(fitnesses):
-  assert pbt_rules.choose_opponent('b', fitnesses, Scripted()) is None
+  assert rules.choose_opponent('b', fitnesses, Scripted()) is None
 
 
 def test_one_of_three_parameters_grows_and_one_shrinks():
   before = {'learning_rate': 0.6, 'entropy_cost': 0.012, 'epsilon': 0.1}
-  after = pbt_rules.explore(Rules(), before, Scripted(0.32, 0.49, 0.34, 0.0, 0.0, 0.5))
+  after = rules.explore(Rules(), before, Scripted(0.32, 0.49, 0.34, 0.0, 0.0, 0.5))
   assert after == {
     'learning_rate': pytest.approx(0.72),
     'entropy_cost': 0.012,
@@ -93,7 +91,7 @@ def test_exploring_has_no_drift():
   random, value, changes = np.random.default_rng(0), {'a': 1.0}, 0
   logs = []
   for _ in range(6000):
-    new = pbt_rules.explore(Rules(), value, random)
+    new = rules.explore(Rules(), value, random)
     changes += new != value
     logs.append(np.log(new['a'] / value['a']))
     value = new

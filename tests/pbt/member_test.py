@@ -5,16 +5,16 @@ when others fail them.
 import dataclasses
 import json
 import pathlib
-import signal
-import subprocess
-import sys
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import config
-from impala_tf.pbt import lineage, pbt_member
+from impala_tf import config, files
+from impala_tf.pbt import lineage, member, rules
+from impala_tf.pbt.population import Population
+from impala_tf.pbt.rules import Rules
 from impala_tf.training import checkpoints, loop
 from impala_tf.training.metrics import Episode
 from tests.support import catch
@@ -22,26 +22,22 @@ from tests.support import catch
 SETTINGS = dataclasses.replace(
   catch.CONFIG, learning_rate_decay='none', learning_rate=0.001, entropy_cost=0.01, epsilon=0.1
 )
-RULES = {'burn_in_frames': 1000, 'episodes': 4, 'threshold': 5.0, 'probability': 1.0, 'factor': 1.2}
-DEFINITION = {
-  'population': 3,
-  'seed': 1,
-  'given': {'level_name': 'catch', 'num_actors': 2},
-  'space': {},
-  'rules': RULES,
-}
+RULES = Rules(burn_in_frames=1000, episodes=4, threshold=5.0, probability=1.0, factor=1.2)
+POPULATION = Population(
+  population=3, given={'level_name': 'catch', 'num_actors': 2}, space={}, rules=RULES
+)
 
 
 class Run:
   """A member with a learner of its own, fed by hand in place of a pipeline."""
 
   def __init__(self, population, number, settings=SETTINGS, **changes):
-    self.folder = pbt_member.member_folder(str(population), number)
+    self.folder = member.member_folder(str(population), number)
     checkpoints.prepare_logdir(self.folder)
     settings = dataclasses.replace(settings, seed=100 + number, **changes)
     tf.random.set_seed(number)
     self.learner = loop.make_learner(catch.CatchSuite(), settings)
-    self.member = pbt_member.Member(catch.CatchSuite(), settings, self.folder)
+    self.member = member.Member(catch.CatchSuite(), settings, self.folder)
     self.checkpointer = checkpoints.Checkpointer(
       self.folder, learner=self.learner, **self.member.bind(self.learner)
     )
@@ -59,7 +55,7 @@ class Run:
 
   def evaluated(self, frames, mean):
     """Goes through an evaluation with the given mean return."""
-    self.play(frames, *[mean] * RULES['episodes'])
+    self.play(frames, *[mean] * RULES.episodes)
     return lineage.read(self.folder)[-1]
 
   def values(self):
@@ -74,7 +70,7 @@ class Run:
 
 @pytest.fixture
 def population(tmp_path):
-  pbt_member.define(str(tmp_path), DEFINITION)
+  member.define(str(tmp_path), POPULATION)
   return tmp_path
 
 
@@ -83,7 +79,7 @@ def equal(a, b):
 
 
 def published(run):
-  with open(run.folder + '/' + pbt_member.MEMBER_FILE) as file:
+  with open(run.folder + '/' + member.MEMBER_FILE) as file:
     return json.load(file)
 
 
@@ -130,7 +126,7 @@ def test_who_is_clearly_worse_copies_everything_but_the_counters(population):
   bad.learner.updates.assign(5)
   event = bad.evaluated(1500, -1.0)
   assert (event.fitness, event.opponent, event.opponent_fitness) == (0.0, 'member_000', 100.0)
-  assert event.copied_from == {'member': 'member_000', 'frames': 2000, 'evaluation': 1}
+  assert event.copied_from == lineage.Source('member_000', 2000, 1)
   assert equal(good.weights(), bad.weights())
   # The good one's values, changed once more.
   for name, value in bad.values().items():
@@ -168,9 +164,9 @@ def test_others_that_fail_harm_nobody(population, damage):
     for path in folder.glob('ckpt*.data*'):
       path.write_bytes(path.read_bytes()[:100])
   elif damage == 'torn file':
-    (folder / pbt_member.MEMBER_FILE).write_text('{"fitness": 10')
+    (folder / member.MEMBER_FILE).write_text('{"fitness": 10')
   elif damage == 'nothing published':
-    (folder / pbt_member.MEMBER_FILE).unlink()
+    (folder / member.MEMBER_FILE).unlink()
   else:
     settings = dataclasses.replace(SETTINGS, level_name='catch_with_memory')
     other = loop.make_learner(catch.CatchSuite(), settings)
@@ -203,7 +199,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_replaced_by_an_older_one(
     return original(path)
 
   monkeypatch.setattr(checkpoints, '_read', read)
-  assert bad.evaluated(2000, -1.0).copied_from['member'] == 'member_000'
+  assert bad.evaluated(2000, -1.0).copied_from.member == 'member_000'
   assert equal(bad.weights(), older)
 
 
@@ -241,56 +237,45 @@ def test_a_resume_before_the_first_evaluation_leaves_out_the_burn_in(population)
   assert lineage.read(again.folder)[-1].fitness == 100.0
 
 
-KILLED = """
-import os, signal, sys
-from impala_tf import files
-from impala_tf.pbt import lineage, pbt_member
-from impala_tf.training import checkpoints
-from tests.pbt.pbt_member_test import Run
-bad = Run(sys.argv[1], 1)
-kill = lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGKILL)
-moment = sys.argv[2]
-if moment == 'while copying':
-  checkpoints._Match.assign = lambda self: [v.assign(value) for v, value in list(self._values.values())[:3]] and kill()
-elif moment == 'after copying':
-  pbt_member.pbt_rules.explore = kill
-elif moment == 'before saving':
-  bad.save = kill
-elif moment == 'after saving':
-  save = bad.save
-  bad.save = lambda: (save(), kill())
-else:
-  pbt_member.files.write_json = kill
-bad.evaluated(1600, -1.0)
-"""
+MOMENTS = {
+  'while copying': (checkpoints._Match, 'assign'),
+  'after copying': (rules, 'explore'),
+  'before saving': (Run, 'save'),
+  'before publishing': (files, 'write_json'),
+}
 
 
-@pytest.mark.parametrize(
-  'moment', ['while copying', 'after copying', 'before saving', 'after saving', 'before publishing']
-)
-def test_a_member_killed_in_the_middle_of_a_copy_harms_nobody(population, moment):
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_a_member_killed_in_the_middle_of_a_copy_harms_nobody(population, monkeypatch, moment):
   good, bad = Run(population, 0), Run(population, 1)
   good.evaluated(2000, 1.0)
   bad.evaluated(1500, 0.96)  # Not copied: its own agent, at 98 %.
   own, values = bad.weights(), bad.values()
-  good_files = {p.name: p.read_bytes() for p in (population / 'member_000').iterdir()}
-  command = [sys.executable, '-c', KILLED, str(population), moment]
-  root = pathlib.Path(__file__).parents[2]
-  ended = subprocess.run(
-    command, capture_output=True, text=True, timeout=120, cwd=root, check=False
-  )
-  assert ended.returncode == -signal.SIGKILL, ended.stderr
-  assert {p.name: p.read_bytes() for p in (population / 'member_000').iterdir()} == good_files
 
-  third = Run(population, 2)
+  # What SIGKILL leaves is what is on the disk at that moment.
+  left = population.with_name(f'{population.name}_left')
+  place, name = MOMENTS[moment]
+  original = getattr(place, name)
+
+  def snapshot(*args, **kwargs):
+    shutil.copytree(population, left)
+    return original(*args, **kwargs)
+
+  monkeypatch.setattr(place, name, snapshot)
+  bad.evaluated(1600, -1.0)
+  monkeypatch.undo()
+
+  for path in (population / 'member_000').iterdir():
+    assert (left / 'member_000' / path.name).read_bytes() == path.read_bytes()
+  third = Run(left, 2)
   assert third.evaluated(2500, 0.9).opponent in ('member_000', 'member_001')
-  back = Run(population, 1)
-  copied = moment in ('after saving', 'before publishing')  # The checkpoint was whole.
+  back = Run(left, 1)
+  copied = moment == 'before publishing'  # The checkpoint was whole.
   assert equal(back.weights(), good.weights() if copied else own)
   assert [e.evaluation for e in lineage.read(back.folder)] == ([0, 1, 2] if copied else [0, 1])
   assert (back.values() == values) != copied
   assert lineage.read(back.folder)[-1].hyper_parameters == back.values()
-  assert back.evaluated(1700, -1.0).copied_from['member'] in ('member_000', 'member_002')
+  assert back.evaluated(1700, -1.0).copied_from.member in ('member_000', 'member_002')
 
 
 def test_a_decaying_learning_rate_is_refused(population):
@@ -304,8 +289,15 @@ def test_a_run_outside_a_population_is_refused(tmp_path):
 
 
 def test_another_population_is_refused_but_other_machines_are_not(population):
-  pbt_member.define(
-    str(population), DEFINITION | {'given': {'level_name': 'catch', 'num_actors': 9}}
-  )
+  faster = {'level_name': 'catch', 'num_actors': 9}
+  member.define(str(population), dataclasses.replace(POPULATION, given=faster))
+  later = dataclasses.replace(RULES, burn_in_frames=7)
   with pytest.raises(config.ConfigurationError, match=r'(?s)rules: .*burn_in_frames.*1000.* now'):
-    pbt_member.define(str(population), DEFINITION | {'rules': RULES | {'burn_in_frames': 7}})
+    member.define(str(population), dataclasses.replace(POPULATION, rules=later))
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{"population": 3}', '{"rules": {"mercy": 1}}'])
+def test_a_file_that_defines_no_population_is_refused(tmp_path, text):
+  (tmp_path / member.POPULATION_FILE).write_text(text)
+  with pytest.raises(config.ConfigurationError, match=member.POPULATION_FILE):
+    member.read_population(str(tmp_path))

@@ -4,18 +4,13 @@ import csv
 import dataclasses
 
 import pytest
-from matplotlib.figure import Figure
 
-from impala_tf.pbt import lineage, pbt_member, pbt_report
+from impala_tf.config import ConfigurationError
+from impala_tf.pbt import lineage, member, report
+from impala_tf.pbt.population import Population
 from tests.pbt.lineage_test import event
 
-DEFINITION = {
-  'population': 2,
-  'seed': 1,
-  'given': {'level_name': 'catch'},
-  'space': {},
-  'rules': {},
-}
+POPULATION = Population(population=2, given={'level_name': 'catch'}, space={})
 # The second copied the first when that had 180 frames and it had 200 itself.
 HISTORIES = {
   'member_000': [event(0, 0, 1.0), event(1, 100, 1.2, 10.0)],
@@ -28,10 +23,9 @@ HISTORIES = {
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(tmp_path):
   """The report's text, and its tables by name."""
-  monkeypatch.setattr(Figure, 'savefig', lambda *args, **kwargs: None)
-  pbt_member.define(str(tmp_path), DEFINITION)
+  member.define(str(tmp_path), POPULATION)
   for name, events in HISTORIES.items():
     (tmp_path / name).mkdir()
     for one in events:
@@ -39,8 +33,10 @@ def written(tmp_path, monkeypatch):
         str(tmp_path / name),
         dataclasses.replace(one, changed=['learning_rate'] * bool(one.evaluation)),
       )
-  text = pbt_report.write(str(tmp_path), str(tmp_path / 'report'))
+  text = report.write(str(tmp_path), str(tmp_path / 'report'))
   assert (tmp_path / 'report' / 'report.md').read_text() == text
+  for name in ('ancestry.png', 'schedule.png'):
+    assert (tmp_path / 'report' / name).read_bytes().startswith(b'\x89PNG')
   tables = {}
   for name in ('members', 'ancestry', 'schedule'):
     with open(tmp_path / 'report' / f'{name}.csv', newline='') as file:
@@ -92,6 +88,14 @@ def test_a_member_that_has_copied_has_the_fitness_of_what_it_copied():
     event(1, 200, 1.0, 20.0, ('member_000', 180, 1)), opponent_fitness=60.0
   )
   histories = {'member_000': [event(1, 100, 1.0, 30.0)], 'member_001': [copied]}
-  assert pbt_report.best_member(histories) == 'member_001'
+  assert lineage.best_member(histories) == 'member_001'
   histories['member_001'] = [dataclasses.replace(copied, fitness=50.0, opponent_fitness=29.0)]
-  assert pbt_report.best_member(histories) == 'member_000'
+  assert lineage.best_member(histories) == 'member_000'
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+  with pytest.raises(ConfigurationError, match='No population'):
+    report.write(str(tmp_path), str(tmp_path / 'report'))
+  member.define(str(tmp_path), POPULATION)
+  with pytest.raises(ConfigurationError, match=r'No member .* evaluated yet'):
+    report.write(str(tmp_path), str(tmp_path / 'report'))

@@ -1,18 +1,21 @@
 """The rules of population-based training (Appendix F of the paper), as functions of numbers.
 
-Where the paper is silent: the episodes are counted for each member and anew after each evaluation,
-those of the burn-in don't count; a changed parameter becomes larger or smaller equally often;
-opponents are those members that have published a fitness. This module imports no TensorFlow.
+Where the paper is silent: each member counts its own episodes, from 0 after each evaluation, and
+without those of the burn-in; a hyper-parameter that changes grows or shrinks equally often;
+opponents are the members that have published a fitness. This module imports no TensorFlow.
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 from impala_tf.config import ConfigurationError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-  """The numbers of the paper.
+  """The numbers of the rules; those of the paper by default.
 
   burn_in_frames: environment frames of each member before it takes part.
   episodes: returns to collect for an evaluation.
@@ -44,45 +47,49 @@ class Rules:
         raise ConfigurationError(f'{name}={getattr(self, name)} must be {remedy}. Change --{name}.')
 
 
-def is_due(rules, frames, level_returns):
-  """Whether a member is to be evaluated.
+def is_due(rules: Rules, frames: int, level_returns: Mapping[str, Sequence[float]]) -> bool:
+  """Returns whether a member is to be evaluated.
 
   Args:
-    rules: Rules.
-    frames: int, the member's own.
-    level_returns: dict from each level to the returns collected since the burn-in or the last
-      evaluation.
+    rules: when.
+    frames: the member's own counter.
+    level_returns: the returns of each level since the burn-in or the last evaluation.
   """
   enough = sum(map(len, level_returns.values())) >= rules.episodes
   return frames >= rules.burn_in_frames and enough and all(level_returns.values())
 
 
-def choose_opponent(member, fitnesses, random):
-  """Another member, each equally likely; None if there is none.
+def choose_opponent(
+  member: str, fitnesses: Mapping[str, float], random: np.random.Generator
+) -> str | None:
+  """Returns another member, each equally likely; None if there is none.
 
   Args:
     member: name of the one who asks.
-    fitnesses: dict from the names of members to the fitness that each has published.
-    random: `numpy.random.Generator`.
+    fitnesses: what each member has published.
+    random: gives one number.
   """
   others = sorted(name for name in fitnesses if name != member)
   return others[int(random.random() * len(others))] if others else None
 
 
-def should_copy(rules, fitness, opponents_fitness):
-  """Whether the opponent is better by more than the threshold: not if by just as much, nor if its
-  fitness is NaN.
+def should_copy(rules: Rules, fitness: float, opponents_fitness: float) -> bool:
+  """Returns whether the opponent is better by more than the threshold.
+
+  It is not if it is better by just as much, nor if its fitness is NaN.
   """
   return opponents_fitness > fitness + rules.threshold
 
 
-def explore(rules, hyper_parameters, random):
-  """Changes each hyper-parameter with the given probability; returns a new dict.
+def explore(
+  rules: Rules, hyper_parameters: Mapping[str, float], random: np.random.Generator
+) -> dict[str, float]:
+  """Returns the hyper-parameters, each changed with the given probability.
 
   Args:
-    rules: Rules.
-    hyper_parameters: dict from names to floats.
-    random: `numpy.random.Generator`; two numbers are drawn for each parameter, changed or not.
+    rules: how.
+    hyper_parameters: by name.
+    random: gives two numbers for each hyper-parameter, changed or not.
   """
   changed = {}
   for name, value in hyper_parameters.items():
