@@ -186,7 +186,6 @@ class Config:
     'seconds between summaries', default=30.0, above=0, resumable=True
   )
 
-  # The defaults of shared inference are those of the authors' dynamic batching.
   inference: str = _field(
     'each actor runs the network itself (own), or all wait for one batch (shared); auto: shared on a GPU, in one process with '
     'impala or a2c_sync_trajectories',
@@ -194,16 +193,13 @@ class Config:
     choices=('auto', 'own', 'shared'),
     resumable=True,
   )
-  inference_minimum_batch: int = _field(
-    'shared inference: observations to wait for', default=1, minimum=1, resumable=True
-  )
   inference_maximum_batch: int = _field(
     'shared inference: observations at a time', default=1024, minimum=1, resumable=True
   )
   inference_timeout_ms: float = _field(
-    'shared inference: milliseconds after which fewer than the minimum will do',
-    default=100.0,
-    above=0,
+    'shared inference: milliseconds for which a batch waits for more observations; with 0 it takes those that are there',
+    default=0.0,
+    minimum=0,
     resumable=True,
   )
 
@@ -243,11 +239,6 @@ class Config:
       object.__setattr__(self, field.name, value)
       if value is not None:
         _check_limits(field, value)
-    if self.inference_minimum_batch > self.inference_maximum_batch:
-      raise ConfigurationError(
-        f'inference_minimum_batch={self.inference_minimum_batch} is above '
-        f'inference_maximum_batch={self.inference_maximum_batch}. Change one of them.'
-      )
     self._check_replay()
 
   def _check_replay(self):
@@ -322,6 +313,9 @@ class Config:
       raise ConfigurationError(
         f'Not a configuration but a JSON {type(values).__name__}: {_shortened(text)!r}.'
       )
+    if values.pop('inference_minimum_batch', None) is not None:
+      # Of an older version, whose time-out was that of a batch below the minimum.
+      values.pop('inference_timeout_ms', None)
     names = [field.name for field in dataclasses.fields(cls)]
     has_default = lambda field: (
       (field.default, field.default_factory) != (dataclasses.MISSING, dataclasses.MISSING)

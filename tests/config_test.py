@@ -54,7 +54,6 @@ VALUES = {
   'checkpoint_interval': 60.0,
   'summary_interval': 5.0,
   'inference': 'shared',
-  'inference_minimum_batch': 2,
   'inference_maximum_batch': 64,
   'inference_timeout_ms': 20.0,
   'dataset_path': '/data/brady',
@@ -70,7 +69,6 @@ RESUMABLE = (
   'checkpoint_interval',
   'summary_interval',
   'inference',
-  'inference_minimum_batch',
   'inference_maximum_batch',
   'inference_timeout_ms',
   'dataset_path',
@@ -245,13 +243,6 @@ class TestValues:
     with pytest.raises(ConfigurationError, match=message):
       make(**{name: value})
 
-  def test_refuses_to_wait_for_more_than_there_is_room_for(self):
-    with pytest.raises(
-      ConfigurationError, match='inference_minimum_batch=9 is above inference_maximum_batch=8'
-    ):
-      make(inference_minimum_batch=9, inference_maximum_batch=8)
-    assert make(inference_minimum_batch=8, inference_maximum_batch=8).inference_minimum_batch == 8
-
   def test_whole_numbers_become_floats(self):
     value = make(clip_global_norm=40).clip_global_norm
     assert value == 40.0
@@ -297,6 +288,10 @@ class TestText:
     assert Config.from_json(json.dumps(values)) == make(
       dataset_path='', queue_capacity=1, repeat_action_probability=0.0
     )
+
+  def test_the_minimum_batch_of_older_versions_is_dropped_with_its_timeout(self):
+    older = {**VALUES, 'inference_minimum_batch': 2, 'inference_timeout_ms': 100.0}
+    assert Config.from_json(json.dumps(older)) == make(inference_timeout_ms=0.0)
 
   def test_unknown_field(self):
     text = json.dumps({**VALUES, 'batchsize': 3})

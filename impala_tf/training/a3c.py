@@ -101,7 +101,6 @@ class A3C(arrangement.Arrangement):
     self._stopping.set()
     if self.actors is not None:
       self.actors.stop()
-    self.policy.close()
     self.environments.close()
     if self.actors is not None:
       self.actors.join()

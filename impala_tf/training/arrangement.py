@@ -210,7 +210,7 @@ class Arrangement(Learning):
     with contextlib.ExitStack() as on_error:
       on_error.enter_context(self.environments)
       self.weights = self._publish_weights()
-      self.policy = on_error.enter_context(self._make_policy())
+      self.policy = self._make_policy()
       self._unroller = self._make_unroller()
       on_error.pop_all()
     self._start()
@@ -227,10 +227,9 @@ class Arrangement(Learning):
       self._agent,
       self.weights,
       [tf.TensorSpec([], tf.int32), self._specs.step_output, self._specs.agent_state],
-      minimum_batch_size=min(
-        config.inference_minimum_batch, config.num_actors * config.envs_per_actor
-      ),
-      maximum_batch_size=max(config.inference_maximum_batch, config.envs_per_actor),
+      # A batch of all environments is full, and does not wait for the time-out.
+      maximum_batch_size=config.envs_per_actor
+      * max(1, min(config.num_actors, config.inference_maximum_batch // config.envs_per_actor)),
       timeout=config.inference_timeout_ms / 1000,
     )
 
@@ -259,7 +258,7 @@ class Arrangement(Learning):
   def _error(self):
     # An actor's is only what reached it of what another part tells better.
     failure = self._failure_of_actor()
-    return failure and (self.environments.error or self.policy.error or failure)
+    return failure and (self.environments.error or failure)
 
   def actor_shares(self):
     """See `Learning`; the stages are those of `stage_shares`."""

@@ -74,7 +74,6 @@ class Pipeline(QueueFed, arrangement.Arrangement):
     self.actors.stop()
     # Whoever waits for queue or environments is freed by their end.
     self.queue.close()
-    self.policy.close()
     self.environments.close()
     self.actors.join()
     self.staging.close()

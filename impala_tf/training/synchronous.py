@@ -89,7 +89,6 @@ class SynchronousTrajectories(arrangement.Arrangement):
     return self._failure
 
   def _stop(self):
-    self.policy.close()
     self.environments.close()
     self._pool.shutdown()
 

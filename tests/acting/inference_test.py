@@ -1,5 +1,6 @@
 """Inference of each actor's own, and shared by all: the same policy, whoever computes it."""
 
+import concurrent.futures
 import dataclasses
 
 import numpy as np
@@ -35,11 +36,10 @@ def test_shared_inference_acts_as_an_actor_alone_would():
   for shared in (False, True):
     tf.random.set_seed(1)
     _, policy = make(shared, agent)
-    with policy:
-      unroller = actors.Unroller(
-        policy, scripted.InProcess([catch.Catch(1), catch.Catch(2)]), [0], 2, 10
-      )
-      unrolls.append(unroller.unroll(0, unroller.initial(0))[1])
+    unroller = actors.Unroller(
+      policy, scripted.InProcess([catch.Catch(1), catch.Catch(2)]), [0], 2, 10
+    )
+    unrolls.append(unroller.unroll(0, unroller.initial(0))[1])
   own, together = unrolls
   # Other draws of actions may follow from other random numbers; what the policy says of the first
   # observation may not.
@@ -61,13 +61,12 @@ def test_shared_inference_acts_as_an_actor_alone_would():
 def test_shared_inference_takes_the_newest_weights_and_unrolls_say_which_they_began_with():
   agent = agents.for_suite(catch.CatchSuite(), CONFIG)
   published, policy = make(True, agent)
-  with policy:
-    unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1)]), [0], 1, 5)
-    carry, first = unroller.unroll(0, unroller.initial(0))
-    agent.baseline.b.assign_add([1000.0])
-    _, unpublished = unroller.unroll(0, carry)
-    published.publish(tf.constant(7))
-    _, second = unroller.unroll(0, carry)
+  unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1)]), [0], 1, 5)
+  carry, first = unroller.unroll(0, unroller.initial(0))
+  agent.baseline.b.assign_add([1000.0])
+  _, unpublished = unroller.unroll(0, carry)
+  published.publish(tf.constant(7))
+  _, second = unroller.unroll(0, carry)
   assert first.policy_version.numpy().tolist() == [0]
   assert second.policy_version.numpy().tolist() == [7]
   assert np.abs(first.agent_outputs.baseline[:, 1:]).max() < 500
@@ -90,10 +89,9 @@ def test_each_step_of_shared_inference_keeps_the_logits_it_acted_by():
     return step(action)
 
   environment.step = step_and_publish
-  with policy:
-    unroller = actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5)
-    carry, first = unroller.unroll(0, unroller.initial(0))
-    _, second = unroller.unroll(0, carry)
+  unroller = actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5)
+  carry, first = unroller.unroll(0, unroller.initial(0))
+  _, second = unroller.unroll(0, carry)
   np.testing.assert_array_equal(first.agent_outputs.policy_logits[0, 1:], biases[:5])
   np.testing.assert_array_equal(second.agent_outputs.policy_logits[0], biases[4:])
 
@@ -105,6 +103,82 @@ def test_each_step_of_shared_inference_keeps_the_logits_it_acted_by():
 def test_which_one_follows_from_the_devices_unless_a_flag_says(monkeypatch, chosen, gpus, shared):
   monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: ['gpu'] * gpus)
   assert inference.is_shared(dataclasses.replace(CONFIG, inference=chosen)) == shared
+
+
+class Doubling(tf.Module):
+  """An agent that answers each row with its double, and with the size of the batch that it was in;
+  a batch with a 99 fails.
+  """
+
+  def __init__(self):
+    super().__init__()
+    self.scale = tf.Variable(2.0)
+
+  def step(self, rows, texts, state):
+    """As `agents.Agent.step`, of int32 [n], string [n] and nothing."""
+    fine = tf.debugging.assert_less(rows, 99, message='too much')
+    with tf.control_dependencies([fine]):
+      doubles = tf.cast(self.scale, tf.int32) * rows
+    return (
+      doubles,
+      tf.strings.join([texts, '!']),
+      tf.fill(tf.shape(rows), tf.shape(rows)[0]),
+    ), state
+
+
+class Callers:
+  """Threads that each call a `Doubling` through shared inference, with rows of their own."""
+
+  def __init__(self, **options):
+    agent = Doubling()
+    specs = [tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.string), ()]
+    published = weights.PublishedWeights(agent)
+    policy = inference.BatchedInference(agent, published, specs, **options)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)], autograph=False)
+    def call(rows):
+      return policy.step((), rows, tf.strings.as_string(rows), ())[0]
+
+    call.get_concrete_function()
+    self._call = call
+    self._pool = concurrent.futures.ThreadPoolExecutor(64)
+
+  def call(self, *rows):
+    """A future of [doubles, texts, sizes of batches], lists."""
+    run = lambda: [output.numpy().tolist() for output in self._call(tf.constant(rows))]
+    return self._pool.submit(run)
+
+
+def test_callers_get_the_answers_to_their_own_rows():
+  callers = Callers()
+  futures = {rows: callers.call(*rows) for i in range(200) for rows in [tuple(range(i % 4 - i, 1))]}
+  for rows, future in futures.items():
+    doubles, texts, sizes = future.result(60)
+    assert doubles == [2 * row for row in rows]
+    assert texts == [b'%d!' % row for row in rows]
+    assert len(set(sizes)) == 1
+    assert sizes[0] >= len(rows)
+
+
+def test_a_batch_is_computed_when_it_is_full_or_the_timeout_is_over():
+  callers = Callers(maximum_batch_size=4, timeout=1000.0)
+  futures = [callers.call(row, row + 10) for row in range(10)]
+  for row, future in enumerate(futures):
+    assert future.result(60)[::2] == [[2 * row, 2 * row + 20], [4, 4]]
+  assert Callers(maximum_batch_size=4, timeout=0.2).call(1).result(60)[2] == [1]
+
+
+def test_an_error_reaches_all_callers_of_the_batch_and_no_others():
+  callers = Callers(maximum_batch_size=2, timeout=1000.0)
+  for future in [callers.call(1), callers.call(99)]:
+    with pytest.raises(tf.errors.InvalidArgumentError, match='too much'):
+      future.result(60)
+  assert callers.call(1, 2).result(60)[0] == [2, 4]
+
+
+def test_a_call_larger_than_any_batch_is_an_error():
+  with pytest.raises(tf.errors.InvalidArgumentError, match='3'):
+    Callers(maximum_batch_size=2).call(1, 2, 3).result(60)
 
 
 def test_a_training_with_shared_inference_learns():
@@ -121,18 +195,25 @@ def test_a_training_with_shared_inference_learns():
   assert learned
 
 
-def test_a_policy_that_fails_ends_the_run_with_its_error():
+def test_a_policy_that_fails_ends_the_run_with_its_error(monkeypatch):
   config = dataclasses.replace(
     catch.CONFIG, inference='shared', envs_per_actor=1, total_environment_frames=10**9
   )
   learner = loop.make_learner(catch.CatchSuite(), config)
-  with Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running:
-    running.policy._batcher._function = lambda *args: (_ for _ in ()).throw(
-      ValueError('out of order')
-    )
-    with pytest.raises(RuntimeError, match='out of order'):
-      for _ in running.updates(learner):
-        pass
+  step = learner.agent.step
+
+  def failing_step(last_actions, step_outputs, state):
+    in_time = tf.debugging.assert_less(step_outputs.info.episode_steps, 3, message='out of order')
+    with tf.control_dependencies([in_time]):
+      return step(tf.identity(last_actions), step_outputs, state)
+
+  monkeypatch.setattr(learner.agent, 'step', failing_step)
+  with (
+    Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running,
+    pytest.raises(RuntimeError, match='out of order'),
+  ):
+    for _ in running.updates(learner):
+      pass
 
 
 @pytest.mark.parametrize('num_actors', [1, 64])
@@ -163,19 +244,16 @@ def test_unrolls_of_a_resumed_run_know_how_many_updates_are_behind_them():
 @pytest.mark.parametrize(
   ('given', 'expected'),
   [
-    ({}, {'minimum_batch_size': 1, 'maximum_batch_size': 1024, 'timeout': 0.1}),
+    # A batch of all environments is full.
+    ({}, {'maximum_batch_size': 8, 'timeout': 0.0}),
     (
-      {'inference_minimum_batch': 3, 'inference_maximum_batch': 6, 'inference_timeout_ms': 20.0},
-      {'minimum_batch_size': 3, 'maximum_batch_size': 6, 'timeout': 0.02},
+      {'num_actors': 3, 'inference_maximum_batch': 9, 'inference_timeout_ms': 20.0},
+      {'maximum_batch_size': 8, 'timeout': 0.02},
     ),
-    # No batch can be larger than all environments, and those of an actor go together.
-    (
-      {'inference_minimum_batch': 100, 'inference_maximum_batch': 200, 'envs_per_actor': 4},
-      {'minimum_batch_size': 8, 'maximum_batch_size': 200, 'timeout': 0.1},
-    ),
+    # Those of an actor stay together.
     (
       {'inference_maximum_batch': 2, 'envs_per_actor': 5},
-      {'minimum_batch_size': 1, 'maximum_batch_size': 5, 'timeout': 0.1},
+      {'maximum_batch_size': 5, 'timeout': 0.0},
     ),
   ],
 )
