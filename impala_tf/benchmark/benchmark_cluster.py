@@ -40,13 +40,13 @@ def cluster_of(count, suite, config):
   """A part as `benchmark_parts` describes them: a learner with `count` actor processes."""
   address = _serve()
   agent = agents.for_suite(suite, config)
-  packing = frame_stacks.FrameStacks(
+  stacks = frame_stacks.FrameStacks(
     arrangement.Specs(suite, config, agent).unroll, config.frame_stack
   )
   names = {'queue': f'{connection.QUEUE}_{count}', 'weights': f'{connection.WEIGHTS}_{count}'}
-  place = {'device': connection.LEARNER_DEVICE, 'packed': True}
+  place = {'device': connection.LEARNER_DEVICE, 'serialized': True}
   queue = unroll_queue.UnrollQueue(
-    packing.packed_spec, config.queue_capacity, shared_name=names['queue'], **place
+    stacks.unstacked_spec, config.queue_capacity, shared_name=names['queue'], **place
   )
   published = weights.PublishedWeights(agent, connection.LEARNER_DEVICE, names['weights'])
   staging = unroll_queue.StagingArea(lambda: queue.dequeue_batch(config.batch_size))
@@ -92,7 +92,7 @@ def cluster_of(count, suite, config):
     return {
       'actor processes': count,
       'unrolls/s': result.frames_per_second / (config.unroll_length * config.num_action_repeats),
-      'bytes of an unroll': queue.packing.bytes,
+      'bytes of an unroll': queue.wire_format.bytes,
       'bytes of a pull': 4 * (1 + sum(v.shape.num_elements() for v in agent.trainable_variables)),
       'bytes sent for each unroll': sent / unrolls,
       'MB/s': sent
@@ -131,26 +131,25 @@ def _send(pipe, address, task, names, config):
   connection.connect(roles.Role('actor', task, address, f'127.0.0.1:{roles.free_port()}'))
   suite = suites.find(config.level_name).make()
   agent = agents.for_suite(suite, config)
-  packing = frame_stacks.FrameStacks(
+  stacks = frame_stacks.FrameStacks(
     arrangement.Specs(suite, config, agent).unroll, config.frame_stack
   )
-  place = {'device': connection.LEARNER_DEVICE, 'packed': True}
+  place = {'device': connection.LEARNER_DEVICE, 'serialized': True}
   queue = unroll_queue.UnrollQueue(
-    packing.packed_spec, config.queue_capacity, shared_name=names['queue'], **place
+    stacks.unstacked_spec, config.queue_capacity, shared_name=names['queue'], **place
   )
   pull = tf.function(
     weights.PublishedWeights(agent, connection.LEARNER_DEVICE, names['weights'], version=None).pull
   )
   unrolls = benchmark_parts.unrolls_to_send(suite, config, agent)
-  pack = tf.function(packing.pack, autograph=False)
   seconds = []
   with contextlib.suppress(*connection.CONNECTION_ERRORS):
     pull()  # traced
-    queue.enqueue_many(pack(unrolls))
+    queue.enqueue_many(stacks.unstack_frames(unrolls))
     pipe.send('ready')
     while True:
       began = time.perf_counter()
       pull()
       seconds.append(time.perf_counter() - began)
-      queue.enqueue_many(pack(unrolls))
+      queue.enqueue_many(stacks.unstack_frames(unrolls))
   pipe.send(np.array(seconds))

@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 import tensorflow as tf
-import tree
 
 from impala_tf import errors, signals, timing
 from impala_tf.acting import actors, inference, weights
@@ -196,7 +195,7 @@ class Acting:
     self._role = role
     self._agent = agents.for_suite(suite, config)
     self._specs = arrangement.Specs(suite, config, self._agent)
-    self._packing = frame_stacks.FrameStacks(self._specs.unroll, config.frame_stack)
+    self._stacks = frame_stacks.FrameStacks(self._specs.unroll, config.frame_stack)
     self._terms = connection.terms(suite, config, self._agent, self._specs.unroll)
     self._timer = timing.StageTimer()
     names = suite.levels(config)
@@ -265,11 +264,11 @@ class Acting:
       self._start()
     # As the learner has it, who may have been started anew with another capacity.
     self._queue = unroll_queue.UnrollQueue(
-      self._packing.packed_spec,
+      self._stacks.unstacked_spec,
       learner.queue_capacity,
       device=connection.LEARNER_DEVICE,
       shared_name=connection.QUEUE,
-      packed=True,
+      serialized=True,
     )
     sent_before = self._unrolls
     ended = threading.Event()
@@ -299,12 +298,6 @@ class Acting:
     published = weights.PublishedWeights(
       self._agent, connection.LEARNER_DEVICE, connection.WEIGHTS, version=None
     )
-    # With a signature, as threads that call it for the first time would each trace a function of
-    # their own.
-    signature = tree.map_structure(
-      lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), self._specs.unroll
-    )
-    self._pack = tf.function(self._packing.pack, input_signature=[signature], autograph=False)
     policy = inference.LocalInference(self._agent, published)
     self._unroller = actors.Unroller(
       policy,
@@ -316,7 +309,7 @@ class Acting:
     self._shares = arrangement.stage_shares(self._timer)
 
   def _enqueue_many(self, unrolls):
-    self._queue.enqueue_many(self._pack(unrolls))
+    self._queue.enqueue_many(self._stacks.unstack_frames(unrolls))
     with self._count_lock:
       self._unrolls += self._config.envs_per_actor
 

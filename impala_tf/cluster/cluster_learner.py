@@ -41,7 +41,9 @@ class ClusterPipeline(pipeline.QueueFed, arrangement.Learning):
     """As `arrangement.Learning`; `clock` gives seconds."""
     super().__init__(suite, config, agent, seed, version)
     self._crowd = Membership(clock)
-    self._make_queue(device=connection.LEARNER_DEVICE, shared_name=connection.QUEUE, packed=True)
+    self._make_queue(
+      device=connection.LEARNER_DEVICE, shared_name=connection.QUEUE, serialized=True
+    )
     self._levels = suite.levels(config)
     terms = connection.terms(suite, config, agent, self._specs.unroll)
     self._notice = connection.LearnerHeartbeat('running', seed[-1], config.queue_capacity, terms)

@@ -23,7 +23,7 @@ class QueueFed:
     )
     fresh = self._config.fresh_per_batch
     self.staging = unroll_queue.StagingArea(
-      lambda: self._batches.extend(self.queue.dequeue_batch(fresh)),
+      lambda: self._batches.complete(self.queue.dequeue_batch(fresh)),
       on_host=lambda batch: metrics.episodes_in(batch, fresh),
     )
 
@@ -56,7 +56,7 @@ class Pipeline(QueueFed, arrangement.Arrangement):
     self._make_queue()
 
   def _start(self):
-    enqueue_many = lambda unrolls: self.queue.enqueue_many(self._batches.pack(unrolls))
+    enqueue_many = lambda unrolls: self.queue.enqueue_many(self._batches.unstack_frames(unrolls))
     self.actors = actors.ActorThreads(
       self._unroller,
       self._config.num_actors,

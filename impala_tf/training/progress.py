@@ -1,163 +1,141 @@
-"""The running line that tells how a training goes."""
+"""The running line of a training, by tqdm."""
 
-import collections
-import math
-import shutil
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import TextIO
 
-_TERMINAL_INTERVAL = 1.0  # seconds between two rewritings of the line on a terminal
+import tqdm
+
+_LINE = '{n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left{postfix}'
+_TERMINAL_INTERVAL = 1.0  # Seconds between two rewritings of the line on a terminal.
 
 
 class ProgressLine:
-  """Prints one line again and again: on a terminal in place, elsewhere line below line and less
-  often.
+  """A line that is rewritten in place on a terminal, and printed again and again elsewhere, where
+  it comes less often.
 
-  progress = ProgressLine(total_frames=200_000_000)
-  if progress.due():
-    progress.show(frames, updates, mean_return=..., lag=..., queue=(3, 32), shares={'learner':
-    {'wait': 0.12, ...}})
-  progress.close()
+    line = ProgressLine(total_frames=200_000_000)
+    if line.due():
+      line.show(frames, updates, mean_return=..., lag=..., queue=(3, 32), shares={...})
+    line.close()
   """
 
   def __init__(
     self,
-    total_frames,
-    frames=0,
-    updates=0,
+    total_frames: int,
+    frames: int = 0,
+    updates: int = 0,
     *,
-    stream=None,
-    interval=10.0,
-    window=30.0,
-    clock=time.monotonic,
+    stream: TextIO | None = None,
+    interval: float = 10.0,
+    clock: Callable[[], float] = time.monotonic,
   ):
-    """Starts to measure.
+    """Starts to measure; prints nothing yet.
 
     Args:
-      total_frames: int, frames of the whole training.
-      frames: int, how many of them are already done.
-      updates: int, learner updates already done.
+      total_frames: frames of the whole training.
+      frames: how many of them are already done.
+      updates: learner updates already done.
       stream: where to print, standard output by default.
-      interval: seconds between two lines where the stream is no terminal.
-      window: seconds over which rates are averaged, above 0.
+      interval: seconds between two lines where the stream is not a terminal.
       clock: gives seconds.
     """
-    self._total_frames = total_frames
-    self._stream = sys.stdout if stream is None else stream
-    self._is_terminal = self._stream.isatty()
-    self._interval = _TERMINAL_INTERVAL if self._is_terminal else interval
-    self._window = window
+    stream = sys.stdout if stream is None else stream
+    is_terminal = stream.isatty()
+    self._interval = _TERMINAL_INTERVAL if is_terminal else interval
     self._clock = clock
-    self._samples = collections.deque([(clock(), frames, updates)])
-    self._next = clock() + self._interval
-    self._open_line = False
+    self._then, self._updates = clock(), updates
+    self._bar = tqdm.tqdm(
+      total=total_frames,
+      initial=frames,
+      unit=' frames',
+      unit_scale=True,
+      bar_format='{percentage:3.0f}%|{bar:10}| ' + _LINE if is_terminal else _LINE,
+      file=stream if is_terminal else _Lines(stream),
+      dynamic_ncols=is_terminal,
+      leave=is_terminal,
+      # Every call of `show` prints, and nothing is printed before.
+      mininterval=0,
+      miniters=0,
+      delay=1e-9,
+      position=0,
+    )
 
-  def due(self):
+  def due(self) -> bool:
     """Whether it is time for the next line, which spares the caller from gathering numbers in vain."""
-    return self._clock() >= self._next
+    return self._clock() - self._then >= self._interval
 
   def show(
     self,
-    frames,
-    updates,
+    frames: int,
+    updates: int,
     *,
-    mean_return=None,
-    scores=None,
-    lag=None,
-    queue=None,
-    restarts=0,
-    connected=None,
-    shares=None,
+    mean_return: float | None = None,
+    scores: Mapping[str, float] | None = None,
+    lag: float | None = None,
+    queue: tuple[int, int] | None = None,
+    restarts: int = 0,
+    connected: int | None = None,
+    shares: Mapping[str, Mapping[str, float]] | None = None,
   ):
     """Prints the line.
 
     Args:
-      frames: int, frames done.
-      updates: int, learner updates done.
-      mean_return: float, of the last episodes; None if there were none.
-      scores: the suite's by name, a dict; None if there are none.
-      lag: float, mean policy lag in updates; None if unknown.
+      frames: frames done.
+      updates: learner updates done.
+      mean_return: of the last episodes; None if there were none.
+      scores: the suite's by name; None if there are none.
+      lag: mean policy lag in updates; None if unknown.
       queue: (waiting unrolls, capacity), None to leave it out.
-      restarts: int, processes started anew, not mentioned if there were none.
-      connected: int, actor processes of a cluster, None where there is none.
+      restarts: how often processes were restarted; left out if they never were.
+      connected: actor processes of a cluster, None where there is none.
       shares: shares of time by group and stage, {'learner': {'wait': 0.12, 'update': 0.88}}.
     """
     now = self._clock()
-    self._next = now + self._interval
-    frame_rate, update_rate = self._rates(now, frames, updates)
-    left = (self._total_frames - frames) / frame_rate if frame_rate else None
+    seconds, done = now - self._then, updates - self._updates
+    self._then, self._updates = now, updates
+
     parts = [
-      f'{human(frames)}/{human(self._total_frames)} frames',
-      f'{human(frame_rate)} frames/s',
-      f'{human(update_rate)} updates/s',
+      f'{done / seconds:.3g} updates/s' if seconds > 0 else '? updates/s',
       f'return {_number(mean_return, ".2f")}',
       *(f'{name.rpartition("/")[2]} {score:.2f}' for name, score in (scores or {}).items()),
-      f'{hours_minutes(left)} left',
       f'lag {_number(lag, ".1f")}',
     ]
     if queue is not None:
-      parts.append(f'queue {int(queue[0])}/{int(queue[1])}')
+      parts.append(f'queue {queue[0]}/{queue[1]}')
     if connected is not None:
       parts.append(f'actors {connected}')
     if restarts:
       parts.append(f'restarts {restarts}')
-    groups = [
-      f'{group}: ' + ' '.join(f'{stage} {100 * share:.0f}%' for stage, share in stages.items())
-      for group, stages in (shares or {}).items()
-      if stages
-    ]
-    if groups:
-      parts.append(' | '.join(groups))
-    self._print('  '.join(parts))
+    for group, stages in (shares or {}).items():
+      if stages:
+        texts = (f'{stage} {100 * share:.0f}%' for stage, share in stages.items())
+        parts.append(f'{group}: {" ".join(texts)}')
+
+    self._bar.set_postfix_str(', '.join(parts), refresh=False)
+    self._bar.update(frames - self._bar.n)
 
   def close(self):
     """Ends the line, so that what is printed next does not overwrite it."""
-    if self._open_line:
-      self._stream.write('\n')
-      self._stream.flush()
-      self._open_line = False
+    self._bar.close()
 
-  def _rates(self, now, frames, updates):
-    self._samples.append((now, frames, updates))
-    while self._samples[1][0] <= now - self._window:
-      self._samples.popleft()
-    then, old_frames, old_updates = self._samples[0]
-    seconds = now - then
-    return (
-      ((frames - old_frames) / seconds, (updates - old_updates) / seconds)
-      if seconds > 0
-      else (None, None)
-    )
 
-  def _print(self, text):
-    if self._is_terminal:
-      # One column less than there are: a full line would make some terminals go on to the next one.
-      width = shutil.get_terminal_size().columns - 1
-      self._stream.write('\r' + text[:width].ljust(width))
-      self._open_line = True
-    else:
+class _Lines:
+  """A file that is not a terminal, to which tqdm's line goes as a line of its own each time."""
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def write(self, text: str):
+    """Writes what is to be seen of the text, without the carriage return before it."""
+    if text := text.strip():
       self._stream.write(text + '\n')
+
+  def flush(self):
+    """Flushes the stream."""
     self._stream.flush()
 
 
-def human(number):
-  """A number in at most three digits and a suffix, '1.2M'; '-' for None."""
-  if number is None:
-    return '-'
-  for suffix in ('', 'k', 'M', 'B'):
-    if abs(number) < 999.5:
-      return f'{number:.3g}{suffix}'
-    number /= 1000
-  return f'{number:.0f}T'
-
-
-def hours_minutes(seconds):
-  """A duration as h:mm, rounded up; '-' for None."""
-  if seconds is None:
-    return '-'
-  minutes = math.ceil(max(seconds, 0) / 60)
-  return f'{minutes // 60}:{minutes % 60:02}'
-
-
-def _number(value, form):
-  return '-' if value is None else format(value, form)
+def _number(value: float | None, form: str) -> str:
+  return '?' if value is None else format(value, form)

@@ -69,7 +69,7 @@ class SynchronousTrajectories(arrangement.Arrangement):
 
   def _build_join(self, unrolls):
     together = tree.map_structure(lambda *parts: tf.concat(parts, 0), *unrolls)
-    return unroll_queue.as_batch(self._batches.pack(together._replace(level=self._level)))
+    return unroll_queue.as_batch(self._batches.unstack_frames(together._replace(level=self._level)))
 
   def _update(self, learner):
     with self.learner_timer('wait'):
@@ -78,7 +78,7 @@ class SynchronousTrajectories(arrangement.Arrangement):
       except Exception as error:  # Whatever it is, it is the actors' and ends them.
         self._failure = error
         return None
-      batch = self._batches.extend(self._join(unrolls))
+      batch = self._batches.complete(self._join(unrolls))
       episodes = metrics.episodes_in(batch, self._config.fresh_per_batch)
     with self.learner_timer('update'):
       update = learner.update(batch)

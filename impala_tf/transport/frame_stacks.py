@@ -1,96 +1,106 @@
 """Unrolls whose observations are stacks of the last four grey frames, with each frame kept once.
 
-Of an Atari observation, uint8 [84, 84, 4], three quarters were in the observation before. Packed,
+Of an Atari observation, uint8 [84, 84, 4], three quarters were in the observation before. Unstacked,
 an unroll keeps the whole stack of row 0 and of every other row the newest frame. An unroll of 20
 steps then has 169 kB of frames instead of 593 kB: 10,000 of them, as in the paper's replay, are 1.7
-GB instead of 5.9 GB, and a network carries as much less. Observations of DMLab, [72, 96, 3], are no
+GB instead of 5.9 GB, and a network carries as much less. Observations of DMLab, [72, 96, 3], are not
 stacks: an unroll of 100 steps has 2.1 MB, and 10,000 have 21 GB.
 
-    packing = FrameStacks(unroll_spec, config.frame_stack)
-    queue = unroll_queue.UnrollQueue(packing.packed_spec, capacity)
-    queue.enqueue_many(packing.pack(unrolls))                     # [n, T+1, ...], as actors make them
-    batch = packing.unpack(queue.dequeue_batch(32))               # [T+1, B, ...], bit by bit what the actors had
+    stacks = FrameStacks(unroll_spec, config.frame_stack)
+    queue = unroll_queue.UnrollQueue(stacks.unstacked_spec, capacity)
+    queue.enqueue_many(stacks.unstack_frames(unrolls))       # [n, T+1, ...], as actors make them
+    batch = stacks.stack_frames(queue.dequeue_batch(32))     # [T+1, B, ...], bit by bit the same
 
-Whatever is no stack of four frames passes as it is. Both functions work eagerly, and faster inside
-a tf.function.
+Observations that are not stacks of four frames pass as they are.
 
-What was in a stack is known from the rows themselves: after a reset the older frames are zero, and
-a reset lies before each row that ended an episode (`info.finished`) or began with the start of its
-process (`info.episode_steps` of 0). The loss of a life is `done` as well, but the game and its
-frames go on.
+The rows themselves say what was in a stack: after a reset the older frames are zero, and a reset
+lies before each row that ended an episode (`info.finished`) or began with the start of its process
+(`info.episode_steps` of 0). The loss of a life is `done` as well, but the game and its frames
+continue.
 """
 
 import tensorflow as tf
+import tree
 
-_STACK = 4  # As many as there are bytes in the words that stacks are put together in.
+from impala_tf import structs
+
+_STACK = 4  # As many as there are bytes in the words from which stacks are put together.
 
 
 class FrameStacks:
-  """Packs and unpacks unrolls.
+  """Unstacks the frames of unrolls, and stacks them again.
 
-  packed_spec: `structs.Unroll` of `tf.TensorSpec`, one packed unroll. It differs from the unpacked
-    one's in the frame, uint8 [T+4, height, width]: the four of row 0, oldest first, then the newest
+  unstacked_spec: `structs.Unroll` of `tf.TensorSpec`, one unstacked unroll. It differs from the
+    other in the frame, uint8 [T+4, height, width]: the four of row 0, oldest first, then the newest
     of each other row.
   """
 
-  def __init__(self, unroll_spec, frame_stack):
+  def __init__(self, unroll_spec: structs.Unroll, frame_stack: int):
     """Describes the unrolls.
 
     Args:
-      unroll_spec: `structs.Unroll` of `tf.TensorSpec`, one unroll: frames of [T+1, height, width,
-        channels].
-      frame_stack: int, how many frames an observation has; 1 if it is no stack.
+      unroll_spec: of `tf.TensorSpec`, one unroll: frames of [T+1, height, width, channels].
+      frame_stack: how many frames an observation has; 1 if it is not a stack.
     """
     frame = unroll_spec.step_outputs.observation.frame
     self._is_stack = frame_stack == _STACK == frame.shape[-1] and frame.dtype == tf.uint8
-    self.packed_spec = unroll_spec
-    if self._is_stack:
-      rows, height, width, _ = frame.shape
-      self.packed_spec = _with_frame(
-        unroll_spec, tf.TensorSpec([rows + _STACK - 1, height, width], tf.uint8)
-      )
+    self.unstacked_spec = unroll_spec
+    if not self._is_stack:
+      return
 
-  def pack(self, unrolls):
+    rows, height, width, _ = frame.shape
+    self.unstacked_spec = _with_frame(
+      unroll_spec, tf.TensorSpec([rows + _STACK - 1, height, width], tf.uint8)
+    )
+    # With a signature, as threads that call it for the first time would each trace a function of
+    # their own.
+    signature = tree.map_structure(
+      lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), unroll_spec
+    )
+    self._unstack = tf.function(_unstack, input_signature=[signature], autograph=False)
+    self._stack = tf.function(self._build_stack, autograph=False)
+
+  def unstack_frames(self, unrolls: structs.Unroll) -> structs.Unroll:
     """Keeps each frame once.
 
     Args:
-      unrolls: `structs.Unroll` with a leading [n] on every leaf: [n, T+1, ...] for step and agent
-        outputs.
+      unrolls: with a leading [n] on every leaf: [n, T+1, ...] for step and agent outputs.
 
     Returns:
-      The same packed, as `packed_spec` with a leading [n].
+      The same unstacked, as `unstacked_spec` with a leading [n].
     """
-    if not self._is_stack:
-      return unrolls
-    frames = unrolls.step_outputs.observation.frame
-    first = tf.transpose(frames[:, 0], [0, 3, 1, 2])
-    return _with_frame(unrolls, tf.concat([first, frames[:, 1:, :, :, -1]], axis=1))
+    return self._unstack(unrolls) if self._is_stack else unrolls
 
-  def unpack(self, packed):
+  def stack_frames(self, batch: structs.Unroll) -> structs.Unroll:
     """Puts the stacks of a batch together again.
 
     Args:
-      packed: `structs.Unroll`, time-major: the packed frames [T+4, B, height, width], the rest
-        [T+1, B, ...] for step and agent outputs.
+      batch: unstacked, time-major: frames of [T+4, B, height, width], the rest [T+1, B, ...] for
+        step and agent outputs.
 
     Returns:
-      `structs.Unroll`, time-major, with frames of [T+1, B, height, width, 4].
+      The batch with frames of [T+1, B, height, width, 4].
     """
     if not self._is_stack:
-      return packed
-    info = packed.step_outputs.info
+      return batch
+    with tf.device('/CPU:0'):
+      return self._stack(batch)
+
+  def _build_stack(self, batch):
+    info = batch.step_outputs.info
     resets = info.finished | tf.equal(info.episode_steps, 0)
+
     # A stack is a word of four bytes, the lowest of them its oldest frame: the lowest byte comes
     # first on all processors that TensorFlow runs on. To put words together is several times faster
     # than to put bytes beside each other.
     newest = tf.bitwise.left_shift(
-      tf.cast(packed.step_outputs.observation.frame, tf.uint32), tf.constant(24, tf.uint32)
+      tf.cast(batch.step_outputs.observation.frame, tf.uint32), tf.constant(24, tf.uint32)
     )
-    rows = self.packed_spec.step_outputs.reward.shape[0]
+    rows = batch.step_outputs.reward.shape[0]
     words = newest[_STACK - 1 :]
-    visible = tf.ones_like(
-      resets
-    )  # Whether no reset lies between a row and the one `age` rows before it.
+
+    # Whether no reset lies between a row and the one `age` rows before it.
+    visible = tf.ones_like(resets)
     for age in range(1, _STACK):
       # Row 0 has its own zeros, so that resets before it need not be known.
       visible &= ~tf.pad(resets[1:], [[age, 0], [0, 0]])[:rows]
@@ -101,7 +111,13 @@ class FrameStacks:
       words = tf.bitwise.bitwise_or(
         words, tf.bitwise.bitwise_and(frames, mask[:, :, tf.newaxis, tf.newaxis])
       )
-    return _with_frame(packed, tf.bitcast(words, tf.uint8))
+    return _with_frame(batch, tf.bitcast(words, tf.uint8))
+
+
+def _unstack(unrolls):
+  frames = unrolls.step_outputs.observation.frame
+  first = tf.transpose(frames[:, 0], [0, 3, 1, 2])
+  return _with_frame(unrolls, tf.concat([first, frames[:, 1:, :, :, -1]], axis=1))
 
 
 def _with_frame(unroll, frame):

@@ -1,13 +1,14 @@
 """From actors to learner: a bounded queue of unrolls, and a staging area with the learner's next
 batch.
 
-The bound is what keeps the data fresh: an actor that is ahead of the learner waits in
-  `enqueue_many`.
+The bound keeps the data fresh: an actor that is ahead of the learner waits in `enqueue_many`.
 """
 
 import itertools
 import queue
 import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tree
@@ -24,19 +25,25 @@ class UnrollQueue:
   The queue is found by its name on `device`; the methods may be called eagerly or inside a
   tf.function, by any thread.
 
-  packing: `wire.Packing` of its elements, None if they are unrolls as they are.
+  wire_format: `wire.WireFormat` of its elements, None if they are unrolls as they are.
   """
 
-  def __init__(self, unroll_spec, capacity, device='/CPU:0', shared_name=None, packed=False):
-    """Describes the queue; it comes into being with the first call.
+  def __init__(
+    self,
+    unroll_spec: structs.Unroll,
+    capacity: int,
+    device: str = '/CPU:0',
+    shared_name: str | None = None,
+    serialized: bool = False,
+  ):
+    """Describes the queue, which is made by the first call.
 
     Args:
-      unroll_spec: `structs.Unroll` of `tf.TensorSpec`, one unroll: [T+1, ...] for step and agent
-        outputs.
+      unroll_spec: of `tf.TensorSpec`, one unroll: [T+1, ...] for step and agent outputs.
       capacity: how many unrolls it holds before `enqueue_many` waits.
       device: where it lives.
       shared_name: its name there; a name of its own by default.
-      packed: whether unrolls lie in it as `wire.Packing` makes them, for a way over a network.
+      serialized: whether unrolls lie in it in their `wire.WireFormat`, for a way over a network.
 
     Raises:
       ValueError: if the capacity is below 1.
@@ -47,8 +54,8 @@ class UnrollQueue:
     self._spec = unroll_spec
     self._device = device
     self._shared_name = shared_name or f'unrolls_{next(_ids)}'
-    self.packing = wire.Packing(unroll_spec) if packed else None
-    elements = self.packing.specs if packed else tree.flatten(unroll_spec)
+    self.wire_format = wire.WireFormat(unroll_spec) if serialized else None
+    elements = self.wire_format.specs if serialized else tree.flatten(unroll_spec)
     self._dtypes = [element.dtype for element in elements]
     self._shapes = [element.shape for element in elements]
     leaves = tree.flatten(unroll_spec)
@@ -60,8 +67,8 @@ class UnrollQueue:
     )
 
   def _queue(self):
-    # Made anew in each function: a queue object made eagerly would destroy the shared resource when
-    # it is collected.
+    # Made again in each function: a queue object made eagerly would destroy the shared resource
+    # when it is collected.
     with tf.device(self._device):
       handle = tf.raw_ops.FIFOQueueV2(
         component_types=self._dtypes,
@@ -71,7 +78,7 @@ class UnrollQueue:
       )
       return tf.queue.QueueBase(self._dtypes, self._shapes, None, handle)
 
-  def enqueue_many(self, unrolls):
+  def enqueue_many(self, unrolls: structs.Unroll):
     """Adds n unrolls and waits while the queue is full.
 
     Args:
@@ -84,17 +91,17 @@ class UnrollQueue:
     self._enqueue_many(tree.flatten(unrolls))
 
   def _build_enqueue_many(self, leaves):
-    if self.packing:
+    if self.wire_format:
       with tf.device(machine.local_cpu()):
-        leaves = self.packing.pack(tree.unflatten_as(self._spec, leaves))
+        leaves = self.wire_format.serialize(tree.unflatten_as(self._spec, leaves))
     self._queue().enqueue_many(leaves)
 
   @tf.function
-  def dequeue_batch(self, batch_size):
+  def dequeue_batch(self, batch_size: int) -> structs.Unroll:
     """Waits for the next `batch_size` unrolls.
 
     Args:
-      batch_size: a Python int, B.
+      batch_size: B, not a tensor.
 
     Returns:
       `structs.Unroll`, time-major: [T+1, B, ...] for step and agent outputs, [B, ...] for the rest.
@@ -104,54 +111,55 @@ class UnrollQueue:
     """
     with tf.device(self._device):
       elements = self._queue().dequeue_many(batch_size)
-      elements = (
-        elements if isinstance(elements, list) else [elements]
-      )  # which is how TensorFlow gives a single one
-      return as_batch(
-        self.packing.unpack(elements) if self.packing else tree.unflatten_as(self._spec, elements)
-      )
+      if not isinstance(elements, list):  # TensorFlow gives a single one so.
+        elements = [elements]
+      if self.wire_format:
+        return as_batch(self.wire_format.deserialize(elements))
+      return as_batch(tree.unflatten_as(self._spec, elements))
 
   @tf.function
-  def size(self):
-    """The number of unrolls that wait, an int32 scalar."""
+  def size(self) -> tf.Tensor:
+    """Counts the unrolls that wait, an int32 scalar."""
     return self._queue().size()
 
   @tf.function
   def close(self):
-    """Ends the flow: waiting and later calls of `enqueue_many` fail, `dequeue_batch` ends once too
-    little is left.
+    """Ends the flow: waiting and later calls of `enqueue_many` fail, and `dequeue_batch` fails once
+    too little is left.
     """
     self._queue().close(cancel_pending_enqueues=True)
 
 
-def time_major(nest):
+def time_major(nest: Any) -> Any:
   """Swaps the first two dimensions of each tensor of a nest: [B, T, ...] to [T, B, ...], and back."""
   return tree.map_structure(lambda t: tf.transpose(t, [1, 0, *range(2, t.shape.rank)]), nest)
 
 
-def as_batch(unrolls):
-  """`structs.Unroll` of [n, T+1, ...] as the learner takes it: time-major, [T+1, n, ...] for step
-  and agent outputs.
+def as_batch(unrolls: structs.Unroll) -> structs.Unroll:
+  """Turns unrolls of [n, T+1, ...] into a batch as the learner takes it: time-major, [T+1, n, ...]
+  for step and agent outputs.
   """
   return unrolls._replace(
     step_outputs=time_major(unrolls.step_outputs), agent_outputs=time_major(unrolls.agent_outputs)
   )
 
 
-def tensor_specs(array_specs, leading=()):
-  """A nest of `structs.ArraySpec` as one of `tf.TensorSpec`, with `leading` dimensions before each
-  shape.
+def tensor_specs(array_specs: Any, leading: Sequence[int] = ()) -> Any:
+  """Turns a nest of `structs.ArraySpec` into one of `tf.TensorSpec`, with `leading` dimensions
+  before each shape.
   """
   return tree.map_structure(
     lambda spec: tf.TensorSpec([*leading, *spec.shape], tf.as_dtype(spec.dtype)), array_specs
   )
 
 
-def unroll_spec(step_output_spec, num_actions, agent_state_spec, unroll_length):
-  """The `structs.Unroll` of `tf.TensorSpec` of one unroll.
+def unroll_spec(
+  step_output_spec: structs.StepOutput, num_actions: int, agent_state_spec: Any, unroll_length: int
+) -> structs.Unroll:
+  """Describes one unroll by `tf.TensorSpec`s.
 
   Args:
-    step_output_spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
+    step_output_spec: of `structs.ArraySpec`, one environment at one step.
     num_actions: size of the policy's logits.
     agent_state_spec: nest of `tf.TensorSpec`, one environment's agent state; the empty tuple
       without memory.
@@ -176,15 +184,19 @@ class StagingArea:
   one.
 
   A thread of its own fills it. The batch waits in Python and not in TensorFlow's Stage operation: a
-  learner blocked in that one could neither be told of a failed actor nor be stopped by a signal,
-  and it would hold a thread of the inter-op pool.
+  learner blocked there would neither notice a failed actor nor be stopped by a signal, and it would
+  hold a thread of the inter-op pool.
 
     staging = StagingArea(lambda: unrolls.dequeue_batch(32))
     staging.start()
     batch, episodes = staging.get(timeout=1.0)     # None if there was no batch in time
   """
 
-  def __init__(self, dequeue, on_host=lambda batch: None):
+  def __init__(
+    self,
+    dequeue: Callable[[], structs.Unroll],
+    on_host: Callable[[structs.Unroll], Any] = lambda batch: None,
+  ):
     """Describes the area.
 
     Args:
@@ -211,7 +223,7 @@ class StagingArea:
         self._put((tree.map_structure(tf.identity, batch), beside))
     except (tf.errors.OutOfRangeError, tf.errors.CancelledError):
       pass
-    except Exception as error:  # Whatever it is, the learner's thread is where it can be handled.
+    except Exception as error:  # Of any kind: the learner's thread is where it can be handled.
       self._error = error
 
   def _put(self, item):
@@ -221,12 +233,14 @@ class StagingArea:
       except queue.Full:
         continue
 
-  def get(self, timeout):
-    """The next batch on the learner's device and what `on_host` made of it, or None if `timeout`
-    seconds passed without.
+  def get(self, timeout: float) -> tuple[structs.Unroll, Any] | None:
+    """Takes the next batch, on the learner's device, and what `on_host` made of it.
+
+    Returns:
+      Both, or None if `timeout` seconds passed without a batch.
 
     Raises:
-      Exception: whatever ended the thread that fetches batches.
+      Exception: the error that ended the thread that fetches batches.
     """
     try:
       return self._staged.get(timeout=timeout)
@@ -236,7 +250,7 @@ class StagingArea:
       return None
 
   def close(self):
-    """Stops fetching. Close the queue of unrolls first, or the thread goes on waiting for it."""
+    """Stops fetching. Close the queue of unrolls first: the thread may be waiting for it."""
     self._closed.set()
     if self._thread.ident is not None:
       self._thread.join()

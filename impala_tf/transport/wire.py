@@ -1,51 +1,52 @@
-"""How an unroll crosses a network: as one row of bytes, and one of texts if it has any.
+"""The form in which an unroll crosses a network: one row of bytes, and one of texts if it has any.
 
 Between machines each tensor is asked for and sent on its own, which for the dozen small ones of an
 unroll takes longer than their bytes do.
 """
 
 import math
+from typing import Any
 
 import tensorflow as tf
 import tree
 
 
-class Packing:
+class WireFormat:
   """Turns unrolls into few tensors, and back.
 
-    packing = Packing(unroll_spec)
-    tensors = packing.pack(unrolls)      # a list of [n, ...] tensors of the dtypes and shapes that `specs` says
-    unrolls = packing.unpack(tensors)
+    wire_format = WireFormat(unroll_spec)
+    tensors = wire_format.serialize(unrolls)      # a list of [n, ...] tensors, as `specs` says
+    unrolls = wire_format.deserialize(tensors)
 
   specs: list of `tf.TensorSpec`, one unroll's.
   bytes: int, how many of them an unroll has, without texts.
   """
 
-  def __init__(self, unroll_spec):
+  def __init__(self, unroll_spec: Any):
     """Takes a nest of `tf.TensorSpec`, one unroll without a batch."""
     self._spec = unroll_spec
     leaves = tree.flatten(unroll_spec)
-    self._binary = [leaf for leaf in leaves if leaf.dtype != tf.string]
-    self._texts = [leaf for leaf in leaves if leaf.dtype == tf.string]
-    self._sizes = [leaf.shape.num_elements() * leaf.dtype.size for leaf in self._binary]
-    self._counts = [leaf.shape.num_elements() for leaf in self._texts]
+    binary = [leaf for leaf in leaves if leaf.dtype != tf.string]
+    texts = [leaf for leaf in leaves if leaf.dtype == tf.string]
+    self._sizes = [leaf.shape.num_elements() * leaf.dtype.size for leaf in binary]
+    self._counts = [leaf.shape.num_elements() for leaf in texts]
     self.bytes = sum(self._sizes)
     self.specs = [tf.TensorSpec([self.bytes], tf.uint8)]
-    if self._texts:
+    if texts:
       self.specs.append(tf.TensorSpec([sum(self._counts)], tf.string))
 
-  def pack(self, unrolls):
-    """A list of tensors [n, ...] from a nest of [n, ...]."""
+  def serialize(self, unrolls: Any) -> list[tf.Tensor]:
+    """Turns a nest of [n, ...] tensors into a list of [n, ...] tensors."""
     leaves = tree.flatten(unrolls)
     tensors = [tf.concat([_to_bytes(leaf) for leaf in leaves if leaf.dtype != tf.string], axis=1)]
-    if self._texts:
+    if self._counts:
       tensors.append(tf.concat([_flat(leaf) for leaf in leaves if leaf.dtype == tf.string], axis=1))
     return tensors
 
-  def unpack(self, tensors):
-    """Undoes `pack`."""
+  def deserialize(self, tensors: list[tf.Tensor]) -> Any:
+    """Undoes `serialize`."""
     parts = iter(tf.split(tensors[0], self._sizes, axis=1))
-    texts = iter(tf.split(tensors[1], self._counts, axis=1)) if self._texts else iter(())
+    texts = iter(tf.split(tensors[1], self._counts, axis=1) if self._counts else ())
 
     def leaf(spec):
       if spec.dtype == tf.string:
@@ -60,7 +61,7 @@ def _flat(tensor):
 
 
 def _to_bytes(tensor):
-  # What is true or false can't be seen as bytes, but made into them.
+  # TensorFlow refuses to see booleans as bytes, but turns them into such.
   return _flat(
     tf.cast(tensor, tf.uint8) if tensor.dtype == tf.bool else tf.bitcast(tensor, tf.uint8)
   )

@@ -30,16 +30,16 @@ def test_stacks_of_games_come_back_as_they_were():
   batch.close()
   assert rows.info.finished.sum() > 20
   assert (rows.done & ~rows.info.finished).sum() > 3 + 2  # The first rows, and lives.
-  unroll_length, packing = 20, None
+  unroll_length, stacks = 20, None
   for first in range(0, 160, unroll_length):
     step_outputs = tree.map_structure(
       lambda a, first=first: tf.constant(a[:, first : first + unroll_length + 1]), rows
     )
     unrolls = structs.Unroll((), (), (), step_outputs, ())
-    if packing is None:
+    if stacks is None:
       spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
-      packing = frame_stacks.FrameStacks(spec, 4)
-    packed = packing.pack(unrolls)
-    packed = packed._replace(step_outputs=unroll_queue.time_major(packed.step_outputs))
-    frames = unroll_queue.time_major(packing.unpack(packed).step_outputs.observation.frame)
+      stacks = frame_stacks.FrameStacks(spec, 4)
+    unstacked = stacks.unstack_frames(unrolls)
+    unstacked = unstacked._replace(step_outputs=unroll_queue.time_major(unstacked.step_outputs))
+    frames = unroll_queue.time_major(stacks.stack_frames(unstacked).step_outputs.observation.frame)
     np.testing.assert_array_equal(frames, step_outputs.observation.frame)

@@ -21,7 +21,7 @@ from impala_tf.transport import unroll_queue
 from tests.support import catch
 
 THREADS, PULLS = 8, 20
-_PLACE = {'device': connection.LEARNER_DEVICE, 'shared_name': connection.QUEUE, 'packed': True}
+_PLACE = {'device': connection.LEARNER_DEVICE, 'shared_name': connection.QUEUE, 'serialized': True}
 
 
 def _learn(agent, queue):

@@ -1,4 +1,4 @@
-"""Packed unrolls come back bit by bit, whatever happened in them."""
+"""Unrolls come back bit by bit as they were before their frames were unstacked."""
 
 import collections
 
@@ -105,34 +105,33 @@ def test_unrolls_come_back_as_they_were(unroll_length):
   assert info.finished.sum() > 15
   assert (rows.done & ~info.finished & (info.episode_steps > 0)).sum() > 5
   assert ((info.episode_steps == 0) & ~info.finished).sum() == 4 * 3
-  packing = None
+  stacks = None
   for first in range(60 - unroll_length):
     unrolls = unrolls_of(rows, first, unroll_length)
-    if packing is None:
-      packing = frame_stacks.FrameStacks(spec_of(unrolls), 4)
-      pack, unpack = (tf.function(f, reduce_retracing=True) for f in (packing.pack, packing.unpack))
-    packed = pack(unrolls)
-    assert_same(unpack(unroll_queue.as_batch(packed)), unroll_queue.as_batch(unrolls))
+    if stacks is None:
+      stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
+    unstacked = unroll_queue.as_batch(stacks.unstack_frames(unrolls))
+    assert_same(stacks.stack_frames(unstacked), unroll_queue.as_batch(unrolls))
 
 
 def test_each_frame_is_kept_once():
   unrolls = unrolls_of(play(30), 5, 20)
-  packing = frame_stacks.FrameStacks(spec_of(unrolls), 4)
-  packed = packing.pack(unrolls)
-  frame = packed.step_outputs.observation.frame
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
+  unstacked = stacks.unstack_frames(unrolls)
+  frame = unstacked.step_outputs.observation.frame
   assert (frame.shape, frame.dtype) == ([3, 20 + 4, HEIGHT, WIDTH], tf.uint8)
-  assert spec_of(packed) == packing.packed_spec
+  assert spec_of(unstacked) == stacks.unstacked_spec
   np.testing.assert_array_equal(
     frame[:, 4:], unrolls.step_outputs.observation.frame[:, 1:, :, :, 3]
   )
 
 
-def test_packed_unrolls_go_through_the_queue():
+def test_unstacked_unrolls_go_through_the_queue():
   unrolls = unrolls_of(play(30, restarts=(9,)), 3, 20)
-  packing = frame_stacks.FrameStacks(spec_of(unrolls), 4)
-  queue = unroll_queue.UnrollQueue(packing.packed_spec, capacity=3)
-  queue.enqueue_many(packing.pack(unrolls))
-  assert_same(packing.unpack(queue.dequeue_batch(3)), unroll_queue.as_batch(unrolls))
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
+  queue = unroll_queue.UnrollQueue(stacks.unstacked_spec, capacity=3)
+  queue.enqueue_many(stacks.unstack_frames(unrolls))
+  assert_same(stacks.stack_frames(queue.dequeue_batch(3)), unroll_queue.as_batch(unrolls))
 
 
 @pytest.mark.parametrize(('channels', 'frame_stack'), [(3, 1), (4, 1), (2, 2)])
@@ -142,7 +141,7 @@ def test_what_is_no_stack_of_four_passes_as_it_is(channels, frame_stack):
     tf.repeat(unrolls.step_outputs.observation.frame[..., :1], channels, axis=-1)
   )
   unrolls = unrolls._replace(step_outputs=unrolls.step_outputs._replace(observation=observation))
-  packing = frame_stacks.FrameStacks(spec_of(unrolls), frame_stack)
-  assert packing.packed_spec == spec_of(unrolls)
-  assert_same(packing.pack(unrolls), unrolls)
-  assert_same(packing.unpack(unroll_queue.as_batch(unrolls)), unroll_queue.as_batch(unrolls))
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls), frame_stack)
+  assert stacks.unstacked_spec == spec_of(unrolls)
+  assert_same(stacks.unstack_frames(unrolls), unrolls)
+  assert_same(stacks.stack_frames(unroll_queue.as_batch(unrolls)), unroll_queue.as_batch(unrolls))

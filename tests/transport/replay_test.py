@@ -102,14 +102,14 @@ def test_new_unrolls_come_first_and_old_ones_behind_them(frame_stack):
     catch.CONFIG, batch_size=6, replay_fraction=0.5, replay_capacity=6, frame_stack=frame_stack
   )
   batches = replay.make(spec(), settings, [1])
-  packing = frame_stacks.FrameStacks(spec(), frame_stack)
-  assert batches.spec == packing.packed_spec
+  stacks = frame_stacks.FrameStacks(spec(), frame_stack)
+  assert batches.spec == stacks.unstacked_spec
   replayed = []
   for k in range(40):
     numbers = [10 + k, 60 + k, 110 + k]
-    packed = batches.pack(tree.map_structure(tf.constant, unrolls(numbers)))
-    packed = tree.map_structure(lambda t: t.numpy(), packed)
-    batch = batches.extend(tree.map_structure(tf.constant, time_major(packed)))
+    unstacked = batches.unstack_frames(tree.map_structure(tf.constant, unrolls(numbers)))
+    unstacked = tree.map_structure(lambda t: t.numpy(), unstacked)
+    batch = batches.complete(tree.map_structure(tf.constant, time_major(unstacked)))
     assert batch.level[:3].numpy().tolist() == numbers
     expected = time_major(unrolls(batch.level.numpy()))
     tree.assert_same_structure(batch, expected)
@@ -129,7 +129,7 @@ def test_what_is_replayed_follows_from_the_seed_of_the_start():
 
   def drawn(seed):
     batch = tree.map_structure(tf.constant, time_major(unrolls(range(20))))
-    return replay.make(spec(), settings, seed).extend(batch).level[20:].numpy().tolist()
+    return replay.make(spec(), settings, seed).complete(batch).level[20:].numpy().tolist()
 
   assert drawn([1, 1]) == drawn([1, 1])
   assert drawn([1, 1]) != drawn([1, 2])

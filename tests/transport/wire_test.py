@@ -52,13 +52,13 @@ TEXTS = {
 
 @pytest.mark.parametrize('spec', [*SPECS, TEXTS])
 def test_arrives_as_it_was(spec):
-  packing = wire.Packing(spec)
+  wire_format = wire.WireFormat(spec)
   unrolls = make_unrolls(spec, 4)
-  packed = packing.pack(unrolls)
-  for tensor, packed_spec in zip(packed, packing.specs, strict=True):
-    assert packed_spec.is_compatible_with(tensor[0])
-  assert packed[0].shape == [4, packing.bytes]
-  unpacked = packing.unpack(packed)
+  packed = wire_format.serialize(unrolls)
+  for tensor, tensor_spec in zip(packed, wire_format.specs, strict=True):
+    assert tensor_spec.is_compatible_with(tensor[0])
+  assert packed[0].shape == [4, wire_format.bytes]
+  unpacked = wire_format.deserialize(packed)
   tree.assert_same_structure(unpacked, unrolls)
   for there, here in zip(tree.flatten(unpacked), tree.flatten(unrolls), strict=True):
     assert there.dtype == here.dtype
@@ -66,11 +66,11 @@ def test_arrives_as_it_was(spec):
 
 
 @pytest.mark.parametrize('spec', SPECS)
-def test_queue_gives_the_same_batches_packed_or_not(spec):
+def test_queue_gives_the_same_batches_serialized_or_not(spec):
   unrolls = make_unrolls(spec, 6)
   batches = []
-  for packed in (False, True):
-    queue = unroll_queue.UnrollQueue(spec, 10, packed=packed)
+  for serialized in (False, True):
+    queue = unroll_queue.UnrollQueue(spec, 10, serialized=serialized)
     queue.enqueue_many(unrolls)
     batches.append(queue.dequeue_batch(5))
   for plain, packed in zip(*map(tree.flatten, batches), strict=True):
