@@ -8,6 +8,7 @@ import pytest
 
 from dmlab30 import levels
 from impala_tf.config import ConfigurationError
+from tests.support import columns
 
 CSV = pathlib.Path(__file__).parents[2] / 'dmlab30' / 'data' / 'dmlab30.csv'
 
@@ -27,13 +28,40 @@ def test_thirty_levels_of_which_two_have_a_version_for_tests():
   assert [name for name, _ in names] == list(rows())
 
 
-def test_scores_are_those_of_the_file():
-  for level in levels.all_levels():
-    row = rows()[level.name]
-    assert level.human_code == float(row['human_code'])
-    assert level.random_code == float(row['random_code'])
-    assert level.paper_experts == float(row['paper_experts_deep'])
-    assert level.paper_impala == float(row['paper_impala_deep_pbt'])
+# How many numbers, their sum, and a hash of them by level; see `columns.pin`.
+@pytest.mark.parametrize(
+  ('field', 'pinned'),
+  [
+    # The authors' code, dmlab30.py.
+    ('human_code', (30, 3110.15, '183b4711898f')),
+    ('random_code', (30, 72.617, '3fd9ee636b61')),
+    # The same, as Table B.1 of Espeholt et al. (2018) pairs them with the lasertag levels.
+    ('human_paper', (30, 3110.15, 'd3e0a8c61d70')),
+    ('random_paper', (30, 72.617, '04945ded4c56')),
+    # Table B.1, column by column.
+    ('paper_experts', (30, 1645.6, 'cc8e0812150e')),
+    ('paper_impala', (30, 2384.1, '18500467f81e')),
+  ],
+)
+def test_scores_are_those_of_the_papers(field, pinned):
+  assert columns.pin({level.name: getattr(level, field) for level in levels.all_levels()}) == pinned
+
+
+@pytest.mark.parametrize(
+  ('column', 'pinned'),
+  [
+    # Table B.1 as it is printed, with one decimal.
+    ('human_paper_tableB1', (30, 3110.5, '65d99ba27c7d')),
+    ('random_paper_tableB1', (30, 72.7, '76d0c328b203')),
+    # Kapturowski et al. (2019), who trained IMPALA again.
+    ('r2d2paper_impala_shallow_rerun', (30, 4112.6, 'ce0e816324ff')),
+    ('r2d2paper_impala_deep_rerun', (30, 4671.4, 'af99313415b7')),
+    # Of DeepMind Lab.
+    ('episode_seconds_dmlab', (30, 4002.0, 'fa0ada0f8a82')),
+  ],
+)
+def test_other_columns_of_the_file(column, pinned):
+  assert columns.pin({name: float(row[column]) for name, row in rows().items()}) == pinned
 
 
 def test_the_papers_pairing_is_that_of_the_printed_table():
