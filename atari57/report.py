@@ -14,6 +14,7 @@ runs; and random.csv if the random policy was evaluated.
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.stats
@@ -22,10 +23,14 @@ from absl import app, flags
 from atari57 import games
 from impala_tf import cli, curves
 from impala_tf.config import ConfigurationError
-from impala_tf.evaluation.results import RANDOM, load_labelled
+from impala_tf.evaluation.results import RANDOM, Labelled, LevelResult, load_labelled
 from impala_tf.reports import bars, tables
+from impala_tf.reports.statistics import CONFIDENCE, interquartile_mean, interval, mean, median
+
+Row = list[str | float | None]  # Of a table; None is a blank cell.
 
 _RANDOM_KIND = 'random policy'
+
 # Table 4, median and mean in percent. A3C's medians are the commonly quoted ones: the copy of the
 # paper at hand lacks them.
 _TABLE_4 = {
@@ -36,6 +41,7 @@ _TABLE_4 = {
   'IMPALA, deep, experts': (191.8, 957.6),
   'IMPALA, deep, multi-task': (59.7, 176.9),
 }
+
 # Table C.1, by fields of `games.Game`.
 _TABLE_C1 = {
   'acktr': 'paper: ACKTR',
@@ -44,16 +50,14 @@ _TABLE_C1 = {
   'impala_shallow_experts': 'paper: IMPALA, shallow, experts',
   'impala_deep_experts': 'paper: IMPALA, deep, experts',
 }
-_TRIMMED = 0.25  # From both ends, for the interquartile mean.
-_CONFIDENCE = 0.95
-_RESAMPLES = 2000
 
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """One agent's, or one set of experts', results.
+  """Results of one agent, or of one set of experts.
 
-  label: its heading. kind: row of Table 4 that it stands in.
+  label: heading of the column.
+  kind: row of Table 4 that it stands in.
   means: mean returns by game, one for each seed; games that were not evaluated are not in it.
   """
 
@@ -61,102 +65,58 @@ class Column:
   kind: str
   means: dict[str, list[float]]
 
-  def mean(self, game):
-    """Mean over seeds of a game's mean return, None if it was not evaluated."""
+  def mean(self, game: str) -> float | None:
+    """Returns the mean over seeds of a game's mean return, None if it was not evaluated."""
     return float(np.mean(self.means[game])) if game in self.means else None
 
-  def is_complete(self):
-    """Whether all 57 games were evaluated."""
+  def is_complete(self) -> bool:
+    """Returns whether all 57 games were evaluated."""
     return all(game.name in self.means for game in games.all_games())
 
-  def normalised(self, *, paper_implied=False):
-    """Human-normalised scores in percent by game: an array over seeds for each of the 57; None
-    unless all were evaluated.
+  def normalised(self, *, paper_implied: bool = False) -> list[np.ndarray] | None:
+    """Returns human-normalised scores in percent, an array over seeds for each of the 57 games;
+    None unless all were evaluated.
     """
     if not self.is_complete():
       return None
-    normalise = lambda game, score: game.human_normalised(score, paper_implied=paper_implied)
+    scores = [(game, self.means[game.name]) for game in games.all_games()]
     return [
-      np.array([normalise(game, score) for score in self.means[game.name]])
-      for game in games.all_games()
+      np.array([game.human_normalised(mean, paper_implied=paper_implied) for mean in means])
+      for game, means in scores
     ]
 
 
-def median(*scores, axis=-1):
-  """The median over games of the mean over seeds.
-
-  Args:
-    *scores: for each game, an array whose dimension `axis` is that of its seeds.
-    axis: int.
-  """
-  return np.median([np.mean(s, axis=axis) for s in scores], axis=0)
-
-
-def mean(*scores, axis=-1):
-  """The mean over games of the mean over seeds; as for `median`."""
-  return np.mean([np.mean(s, axis=axis) for s in scores], axis=0)
-
-
-def interquartile_mean(*scores, axis=-1):
-  """The mean of the middle half of the scores of all games and seeds (Agarwal et al., 2021); as for
-  `median`.
-  """
-  return scipy.stats.trim_mean(np.concatenate(scores, axis=axis), _TRIMMED, axis=axis)
-
-
-def interval(statistic, scores):
-  """A percentile interval by a bootstrap that draws seeds anew within each game (Agarwal et al.,
-  2021).
-
-  Args:
-    statistic: one of the three above.
-    scores: for each game, an array over its seeds.
-
-  Returns:
-    Two floats, or None if a game has but one seed.
-  """
-  if min(map(len, scores)) < 2:
-    return None
-  found = scipy.stats.bootstrap(
-    scores,
-    statistic,
-    n_resamples=_RESAMPLES,
-    vectorized=True,
-    confidence_level=_CONFIDENCE,
-    method='percentile',
-    rng=np.random.default_rng(1),
-  )
-  return tuple(map(float, found.confidence_interval))
-
-
-def read_columns(evaluations):
+def read_columns(evaluations: Sequence[str]) -> tuple[list[Column], dict[str, Labelled]]:
   """Reads evaluations.
 
   Args:
     evaluations: see `results.load_labelled`.
 
   Returns:
-    A list of Column, and a dict from label to `results.Labelled`.
+    The columns, and what was read by label.
 
   Raises:
-    ConfigurationError: as for `results.load_labelled`, or if a level is no Atari game.
+    ConfigurationError: as for `results.load_labelled`, or if a level is not an Atari game.
   """
   by_label = load_labelled(evaluations)
   for label, found in by_label.items():
     foreign = sorted(found.levels.keys() - {game.name for game in games.all_games()})
     if foreign:
       raise ConfigurationError(
-        f'{foreign[0]}, which the evaluation called {label!r} has, is none of the 57 Atari games.'
+        f'{foreign[0]}, which the evaluation called {label!r} has, is not one of the 57 Atari games.'
       )
-  return [
-    Column(label, _kind(label, found), found.means()) for label, found in by_label.items()
-  ], by_label
+
+  columns = [Column(label, _kind(label, found), found.means()) for label, found in by_label.items()]
+  return columns, by_label
 
 
 def _kind(label, found):
-  """The row of Table 4 for an evaluation: the one that its label names, or that of its agent."""
+  """Returns the row of Table 4 for an evaluation: the one that its label names, or that of its
+  agent.
+  """
   if label in _TABLE_4:
     return label
+
   agents = {
     (r.agent, len(games.names_in(r.trained_on)) > 1)
     for results in found.levels.values()
@@ -170,53 +130,55 @@ def _kind(label, found):
   return f'IMPALA, {agent}, {"multi-task" if is_multi_task else "experts"}'
 
 
-def table_4(columns):
-  """Table 4 as rows of cells, the header first; None is a blank cell. Ours by the references that
-  the paper's means imply.
-  """
-  kinds = list(dict.fromkeys([*_TABLE_4, *(column.kind for column in columns)]))
-  header = ['agent', 'paper, median', 'paper, mean']
+def table_4(columns: Sequence[Column]) -> list[Row]:
+  """Returns Table 4, the header first; ours by the references that the paper's means imply."""
+  header: Row = ['agent', 'paper, median', 'paper, mean']
   for column in columns:
     header += [f'{column.label}, median', f'{column.label}, mean']
   rows = [header]
-  for kind in kinds:
-    row = [kind, *_TABLE_4.get(kind, (None, None))]
+
+  for kind in dict.fromkeys([*_TABLE_4, *(column.kind for column in columns)]):
+    row: Row = [kind, *_TABLE_4.get(kind, (None, None))]
     for column in columns:
       scores = column.normalised(paper_implied=True) if column.kind == kind else None
       row += [None, None] if scores is None else [float(median(*scores)), float(mean(*scores))]
     rows.append(row)
+
   return rows
 
 
-def statistics(columns):
-  """Statistics of the human-normalised score by both conventions, a row for each agent with all
-  games, the paper's first.
+def statistics_table(columns: Sequence[Column]) -> list[Row]:
+  """Returns statistics of the human-normalised score by both conventions: the header, and a row for
+  each agent with all games, the paper's first.
   """
   names = {'median': median, 'mean': mean, 'interquartile mean': interquartile_mean}
-  header = ['agent', 'references', 'seeds']
+  header: Row = ['agent', 'references', 'seeds']
   for name in names:
     header += [name, f'{name}, low', f'{name}, high']
   rows = [header]
-  for column in _paper_columns() + columns:
+
+  for column in [*_paper_columns(), *columns]:
     for references, paper_implied in (('standard', False), ("implied by the paper's means", True)):
       scores = column.normalised(paper_implied=paper_implied)
       if scores is None:
         continue
-      row = [column.label, references, str(min(map(len, scores)))]
+      row: Row = [column.label, references, str(min(map(len, scores)))]
       for statistic in names.values():
         row += [float(statistic(*scores)), *(interval(statistic, scores) or (None, None))]
       rows.append(row)
+
   return rows
 
 
-def table_c1(columns):
-  """Table C.1 as rows of cells, the header first; None is a blank cell."""
-  columns = _paper_columns() + columns
-  rows = [['game', 'random', 'human', *(column.label for column in columns)]]
+def table_c1(columns: Sequence[Column]) -> list[Row]:
+  """Returns Table C.1, the header first."""
+  columns = [*_paper_columns(), *columns]
+  rows: list[Row] = [['game', 'random', 'human', *(column.label for column in columns)]]
   for game in games.all_games():
     rows.append(
       [game.name, game.random, game.human, *(column.mean(game.name) for column in columns)]
     )
+
   for name, statistic, paper_implied in (
     ('human-normalised median, %', median, False),
     ('human-normalised mean, %', mean, False),
@@ -224,6 +186,7 @@ def table_c1(columns):
   ):
     scores = [column.normalised(paper_implied=paper_implied) for column in columns]
     rows.append([name, None, None, *(None if s is None else float(statistic(*s)) for s in scores)])
+
   return rows
 
 
@@ -236,56 +199,43 @@ def _paper_columns():
   return columns
 
 
-def random_table(results):
-  """The random policy's scores beside the references, those that differ most first.
+def random_table(results: Mapping[str, Sequence[LevelResult]]) -> list[Row]:
+  """Returns the random policy's scores beside the references, the header first, then those that
+  differ most.
 
   Args:
-    results: a dict from game to a list of `results.LevelResult`, of which the first counts.
-
-  Returns:
-    Rows of cells, the header first.
+    results: by game, of which the first one counts.
   """
-  header = [
-    'game',
-    'mean return',
-    'standard error',
-    'reference',
-    'standard errors apart',
-    'human-normalised, %',
-  ]
-  header.append('frames a game')
-  rows = []
+  apart = {}
+  rows: dict[str, Row] = {}
   for game in games.all_games():
-    if game.name in results:
-      returns, lengths = results[game.name][0].returns, results[game.name][0].episode_frames
-      ours, error = (
-        float(np.mean(returns)),
-        float(scipy.stats.sem(returns)) if len(returns) > 1 else None,
-      )
-      apart = (ours - game.random) / error if error else None
-      rows.append(
-        [
-          game.name,
-          ours,
-          error,
-          game.random,
-          apart,
-          game.human_normalised(ours),
-          float(np.mean(lengths)),
-        ]
-      )
-  return [header, *sorted(rows, key=lambda row: -abs(row[5]))]
+    if game.name not in results:
+      continue
+    first = results[game.name][0]
+    ours = first.mean()
+    error = float(scipy.stats.sem(first.returns)) if len(first.returns) > 1 else None
+    errors_apart = (ours - game.random) / error if error else None
+    normalised, length = game.human_normalised(ours), float(np.mean(first.episode_frames))
+    apart[game.name] = -abs(normalised)
+    rows[game.name] = [game.name, ours, error, game.random, errors_apart, normalised, length]
+
+  header: Row = [
+    *('game', 'mean return', 'standard error', 'reference', 'standard errors apart'),
+    *('human-normalised, %', 'frames a game'),
+  ]
+  return [header, *(rows[name] for name in sorted(rows, key=lambda name: apart[name]))]
 
 
-def markdown(columns, by_label):
-  """The whole report as text."""
+def markdown(columns: Sequence[Column], by_label: Mapping[str, Labelled]) -> str:
+  """Returns the whole report as text."""
   parts = [
     '# Atari-57',
     '## Human-normalised score, % (Table 4)',
     tables.markdown(table_4(columns)),
-    "By the references that the paper's means imply: video_pinball's random score 0.0 and pong's human score 9.3 instead of "
-    '16256.9 and 14.6. Medians are the same by both.',
+    "By the references that the paper's means imply: video_pinball's random score 0.0 and pong's "
+    'human score 9.3 instead of 16256.9 and 14.6. Medians are the same by both.',
   ]
+
   incomplete = [
     f'- {column.label}: {len(column.means)} of 57 games are evaluated, so it has no score.'
     for column in columns
@@ -293,37 +243,41 @@ def markdown(columns, by_label):
   ]
   if incomplete:
     parts.append('\n'.join(incomplete))
+
   parts += [
     '## Median, mean and interquartile mean, %',
-    tables.markdown(statistics(columns)),
-    f'Low and high are a {100 * _CONFIDENCE:.0f}% bootstrap interval over seeds, drawn anew within each game; blank for one '
-    'seed.',
+    tables.markdown(statistics_table(columns)),
+    f'Low and high are a {100 * CONFIDENCE:.0f}% bootstrap interval over seeds, drawn anew within '
+    'each game; blank for one seed.',
     '## Mean return by game (Table C.1)',
     tables.markdown(table_c1(columns)),
   ]
-  for column in columns:
-    if column.kind == _RANDOM_KIND:
-      parts += [
-        f'## {column.label}: the random policy beside the references',
-        tables.markdown(random_table(by_label[column.label].levels)),
-      ]
+  for label, table in _random_tables(columns, by_label).items():
+    parts += [f'## {label}: the random policy beside the references', tables.markdown(table)]
   if by_label:
     protocols = {label: found.protocol for label, found in by_label.items()}
     parts += ['## How the evaluations were made', tables.markdown(tables.side_by_side(protocols))]
   return '\n\n'.join(parts) + '\n'
 
 
-def draw(columns, output):
-  """Draws the human-normalised score of each game as bars; one not evaluated has none.
+def _random_tables(columns, by_label):
+  return {
+    column.label: random_table(by_label[column.label].levels)
+    for column in columns
+    if column.kind == _RANDOM_KIND
+  }
+
+
+def draw(columns: Sequence[Column], output: str) -> None:
+  """Draws the human-normalised score of each game as bars; a game not evaluated has none.
 
   Args:
-    columns: list of Column, drawn beside IMPALA's of the paper.
+    columns: drawn beside IMPALA's of the paper.
     output: PNG file to write.
   """
+  papers = [column for column in _paper_columns() if column.kind.startswith('IMPALA')]
   bars_of = {}
-  for column in [
-    c for c in _paper_columns() if c.kind in _TABLE_4 and 'IMPALA' in c.kind
-  ] + columns:
+  for column in [*papers, *columns]:
     scores = column.normalised()
     label = column.label if scores is None else f'{column.label} (median {median(*scores):.1f}%)'
     bars_of[label] = {
@@ -331,11 +285,12 @@ def draw(columns, output):
       for game in games.all_games()
       if game.name in column.means
     }
+
   names = [game.name for game in games.all_games()]
   bars.draw(names, bars_of, output, label='human-normalised mean return, %', symlog=100)
 
 
-def write(evaluations, output, runs=()):
+def write(evaluations: Sequence[str], output: str, runs: Sequence[str] = ()) -> str:
   """Writes the report's files to a folder, made if missing; returns its text.
 
   Args:
@@ -349,18 +304,15 @@ def write(evaluations, output, runs=()):
   """
   columns, by_label = read_columns(evaluations)
   episodes = curves.read_runs(runs)
+
   text = markdown(columns, by_label)
-  files = {
+  files: dict[str, str | list[Row]] = {
     'report.md': text,
     'table_4.csv': table_4(columns),
-    'statistics.csv': statistics(columns),
+    'statistics.csv': statistics_table(columns),
+    'table_c1.csv': table_c1(columns),
   }
-  files['table_c1.csv'] = table_c1(columns)
-  random = {
-    column.label: random_table(by_label[column.label].levels)
-    for column in columns
-    if column.kind == _RANDOM_KIND
-  }
+  random = _random_tables(columns, by_label)
   if random:
     header = next(iter(random.values()))[0]
     files['random.csv'] = [
@@ -368,6 +320,7 @@ def write(evaluations, output, runs=()):
       *([label, *row] for label, rows in random.items() for row in rows[1:]),
     ]
   tables.write(output, files)
+
   draw(columns, os.path.join(output, 'scores.png'))
   if episodes:
     curves.draw(episodes, os.path.join(output, 'curves.png'), _references)
@@ -379,22 +332,22 @@ def _references(level):
   return {'random': game.random, 'human': game.human}
 
 
-def _define_flags():
+def _define_flags() -> None:
   flags.DEFINE_list(
     'evaluations',
     [],
-    "folders with results of atari57.evaluate, separated by commas; 'label=' may precede",
+    "folders with results of atari57.evaluate, separated by commas; 'label=' may precede each",
   )
   flags.DEFINE_list(
     'runs',
     [],
-    "folders of runs whose learning curves to draw, separated by commas; 'label=' may precede",
+    "folders of runs whose learning curves to draw, separated by commas; 'label=' may precede each",
   )
   flags.DEFINE_string('output', None, 'folder to write to', required=True)
 
 
 @cli.report_user_errors(OSError)
-def main(argv):
+def main(argv: Sequence[str]) -> int:
   """Reports as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
   print(write(flags.FLAGS.evaluations, flags.FLAGS.output, flags.FLAGS.runs), end='')

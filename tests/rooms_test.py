@@ -65,14 +65,12 @@ KNOWN_ARROWS = {
 }
 KNOWN_CIRCLES = {'impala_tf.sweeps.command', 'impala_tf.sweeps.sweep_report'}
 KNOWN_LONG = {
-  'atari57/report.py',
   'impala_tf/cluster/cluster_actor.py',
   'impala_tf/config.py',
   'impala_tf/environments/py_process.py',
   'impala_tf/paper/paper_experiments.py',
   'impala_tf/paper/paper_run.py',
   'impala_tf/processes.py',
-  'impala_tf/training/checkpoints.py',
 }
 KNOWN_TENSORFLOW = {'impala_tf.environments.gymnasium_levels.suite'}
 

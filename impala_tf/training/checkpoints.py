@@ -1,4 +1,4 @@
-"""Checkpoints: everything that counts of a run, saved whole and restored whole or not at all.
+"""Checkpoints: the whole state of a run, saved whole and restored whole or not at all.
 
     checkpointer = Checkpointer(logdir, learner=learner, run=run_state)
     resumed = checkpointer.restore_latest()
@@ -13,6 +13,7 @@ which verifies its checksums, and compared with the objects before the first var
 import os
 import re
 import uuid
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -30,35 +31,32 @@ _MAX_LISTED = 8
 
 
 class CheckpointError(errors.UserError, RuntimeError):
-  """A checkpoint can't be written, or read, or is another agent's. No variable has changed."""
+  """Failure to write or read a checkpoint, or to fit another agent's; no variable has changed."""
 
 
 class Loaded(NamedTuple):
-  """From where weights were loaded: the path of the checkpoint, and the frames that the agent was
-  trained for, an int.
-  """
+  """Origin of weights: the path of the checkpoint, and the frames the agent was trained for."""
 
   path: str
   frames: int
 
 
 class RunState(tf.Module):
-  """What else a resumed run must know.
+  """State that a resumed run needs besides its learner.
 
   seed: int64 variable, the run's seed.
   starts: int32 variable, how often the run was started.
   """
 
-  def __init__(self, seed, name='run_state'):
-    """The state of a run that was never started."""
+  def __init__(self, seed: int, name: str = 'run_state'):
+    """Makes the state of a run that was never started."""
     super().__init__(name=name)
     self.seed = tf.Variable(seed, dtype=tf.int64, trainable=False, name='seed')
     self.starts = tf.Variable(0, dtype=tf.int32, trainable=False, name='starts')
 
-  def start(self):
-    """Counts a start.
-
-    Returns [seed, starts], a seed that is the run's own and another one after each resume.
+  def start(self) -> list[int]:
+    """Counts a start; returns [seed, starts], which differs between runs and between the starts of
+    a run.
     """
     self.starts.assign_add(1)
     return [int(self.seed), int(self.starts)]
@@ -67,13 +65,13 @@ class RunState(tf.Module):
 class Checkpointer:
   """Saves and restores objects in a folder, keeping the last few checkpoints."""
 
-  def __init__(self, directory, **trackables):
+  def __init__(self, directory: str, **trackables: tf.Module):
     """Binds the objects; their variables must exist before `save` and `restore_latest`.
 
     Args:
       directory: existing folder, anything that tf.io.gfile takes.
-      **trackables: the objects by name, each a `tf.Module`. `load_weights` looks for `learner`,
-        with its attributes `agent` and `frames`.
+      **trackables: the objects by name. `load_weights` looks for `learner`, with its attributes
+        `agent` and `frames`.
     """
     self._directory = directory
     self._trackables = trackables
@@ -82,15 +80,12 @@ class Checkpointer:
       self._checkpoint, directory, max_to_keep=_MAX_TO_KEEP, checkpoint_name=_PREFIX
     )
 
-  def save(self):
+  def save(self) -> str:
     """Writes a checkpoint beside the earlier ones, then removes the oldest beyond the number to
-    keep.
+    keep; returns its path without suffixes.
 
-    The data is written under temporary names and the index, without which it is no checkpoint, is
-    put in place last: a save that dies half-way leaves the earlier checkpoints as they were.
-
-    Returns:
-      The path of the checkpoint, without its suffixes.
+    The data is written under temporary names, and the index, without which it is not a checkpoint,
+    is put in place last: a save that dies half-way leaves the earlier checkpoints as they were.
 
     Raises:
       CheckpointError: if it can't be written.
@@ -100,16 +95,14 @@ class Checkpointer:
       return self._manager.save(checkpoint_number=number)
     except (tf.errors.OpError, OSError) as error:
       raise CheckpointError(
-        f"Can't write checkpoint {os.path.join(self._directory, _PREFIX)}-{number}: {files.reason(error)}. Make room, or "
-        'make the folder writable; the earlier checkpoints are still there.'
+        f"Can't write checkpoint {os.path.join(self._directory, _PREFIX)}-{number}: "
+        f'{files.reason(error)}. Make room, or make the folder writable; the earlier checkpoints '
+        'are still there.'
       ) from error
 
-  def restore_latest(self):
+  def restore_latest(self) -> bool:
     """Restores the newest checkpoint that can be read, with a warning for each newer one that
-    can't.
-
-    Returns:
-      True, or False if the folder has no checkpoint.
+    can't; returns False if the folder has no checkpoint.
 
     Raises:
       CheckpointError: if there are checkpoints but none can be read, or the newest readable one
@@ -118,6 +111,7 @@ class Checkpointer:
     stored = _read_newest(self._directory)
     if stored is None:
       return False
+
     match = _Match(stored)
     children = stored.children(0)
     for name, trackable in self._trackables.items():
@@ -129,15 +123,9 @@ class Checkpointer:
     return True
 
 
-def load_weights(directory, agent):
-  """Restores only an agent, from the newest readable checkpoint of a run.
-
-  Args:
-    directory: the run's folder; nothing in it is changed.
-    agent: a `tf.Module` whose variables exist.
-
-  Returns:
-    `Loaded`.
+def load_weights(directory: str, agent: tf.Module) -> Loaded:
+  """Restores only an agent, whose variables exist, from the newest readable checkpoint of a run;
+  nothing in its folder is changed.
 
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another agent's.
@@ -147,29 +135,26 @@ def load_weights(directory, agent):
   return Loaded(path, int(frames))
 
 
-def load_parts(directory, parts):
-  """Restores some objects, all of them from the newest readable checkpoint of a run.
+def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Variable]) -> str:
+  """Restores some objects, all of them from the newest readable checkpoint of a run; returns the
+  checkpoint's path without suffixes.
 
   Args:
-    directory: the run's folder; nothing in it is changed. The run may go on meanwhile.
-    parts: dict from where an object is in the checkpoint, a tuple of names, to a variable or a
-      `tf.Module` with variables.
-
-  Returns:
-    The checkpoint's path, without suffix.
+    directory: the run's folder; nothing in it is changed. The run may continue meanwhile.
+    parts: variables, or modules that have some, by their place in the checkpoint.
 
   Raises:
-    CheckpointError: if there is no checkpoint, none can be read, or it is another program's. No
-      variable has changed then.
+    CheckpointError: if there is no checkpoint, none can be read, or it is another program's.
   """
   stored = _read_newest(directory)
   if stored is None:
     raise CheckpointError(
       f'No checkpoint in {directory}. Train first, or point --logdir to a training run.'
     )
+
   match = _Match(stored)
   for path, trackable in parts.items():
-    node = 0
+    node: int | None = 0
     for name in path:
       node = stored.children(node).get(name)
     match.add(node, trackable, path)
@@ -179,15 +164,14 @@ def load_parts(directory, parts):
   return stored.path
 
 
-def prepare_logdir(path):
+def prepare_logdir(path: str) -> None:
   """Makes the folder if it is missing, and writes a file there to see that it can.
 
   Raises:
     ConfigurationError: if it can't be made or written.
   """
-  probe = os.path.join(
-    path, f'.write_test_{uuid.uuid4().hex[:8]}'
-  )  # Several may start in one folder at once.
+  # Named apart, as several may start in one folder at once.
+  probe = os.path.join(path, f'.write_test_{uuid.uuid4().hex[:8]}')
   try:
     tf.io.gfile.makedirs(path)
     with tf.io.gfile.GFile(probe, 'w') as file:
@@ -195,35 +179,34 @@ def prepare_logdir(path):
     tf.io.gfile.remove(probe)
   except (tf.errors.OpError, OSError) as error:
     raise ConfigurationError(
-      f"Can't write in the log directory {path!r}: {files.reason(error)}. Give --logdir a folder that you may write, and "
-      'that has room.'
+      f"Can't write in the log directory {path!r}: {files.reason(error)}. Give --logdir a folder "
+      'that you may write, and that has room.'
     ) from error
 
 
 class _Stored(NamedTuple):
-  """A checkpoint that was read: its path, its object graph, and its tensors by key as NumPy arrays."""
+  """Contents of a checkpoint: its path, its object graph, and its tensors as NumPy arrays by key."""
 
   path: str
   graph: Any
   tensors: dict
 
-  def children(self, node):
-    """The numbers of a node's children by name; none if `node` is None."""
-    return (
-      {}
-      if node is None
-      else {child.local_name: child.node_id for child in self.graph.nodes[node].children}
-    )
+  def children(self, node: int | None) -> dict[str, int]:
+    """Returns the numbers of a node's children by name; none if `node` is None."""
+    if node is None:
+      return {}
+    return {child.local_name: child.node_id for child in self.graph.nodes[node].children}
 
-  def variable_key(self, node):
-    """Under which key a node's value is stored, None if it is no variable."""
-    return next(
-      (a.checkpoint_key for a in self.graph.nodes[node].attributes if a.name == _VARIABLE), None
-    )
+  def variable_key(self, node: int) -> str | None:
+    """Returns the key under which a node's value is stored, None if it is not a variable."""
+    for attribute in self.graph.nodes[node].attributes:
+      if attribute.name == _VARIABLE:
+        return attribute.checkpoint_key
+    return None
 
 
 def _candidates(directory):
-  """All checkpoints, intact or not, as (number, path), newest first."""
+  """Returns all checkpoints, intact or not, as (number, path), newest first."""
   if not tf.io.gfile.isdir(directory):
     return []
   names = set(tf.io.gfile.listdir(directory))
@@ -232,13 +215,12 @@ def _candidates(directory):
   if state is not None:
     names |= {os.path.basename(path) + '.index' for path in state.all_model_checkpoint_paths}
   found = {m[1]: int(m[2]) for m in map(_FILE.fullmatch, names) if m}
-  return sorted(
-    ((number, os.path.join(directory, name)) for name, number in found.items()), reverse=True
-  )
+  paths = ((number, os.path.join(directory, name)) for name, number in found.items())
+  return sorted(paths, reverse=True)
 
 
 def _read_newest(directory):
-  """The newest checkpoint that can be read, as `_Stored`, or None if there is no checkpoint.
+  """Reads the newest checkpoint that can be read; None if there is no checkpoint.
 
   Raises:
     CheckpointError: if there are checkpoints and none can be read.
@@ -247,11 +229,11 @@ def _read_newest(directory):
   for _, path in _candidates(directory):
     try:
       stored = _read(path)
-    except (
-      Exception
-    ) as error:  # TensorFlow's reader has no common type for what a damaged file makes it raise.
+    # TensorFlow's reader has no common type for what a damaged file makes it raise.
+    except Exception as error:
       failures.append(f'{path}: {" ".join(str(error).split()) or type(error).__name__}')
       continue
+
     for failure in failures:
       logging.warning(
         "A CHECKPOINT CAN'T BE READ and is passed over; its training is lost: %s", failure
@@ -259,19 +241,22 @@ def _read_newest(directory):
     if failures:
       logging.warning('Using %s instead.', path)
     return stored
+
   if failures:
     listed = '\n  '.join(failures)
     raise CheckpointError(
-      f'No checkpoint can be read:\n  {listed}\nBring an intact copy back, or start anew in another --logdir.'
+      f'No checkpoint can be read:\n  {listed}\nBring an intact copy back, or start again in '
+      'another --logdir.'
     )
   return None
 
 
 def _read(path):
-  # Not tf.train.load_checkpoint, which would take a damaged one for a folder. Reading a tensor
-  # verifies its checksum.
+  # Not tf.train.load_checkpoint, which would take a damaged checkpoint for a folder. Reading a
+  # tensor verifies its checksum.
   reader = tf.compat.v1.train.NewCheckpointReader(path)
   tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
+
   graph = trackable_object_graph_pb2.TrackableObjectGraph()
   if '_CHECKPOINTABLE_OBJECT_GRAPH' not in tensors:
     raise ValueError('not written by tf.train.Checkpoint: it holds no object graph')
@@ -280,26 +265,27 @@ def _read(path):
 
 
 class _Match:
-  """Finds to each variable of some objects its value in a checkpoint."""
+  """Pairs of the variables of some objects and their values in a checkpoint."""
 
-  def __init__(self, stored):
+  def __init__(self, stored: _Stored):
     """Starts with nothing found."""
     self._stored = stored
-    self._visited = set()  # (id of object, node): an object may be reachable in several ways.
-    self._names = {}  # Of all variables, by id.
-    self._values = {}  # (variable, value) of those that the checkpoint has, by id.
-    self._keys = set()  # Theirs in the checkpoint.
-    self._different = []
-    self._left = []
+    # (id of object, node): an object may be reachable in several ways.
+    self._visited: set[tuple[int, int | None]] = set()
+    # All variables by id, those of them that the checkpoint has, and the keys of these in it.
+    self._names: dict[int, str] = {}
+    self._values: dict[int, tuple[tf.Variable, Any]] = {}
+    self._keys: set[str] = set()
+    self._different: list[str] = []
+    self._left: list[str] = []
 
-  def add(self, node, trackable, path):
-    """Finds the variables of `trackable`, which is object `node` of the checkpoint, or None if it
-    has none.
+  def add(self, node: int | None, trackable: Any, path: tuple[str, ...]) -> None:
+    """Finds the variables of an object.
 
     Args:
-      node: int or None.
-      trackable: anything that tf.train.Checkpoint takes.
-      path: tuple of str, how to call it in errors.
+      node: the object's number in the checkpoint, None if it is not there.
+      trackable: the object, anything that tf.train.Checkpoint takes.
+      path: the object's name in errors.
     """
     if (id(trackable), node) in self._visited:
       return
@@ -319,18 +305,19 @@ class _Match:
     value = self._stored.tensors[key]
     if value.shape != tuple(variable.shape) or value.dtype != variable.dtype.as_numpy_dtype:
       self._different.append(
-        f'{name} is {value.dtype.name}{tf.TensorShape(value.shape)} there, {variable.dtype.name}{variable.shape} here'
+        f'{name} is {value.dtype.name}{tf.TensorShape(value.shape)} there, '
+        f'{variable.dtype.name}{variable.shape} here'
       )
     self._values[id(variable)] = (variable, value)
 
-  def check_nothing_left(self, node, except_for=()):
-    """Notes the variables below object `node` that no object asked for, but for some of its
-    children's.
+  def check_nothing_left(self, node: int, except_for: Collection[str] = ()) -> None:
+    """Notes the variables below object `node` that no object asked for, but for those of some
+    children.
     """
-    pending = [
-      child for name, child in self._stored.children(node).items() if name not in except_for
-    ]
-    seen = set()
+    children = self._stored.children(node)
+    pending = [child for name, child in children.items() if name not in except_for]
+    seen: set[int] = set()
+
     while pending:
       node = pending.pop()
       if node in seen:
@@ -340,33 +327,29 @@ class _Match:
       key = self._stored.variable_key(node)
       if key is not None and key not in self._keys:
         value = self._stored.tensors[key]
-        self._left.append(
-          f'{key.split("/.ATTRIBUTES")[0]} {value.dtype.name}{tf.TensorShape(value.shape)}'
-        )
+        name = key.split('/.ATTRIBUTES')[0]
+        self._left.append(f'{name} {value.dtype.name}{tf.TensorShape(value.shape)}')
 
-  def assign(self):
+  def assign(self) -> None:
     """Gives all variables their values.
 
     Raises:
       CheckpointError: if checkpoint and objects differ in anything; no variable is changed then.
     """
     missing = [name for variable, name in self._names.items() if variable not in self._values]
-    problems = [
-      f'  {title}: {_listed(names)}'
-      for title, names in (
-        ('other shape or type', self._different),
-        ('not in the checkpoint', missing),
-        ('only in the checkpoint', self._left),
-      )
-      if names
-    ]
-    if problems:
+    problems = {
+      'other shape or type': self._different,
+      'not in the checkpoint': missing,
+      'only in the checkpoint': self._left,
+    }
+    rows = [f'  {title}: {_listed(names)}' for title, names in problems.items() if names]
+    if rows:
       raise CheckpointError(
         f'The checkpoint {self._stored.path} is of another agent or program:\n'
-        + '\n'.join(problems)
-        + '\n'
-        'Use the settings of the run that wrote it (config.json beside it), or another --logdir.'
+        + '\n'.join(rows)
+        + '\nUse the settings of the run that wrote it (config.json beside it), or another --logdir.'
       )
+
     for variable, value in self._values.values():
       variable.assign(value)
 

@@ -1,8 +1,9 @@
-"""Every finished episode of a run, as a CSV file."""
+"""episodes.csv: every finished episode of a run."""
 
 import csv
 import io
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ from absl import logging
 
 from impala_tf import files
 from impala_tf.config import ConfigurationError
+from impala_tf.training import metrics
 
 FILE_NAME = 'episodes.csv'
 COLUMNS = ('frames', 'level', 'episode_return', 'episode_frames')
@@ -26,17 +28,14 @@ class Row(NamedTuple):
   episode_frames: int
 
 
-def read(logdir):
-  """The episodes of a run, which may still be going on.
+def read(logdir: str) -> list[Row]:
+  """Reads the episodes of a run, which may still be training; none if there is no file yet.
 
   Args:
     logdir: folder, anything that tf.io.gfile takes.
-
-  Returns:
-    A list of Row; empty if there is no file yet.
   """
   lines = (files.read(os.path.join(logdir, FILE_NAME)) or b'').decode().splitlines(keepends=True)
-  # A line without its end is just being written.
+  # A line without an end is just being written.
   rows = csv.reader(line for line in lines[1:] if line.endswith('\n'))
   return [
     Row(int(frames), level, float(total), int(length)) for frames, level, total, length in rows
@@ -56,11 +55,11 @@ class EpisodeLog:
     log.flush()     # now and then, and before each checkpoint
   """
 
-  def __init__(self, logdir, levels, num_action_repeats, frames=0):
+  def __init__(self, logdir: str, levels: Sequence[str], num_action_repeats: int, frames: int = 0):
     """Makes the file, or makes that of an earlier start fit what was restored.
 
-    Rows beyond `frames` go, as their training was lost and is done again; so does a last line that
-    was cut off.
+    Rows beyond `frames` are dropped, as their training was lost and is done again; so is a last
+    line that was cut off.
 
     Args:
       logdir: existing folder, anything that tf.io.gfile takes.
@@ -79,8 +78,8 @@ class EpisodeLog:
     self._writer = csv.writer(self._buffer, lineterminator='\n')
     self._repair(int(frames))
 
-  def add(self, frames, episodes):
-    """Notes a list of `metrics.Episode`; nothing is written yet."""
+  def add(self, frames: int, episodes: Sequence[metrics.Episode]) -> None:
+    """Notes episodes; nothing is written yet."""
     for episode in episodes:
       self._writer.writerow(
         (
@@ -91,7 +90,7 @@ class EpisodeLog:
         )
       )
 
-  def flush(self):
+  def flush(self) -> None:
     """Writes what was noted since the last call.
 
     Raises:
@@ -99,23 +98,27 @@ class EpisodeLog:
         frames: some may be missing.
     """
     rows = self._buffer.getvalue()
-    if rows:
-      # Not to be tried again: a part may be in the file, and would be there twice.
-      self._buffer.seek(0)
-      self._buffer.truncate()
-      with files.writing(self._path), tf.io.gfile.GFile(self._path, 'a') as file:
-        file.write(rows)
+    if not rows:
+      return
+
+    # Not to be tried again: a part may be in the file, and would be there twice.
+    self._buffer.seek(0)
+    self._buffer.truncate()
+    with files.writing(self._path), tf.io.gfile.GFile(self._path, 'a') as file:
+      file.write(rows)
 
   def _repair(self, frames):
     text = (files.read(self._path) or b'').decode(errors='replace')
     header, *lines = text.splitlines(keepends=True) or ['']
     if header != _HEADER and not _HEADER.startswith(header):
       raise ConfigurationError(
-        f'{self._path} is not an episode log of this program: it starts with {header[:80]!r}, not {_HEADER!r}. Move it '
-        'away, or use another --logdir.'
+        f'{self._path} is not an episode log of this program: it starts with {header[:80]!r}, not '
+        f'{_HEADER!r}. Move it away, or use another --logdir.'
       )
+
     if lines and not lines[-1].endswith('\n'):
       logging.warning('%s ended in a line cut off, which is dropped: %r', self._path, lines.pop())
+
     kept = [
       line for number, line in enumerate(lines, start=2) if self._frames(line, number) <= frames
     ]
@@ -123,6 +126,7 @@ class EpisodeLog:
       logging.info(
         'Dropped %d episodes beyond frame %d from %s.', len(lines) - len(kept), frames, self._path
       )
+
     repaired = _HEADER + ''.join(kept)
     if repaired != text:
       files.write(self._path, repaired)

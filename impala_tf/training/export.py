@@ -1,46 +1,46 @@
-"""A trained agent as a SavedModel, for use without this project.
+"""Exports a trained agent as a SavedModel, for use without this project.
 
     model = tf.saved_model.load(folder)
     act = model.signatures['serving_default']
     outputs = act(frame=frames)                     # uint8 [B, height, width, channels]
     outputs['action']                               # int32 [B]
 
-What an agent sees besides frames it also takes: `instruction`, `last_action` and `last_reward`. One
-with a memory takes its state, `state_0` and so on, and gives the next one by the same names. At the
-start of an episode the state is zeros, while last action and last reward are those that ended the
-episode before, as in training; before the very first they are zeros.
+An agent that sees more than frames also takes `instruction`, `last_action` and `last_reward`. An
+agent with a memory takes its state, `state_0` and so on, and gives the next one by the same names.
+At the start of an episode the state is zeros, while last action and last reward are those that
+ended the episode before, as in training; before the very first episode they are zeros.
 """
 
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
 from impala_tf import files, structs
 from impala_tf.agent import agents
+from impala_tf.config import Config
 from impala_tf.training import checkpoints
 
 
-def export(suite, config, logdir, folder):
+def export(suite: Any, config: Config, logdir: str, folder: str) -> checkpoints.Loaded:
   """Writes the newest checkpoint of a run as a SavedModel.
 
   Args:
-    suite: an `suite.Suite`.
-    config: the run's `config.Config`.
+    suite: the run's `suite.Suite`.
+    config: the run's configuration.
     logdir: the run's folder.
-    folder: where to write, anything that tf.io.gfile takes; made if missing, and what it holds of a
-      SavedModel is replaced.
-
-  Returns:
-    `checkpoints.Loaded`.
+    folder: where to write, anything that tf.io.gfile takes; made if missing. A SavedModel that it
+      holds is replaced.
 
   Raises:
     CheckpointError: if there is no checkpoint, or it is another agent's.
     StorageError: if the folder can't be written.
   """
-  # In float32 whatever the run computed in: it shall be used on any machine.
+  # In float32 whatever the run computed in, so that any machine can use it.
   agent = agents.for_suite(suite, dataclasses.replace(config, precision='float32'))
   loaded = checkpoints.load_weights(logdir, agent)
   policy = Policy(agent, suite.observation_spec(config))
+
   with files.writing(folder):
     tf.saved_model.save(policy, folder, signatures={'serving_default': policy.act})
   return loaded
@@ -49,17 +49,16 @@ def export(suite, config, logdir, folder):
 class Policy(tf.Module):
   """An agent that acts on one observation of each environment of a batch.
 
-  act: tf.function from the tensors of the module's text, each with a leading [B], to a dict:
-    'action' (int32 [B], sampled), 'policy_logits' (float32 [B, num_actions]), 'baseline' (float32
-    [B]), and the next state.
+  act: tf.function from the tensors that the module's text names, each with a leading [B], to a
+    dict: 'action' (int32 [B], sampled), 'policy_logits' (float32 [B, num_actions]), 'baseline'
+    (float32 [B]), and the next state.
   """
 
-  def __init__(self, agent, observation_spec):
-    """Takes a built `agents.Agent` and the `structs.Observation` of `structs.ArraySpec` of one
-    environment.
-    """
+  def __init__(self, agent: agents.Agent, observation_spec: structs.Observation):
+    """Takes a built agent and the `structs.ArraySpec`s of one environment's observation."""
     super().__init__(name='policy')
     self._agent = agent
+
     batched = lambda name, shape, dtype: tf.TensorSpec([None, *shape], dtype, name=name)
     inputs = {
       name: batched(name, spec.shape, tf.as_dtype(spec.dtype))
@@ -79,9 +78,7 @@ class Policy(tf.Module):
       batch = tf.shape(given['frame'])[0]
       step_outputs = structs.StepOutput(
         reward=given.get('last_reward', tf.zeros([batch])),
-        done=tf.zeros(
-          [batch], tf.bool
-        ),  # Whoever calls this sets the state to zero, and need not tell.
+        done=tf.zeros([batch], tf.bool),  # It is the caller who sets the state to zero.
         info=(),
         observation=structs.Observation(
           **{name: given[name] for name in structs.Observation._fields if name in given}

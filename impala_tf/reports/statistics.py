@@ -1,0 +1,58 @@
+"""Statistics over many levels of which each was evaluated with several seeds.
+
+The first three take, for each level, an array whose dimension `axis` is that of its seeds.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.stats
+
+CONFIDENCE = 0.95
+_TRIMMED = 0.25  # From both ends, for the interquartile mean.
+_RESAMPLES = 2000
+
+
+def median(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
+  """Returns the median over levels of the mean over seeds."""
+  return np.median([np.mean(s, axis=axis) for s in scores], axis=0)
+
+
+def mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
+  """Returns the mean over levels of the mean over seeds."""
+  return np.mean([np.mean(s, axis=axis) for s in scores], axis=0)
+
+
+def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
+  """Returns the mean of the middle half of the scores of all levels and seeds (Agarwal et al.,
+  2021).
+  """
+  return scipy.stats.trim_mean(np.concatenate(scores, axis=axis), _TRIMMED, axis=axis)
+
+
+def interval(
+  statistic: Callable[..., np.ndarray], scores: Sequence[np.ndarray]
+) -> tuple[float, float] | None:
+  """Returns a percentile interval by a bootstrap that resamples seeds within each level (Agarwal et
+  al., 2021).
+
+  Args:
+    statistic: one of the three above.
+    scores: for each level, an array over its seeds.
+
+  Returns:
+    The interval of confidence `CONFIDENCE`, or None if a level has only one seed.
+  """
+  if min(map(len, scores)) < 2:
+    return None
+  found = scipy.stats.bootstrap(
+    scores,
+    statistic,
+    n_resamples=_RESAMPLES,
+    vectorized=True,
+    confidence_level=CONFIDENCE,
+    method='percentile',
+    rng=np.random.default_rng(1),
+  )
+  low, high = found.confidence_interval
+  return float(low), float(high)
