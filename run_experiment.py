@@ -101,8 +101,8 @@ def main(argv):
     )
   if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
     return _act_for_any(role, given)
-  found, config, given = _resolve(_PRESET.value, given)
-  return _run(found.make, config, given, _LOGDIR.value or _default_logdir(config.level_name), role)
+  suite, config, given = _resolve(_PRESET.value, given)
+  return _run(suite, config, given, _LOGDIR.value or _default_logdir(config.level_name), role)
 
 
 def _default_logdir(level_name):
@@ -118,28 +118,28 @@ def _resolve(preset_name, given):
     given: a dict of the fields of `Config` that were given.
 
   Returns:
-    The `suites.FoundSuite`, the `Config`, and the fields that a trained run must have, but for its
+    The suite, the `Config`, and the fields that a trained run must have, but for its
     level.
   """
   named = suites.presets()[preset_name] if preset_name else None
   level_name = given.get('level_name')
-  if level_name is None and named and named.level_name in suites.PACKAGES:
+  if level_name is None and named and named.level_name in suites.registered():
     level_name = named.level_name
   if level_name is None:
     raise ConfigurationError(
       '--level_name is missing: name the level to train on, such as --level_name=pong.'
     )
-  found = suites.find(level_name)
+  suite = suites.find(level_name)
   given = {name: value for name, value in given.items() if name != 'level_name'}
   if named:
-    if preset_name not in found.presets():
+    if preset_name not in suite.presets:
       raise ConfigurationError(
         f'--preset={preset_name} is not for {level_name}. Choose one of its own suite, see --help.'
       )
     given = {'agent': named.agent, **given}
     known = dataclasses.asdict(named) | given
-    return found, found.configure(**known | {'level_name': level_name}), given
-  return found, found.configure(level_name, **given), given
+    return suite, suite.configure(**known | {'level_name': level_name}), given
+  return suite, suite.configure(level_name, **given), given
 
 
 def _act_for_any(role, given):
@@ -154,10 +154,8 @@ def _act_for_any(role, given):
 
   def configure(terms):
     fields = connection.settings(terms) | given
-    found = suites.find(fields['level_name'])
-    config = found.configure(**fields)
+    suite, config = suites.resolve(**fields)
     architectures.check(config, in_cluster=True)
-    suite = found.make()
     suite.check(config)
     suite.check_installed(config)
     print(f'Acting for:\n{config}', flush=True)
@@ -168,9 +166,8 @@ def _act_for_any(role, given):
   return cluster_actor.act(configure, role, _GIVE_UP_AFTER.value)
 
 
-def _run(make_suite, config, given, logdir, role):
+def _run(suite, config, given, logdir, role):
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
-  suite = make_suite()
   seed = config.seed
   if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
     # An evaluation may draw other episodes than the training did; all else that was given must be

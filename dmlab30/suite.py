@@ -1,70 +1,167 @@
-"""DMLab-30 as a suite that `impala_tf` can train on and evaluate."""
+"""DMLab-30 as a suite that `impala_tf` can train on and evaluate, with the paper's
+hyper-parameters.
+"""
 
+import dataclasses
 import functools
 import os
 import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from dmlab30 import environment, levels
-from dmlab30.presets import SINGLE_LEVEL
-from impala_tf.config import ConfigurationError
+from impala_tf import structs
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments import base
+from impala_tf.environments.suite import Suite
 
 _DATASET = (
-  'the object images of Brady, Konkle, Alvarez and Oliva (2008), from https://bradylab.ucsd.edu/stimuli/ObjectsAll.zip, '
-  'converted as data/brady_konkle_oliva2008/README.md of DeepMind Lab says'
+  'the object images of Brady, Konkle, Alvarez and Oliva (2008), from '
+  'https://bradylab.ucsd.edu/stimuli/ObjectsAll.zip, converted as '
+  'data/brady_konkle_oliva2008/README.md of DeepMind Lab says'
 )
 _FIRST_IMAGE = '0001.png'
 _WITHOUT_MEANING = ('frame_stack', 'max_noops', 'full_action_space', 'repeat_action_probability')
 
 
-def make():
-  """A `DMLabSuite`."""
-  return DMLabSuite()
+def _cache_folder():
+  cache = os.environ.get('XDG_CACHE_HOME') or os.path.join('~', '.cache')
+  return os.path.join(cache, 'impala_tf', 'dmlab30')
 
 
-class DMLabSuite:
-  """An `suite.Suite`; level names are those of `levels.find`.
+# Table D.3. Entropy cost, learning rate and epsilon were swept (Table D.1); the decay of RMSProp is
+# not in the paper. For these the values are the defaults of the authors' code. An environment fills
+# a process, so that each actor has but one.
+SINGLE_LEVEL = Config(
+  level_name='explore_goal_locations_small',
+  agent='shallow',
+  total_environment_frames=1_000_000_000,
+  batch_size=32,
+  unroll_length=100,
+  num_action_repeats=4,
+  seed=1,
+  entropy_cost=0.00025,
+  baseline_cost=0.5,
+  discounting=0.99,
+  reward_clipping='abs_one',
+  learning_rate=0.00048,
+  decay=0.99,
+  momentum=0.0,
+  epsilon=0.1,
+  clip_global_norm=None,
+  width=96,
+  height=72,
+  frame_stack=1,
+  max_noops=0,
+  envs_per_actor=1,
+  level_cache_dir=_cache_folder(),
+)
+
+# One agent for all levels. Entropy cost and learning rate are those of the authors' reference run;
+# its reward clipping was their code's, this is the paper's (Figure D.1). As many actors on each
+# level.
+MULTI_TASK = dataclasses.replace(
+  SINGLE_LEVEL,
+  level_name=levels.SUITE,
+  total_environment_frames=10_000_000_000,
+  entropy_cost=0.0033391318945337044,
+  learning_rate=0.00031866995608948655,
+  reward_clipping='optimistic_asymmetric',
+  num_actors=-(-SINGLE_LEVEL.num_actors // 30) * 30,
+)
+
+# An expert of DMLab-30 has the suite's reward clipping (Table D.3), other than an agent of the
+# single-level experiments (Section 5.2).
+_EXPERT = dataclasses.replace(SINGLE_LEVEL, reward_clipping=MULTI_TASK.reward_clipping)
+
+
+class DMLabSuite(Suite):
+  """Suite of the thirty levels, and of any other level script of DeepMind Lab; level names are
+  those of `levels.find`.
 
   Keep it as long as its environments run: their temporary files go with it.
   """
 
-  def __init__(self):
-    """Makes a folder for temporary files."""
-    self._temp_folder = tempfile.TemporaryDirectory(
-      prefix='impala_tf_dmlab_', ignore_cleanup_errors=True
+  name = levels.SUITE
+  has_plain_names = True
+  claimed_names = '/?contributed/dmlab30/'
+  # The level of an agent for a single one is to be given beside it.
+  presets: ClassVar = {
+    f'dmlab_{kind}_{agent}': dataclasses.replace(values, agent=agent)
+    for kind, values in (
+      ('single', SINGLE_LEVEL),
+      ('expert', _EXPERT),
+      ('multitask', MULTI_TASK),
     )
+    for agent in ('shallow', 'deep')
+  }
 
-  def check(self, config):
-    """Refuses values of fields of which nothing would come here; see `suite.Suite`."""
+  def known_levels(self) -> Sequence[str]:
+    """Returns the names of the thirty levels for training and for tests, of all of them together,
+    and of one more.
+    """
+    both = [(level.name, level.test_name) for level in levels.all_levels()]
+    names = [name for pair in both for name in dict.fromkeys(pair)]
+    return [levels.SUITE, 'seekavoid_arena_01', *names]
+
+  def find(self, level: str) -> str:
+    """Returns 'dmlab30', a training name, or the path of a level script; see `levels.find`."""
+    return levels.find(level)
+
+  def preset(self, level: str) -> Config:
+    """Returns the paper's hyper-parameters for one level, or for one agent on all of them; shallow
+    and deep agents have the same.
+    """
+    chosen = MULTI_TASK if level == levels.SUITE else SINGLE_LEVEL
+    return dataclasses.replace(chosen, level_name=level)
+
+  def check(self, config: Config) -> None:
+    """Refuses values of fields that would change nothing here."""
     for field in _WITHOUT_MEANING:
       if getattr(config, field) != getattr(SINGLE_LEVEL, field):
         raise ConfigurationError(
           f'{field}={getattr(config, field)} has no meaning in DeepMind Lab. Leave --{field} out.'
         )
 
-  def check_installed(self, config):
-    """Looks for DeepMind Lab, and for the images that some levels need; see `suite.Suite`."""
-    check_levels(self.levels(config), config.dataset_path)
+  def check_installed(self, config: Config, names: Sequence[str] | None = None) -> None:
+    """Looks for DeepMind Lab, and for the images that some levels show.
 
-  def levels(self, config):
-    """The thirty training names for 'dmlab30', otherwise the one level."""
+    Raises:
+      ConfigurationError: if DeepMind Lab is not installed, or if the images that some of the levels
+        need are missing; names these levels.
+    """
+    environment.check_installed()
+    folder = config.dataset_path
+    if folder not in ('', 'dummy'):
+      problem = None
+      if not os.path.isdir(folder):
+        problem = 'is not a folder'
+      elif not os.path.exists(os.path.join(folder, _FIRST_IMAGE)):
+        problem = f'has no {_FIRST_IMAGE}'
+      if problem:
+        raise ConfigurationError(f'--dataset_path={folder} {problem}. It should hold {_DATASET}.')
+
+    needing = levels.needing_dataset(self.levels(config) if names is None else names)
+    if needing and not folder:
+      raise ConfigurationError(
+        f'The images for {" and ".join(needing)} are missing. Give --dataset_path the folder with '
+        f'{_DATASET}; or --dataset_path=dummy for plain colours instead, which is another task '
+        'than the paper has.'
+      )
+
+  def levels(self, config: Config) -> tuple[str, ...]:
+    """Returns the thirty training names for 'dmlab30', otherwise the one level."""
     if config.level_name == levels.SUITE:
       return tuple(level.name for level in levels.all_levels())
     return (config.level_name,)
 
-  def num_actions(self, config):
-    """The nine of Table D.2."""
-    del config
-    return environment.DMLabEnvironment.num_actions
-
-  def observation_spec(self, config):
-    """A frame and an instruction."""
-    return environment.observation_spec(config.height, config.width)
-
-  def make_environment(self, level, seed, is_test, config):
-    """A constructor of `environment.DMLabEnvironment`; in tests it plays the level's version for
-    tests.
+  def make_environment(
+    self, level: str, seed: int, is_test: bool, config: Config
+  ) -> Callable[[], base.Environment]:
+    """Returns a constructor of `environment.DMLabEnvironment`; in an evaluation it plays the
+    level's version for tests.
     """
     return functools.partial(
       environment.make,
@@ -81,11 +178,23 @@ class DMLabSuite:
       temp_folder=self._temp_folder.name,
     )
 
-  def make_agent(self, config):
-    """The agent of Figure 3, shallow or deep: frames, last action and reward, instruction, and an
-    LSTM.
+  @functools.cached_property
+  def _temp_folder(self):
+    return tempfile.TemporaryDirectory(prefix='impala_tf_dmlab_', ignore_cleanup_errors=True)
+
+  def num_actions(self, config: Config) -> int:
+    """Returns the nine of Table D.2."""
+    del config
+    return environment.DMLabEnvironment.num_actions
+
+  def observation_spec(self, config: Config) -> structs.Observation:
+    """Returns that of a frame and an instruction."""
+    return environment.observation_spec(config.height, config.width)
+
+  def make_agent(self, config: Config):
+    """Returns the agent of Figure 3, shallow or deep: frames, last action and reward, instruction,
+    and an LSTM.
     """
-    # Not at the top: it loads TensorFlow, and `check` should answer at once.
     from impala_tf.agent import agents
 
     return agents.make_agent(
@@ -96,15 +205,9 @@ class DMLabSuite:
       use_instruction=True,
     )
 
-  def scores(self, level_returns):
-    """The suite's mean human-normalised score in percent, capped at 100 for each level and not
-    capped.
-
-    Args:
-      level_returns: dict from each of the run's levels to its unclipped returns, one at least.
-
-    Returns:
-      A dict from names to floats; empty unless the levels are the suite's thirty.
+  def scores(self, level_returns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Returns the suite's mean human-normalised score in percent, capped at 100 for each level and
+    not capped; nothing unless the levels are the suite's thirty.
     """
     if {levels.get(name) for name in level_returns} != set(levels.all_levels()):
       return {}
@@ -113,45 +216,73 @@ class DMLabSuite:
       'dmlab30/training_no_cap': levels.mean_score(level_returns),
     }
 
-  def fitness(self, level_returns):
-    """The mean human-normalised score in percent, capped at 100 for each level; see `suite.Suite`.
+  def fitness(self, level_returns: Mapping[str, Sequence[float]]) -> float:
+    """Returns the mean human-normalised score in percent, capped at 100 for each level.
 
     With a level outside the suite, which has no references, it is the mean return.
     """
-    means = {name: np.mean(returns) for name, returns in level_returns.items()}
-    known = {name: levels.get(name) for name in means}
-    if None in known.values():
-      return float(np.mean(list(means.values())))
-    return float(
-      np.mean([min(known[name].human_normalised(mean), 100) for name, mean in means.items()])
-    )
+    scores = []
+    for name, returns in level_returns.items():
+      level = levels.get(name)
+      if level is None:
+        return super().fitness(level_returns)
+      scores.append(min(level.human_normalised(np.mean(returns)), 100))
+    return float(np.mean(scores))
 
+  def result_name(self, level: str) -> str:
+    """Returns the test name."""
+    known = levels.get(level)
+    return known.test_name if known else level
 
-def check_levels(names, dataset_path):
-  """Looks for what levels need.
+  def protocol(self, config: Config) -> dict[str, Any]:
+    """Returns how levels are played."""
+    images = {'': 'none', 'dummy': 'plain colours'}.get(config.dataset_path, 'Brady et al. (2008)')
+    return {
+      'levels': 'test versions, held-out objects allowed',
+      'mixer_seed': environment.TEST_MIXER_SEED,
+      'num_action_repeats': config.num_action_repeats,
+      'width': config.width,
+      'height': config.height,
+      'psychlab_images': images,
+      'renderer': config.renderer,
+      'score': 'mean over episodes, human-normalised, capped at 100, mean over levels',
+    }
 
-  Args:
-    names: list of levels.
-    dataset_path: as in `Config`.
+  def describe(self, result_name: str, mean: float) -> str:
+    """Returns percent of the way from a random to a human player, of one of the thirty."""
+    level = levels.get(result_name)
+    return f', {level.human_normalised(mean):.1f}% human-normalised' if level else ''
 
-  Raises:
-    ConfigurationError: if DeepMind Lab is not installed, or if the images that some of the levels
-      need are missing; names these levels.
-  """
-  environment.check_installed()
-  if dataset_path not in ('', 'dummy'):
-    problem = None
-    if not os.path.isdir(dataset_path):
-      problem = 'is no folder'
-    elif not os.path.exists(os.path.join(dataset_path, _FIRST_IMAGE)):
-      problem = f'has no {_FIRST_IMAGE}'
-    if problem:
-      raise ConfigurationError(
-        f'--dataset_path={dataset_path} {problem}. It should hold {_DATASET}.'
+  def score_columns(self) -> dict[str, Callable[[str, float], float | str]]:
+    """Returns the human-normalised score by either pairing of lasertag's references."""
+
+    def normalised(name: str, mean: float, references: str) -> float | str:
+      level = levels.get(name)
+      return level.human_normalised(mean, references) if level else ''
+
+    return {
+      f'human_normalised_percent_{references}_references': functools.partial(
+        normalised, references=references
       )
-  needing = levels.needing_dataset(names)
-  if needing and not dataset_path:
-    raise ConfigurationError(
-      f'No images for {" and ".join(needing)}. Give --dataset_path the folder with {_DATASET}; or --dataset_path=dummy for '
-      'plain colours instead, which is another task than the paper has.'
+      for references in levels.REFERENCES
+    }
+
+  def summary(self, level_returns: Mapping[str, Sequence[float]]) -> str:
+    """Returns the suite's score, or which levels are missing."""
+    test_names = [level.test_name for level in levels.all_levels()]
+    missing = [name for name in test_names if name not in level_returns]
+    if missing:
+      return (
+        f'No score of DMLab-30 yet, it lacks {len(missing)} of 30 levels: {", ".join(missing)}.'
+      )
+    paper, code = (
+      levels.mean_score(level_returns, cap=100, references=references)
+      for references in levels.REFERENCES
     )
+    return (
+      f"Mean capped human-normalised score: {paper:.1f}% (lasertag's references as in the paper; "
+      f"{code:.1f}% as in the authors' code)."
+    )
+
+
+SUITE = DMLabSuite()

@@ -38,7 +38,7 @@ def actors_of_each(
   # It may be a level of another runner, which knows what it means; a bad name is that one's to
   # refuse, too.
   with contextlib.suppress(ConfigurationError):
-    wanted = suites.find(level_name or '').configure(level_name).num_actors
+    wanted = suites.resolve(level_name or '')[1].num_actors
   return -(-wanted // num_actor_processes)
 
 

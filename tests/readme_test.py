@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 
-from atari57 import presets, suite
+from atari57 import suite
 from impala_tf.training import export
 from tests.support import run_files
 
@@ -16,7 +16,7 @@ def test_an_exported_agent_plays_with_plain_gymnasium(tmp_path):
   (program,) = re.findall(
     r'```python\n(.*?)```', (ROOT / 'atari57' / 'README.md').read_text(), re.DOTALL
   )
-  settings = presets.preset('pong', 'shallow')
+  settings = suite.SUITE.configure('pong', agent='shallow')
   logdir = run_files.make_run(suite.AtariSuite(), settings, tmp_path / 'runs' / 'pong')
   export.export(suite.AtariSuite(), settings, logdir, f'{logdir}/saved_model')
   done = subprocess.run(

@@ -49,8 +49,8 @@ WITHOUT_TENSORFLOW = """
   reports.bars reports.pictures reports.tables
   sweeps.search_space pbt.__main__ pbt.population pbt.rules paper.command paper.paper_experiments
   benchmark.fake_environment benchmark.process_tree
-  atari57.environment atari57.games atari57.presets
-  dmlab30.environment dmlab30.level_cache dmlab30.levels dmlab30.presets dmlab30.report dmlab30.suite
+  atari57.environment atari57.games atari57.suite
+  dmlab30.environment dmlab30.level_cache dmlab30.levels dmlab30.report dmlab30.suite
 """
 
 MAX_ENTRIES = 28

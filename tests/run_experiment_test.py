@@ -6,8 +6,8 @@ import pytest
 from absl import flags
 
 import run_experiment
-from atari57 import presets as atari57_presets
-from dmlab30 import presets as dmlab30_presets
+from atari57 import suite as atari57_suite
+from dmlab30 import suite as dmlab30_suite
 from impala_tf import saved_config
 from impala_tf.config import Config
 from impala_tf.environments import suites
@@ -109,7 +109,7 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, given, message):
 
 
 def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
-  saved_config.save(str(tmp_path), atari57_presets.preset('pong', 'shallow'))
+  saved_config.save(str(tmp_path), atari57_suite.SUITE.configure('pong'))
   played = []
   monkeypatch.setattr(
     play,
@@ -130,24 +130,24 @@ def test_random_policy_scores_what_is_known_of_it(capsys):
 
 
 @pytest.mark.parametrize(
-  ('level_name', 'preset', 'name_in_run'),
+  ('level_name', 'suite', 'name_in_run'),
   [
-    ('pong', atari57_presets.preset, 'pong'),
-    ('atari57', atari57_presets.preset, 'atari57'),
-    ('ALE/MsPacman-v5', atari57_presets.preset, 'ms_pacman'),
-    ('rooms_watermaze', dmlab30_presets.preset, 'rooms_watermaze'),
-    ('rooms_collect_good_objects_test', dmlab30_presets.preset, 'rooms_collect_good_objects_train'),
-    ('seekavoid_arena_01', dmlab30_presets.preset, 'seekavoid_arena_01'),
-    ('dmlab30', dmlab30_presets.preset, 'dmlab30'),
-    ('tests/my_own_level', dmlab30_presets.preset, 'tests/my_own_level'),
+    ('pong', atari57_suite.SUITE, 'pong'),
+    ('atari57', atari57_suite.SUITE, 'atari57'),
+    ('ALE/MsPacman-v5', atari57_suite.SUITE, 'ms_pacman'),
+    ('rooms_watermaze', dmlab30_suite.SUITE, 'rooms_watermaze'),
+    ('rooms_collect_good_objects_test', dmlab30_suite.SUITE, 'rooms_collect_good_objects_train'),
+    ('seekavoid_arena_01', dmlab30_suite.SUITE, 'seekavoid_arena_01'),
+    ('dmlab30', dmlab30_suite.SUITE, 'dmlab30'),
+    ('tests/my_own_level', dmlab30_suite.SUITE, 'tests/my_own_level'),
   ],
 )
-def test_suite_follows_from_the_level(level_name, preset, name_in_run):
-  found = suites.find(level_name)
-  config = found.configure(level_name, agent='deep')
-  assert config == preset(level_name, 'deep')
+def test_suite_follows_from_the_level(level_name, suite, name_in_run):
+  found, config = suites.resolve(level_name, agent='deep')
+  assert found is suite
+  assert config == suite.configure(name_in_run, agent='deep')
   assert config.level_name == name_in_run
-  assert name_in_run in found.make().levels(config) or name_in_run in ('atari57', 'dmlab30')
+  assert name_in_run in found.levels(config) or name_in_run == suite.name
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def _train(place, where, actors, draw, deadline, events):
   shared_memory = run_files.shared_memory_names()
   logdir = place / 'disk' / 'run'
   flags = (
-    '--level_name=slow_catch',
+    '--level_name=tests.support.catch:slow_catch',
     f'--logdir={logdir}',
     '--total_environment_frames=1_000_000_000',
     '--num_actors=2',

@@ -172,8 +172,8 @@ def start_a_second_learner(training, draw):
   command = [
     sys.executable,
     '-m',
-    'tests.support.catch_experiment',
-    '--level_name=slow_catch',
+    'run_experiment',
+    '--level_name=tests.support.catch:slow_catch',
     f'--logdir={training.logdir}',
   ]
   done = subprocess.run(

@@ -129,7 +129,7 @@ def _send(pipe, address, task, names, config):
   """
   machine.configure_tensorflow(1)
   connection.connect(roles.Role('actor', task, address, f'127.0.0.1:{roles.free_port()}'))
-  suite = suites.find(config.level_name).make()
+  suite = suites.find(config.level_name)
   agent = agents.for_suite(suite, config)
   stacks = frame_stacks.FrameStacks(
     arrangement.Specs(suite, config, agent).unroll, config.frame_stack

@@ -211,10 +211,9 @@ def main(argv):
       '--level_name is missing: name the level to measure on, such as --level_name=pong.'
     )
   _actor_processes()
-  found = suites.find(given['level_name'])
-  config = found.configure(given.pop('level_name'), **given)
+  suite, config = suites.resolve(**given)
   results = _measure_all(
-    found, config, [part, *(['env', 'infer', 'learn'] if values.compare else [])]
+    suite, config, [part, *(['env', 'infer', 'learn'] if values.compare else [])]
   )
   report = {
     'machine': _describe_machine(),
@@ -236,11 +235,10 @@ def main(argv):
   return 0
 
 
-def _measure_all(found, config, names):
+def _measure_all(suite, config, names):
   values = flags.FLAGS
   from impala_tf.benchmark import benchmark_parts
 
-  suite = found.make()
   suite.check(config)
   if values.fake_environment:
     suite = benchmark_parts.FakeSuite(suite)

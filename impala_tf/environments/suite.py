@@ -1,59 +1,220 @@
-"""What `impala_tf` needs to know of a suite of levels."""
+"""A suite of levels: everything that training and evaluation need to know of it, in one object.
 
-from typing import Protocol
+    class MySuite(Suite):
+      name = 'mine'
+
+      def known_levels(self): return ['easy', 'hard']
+      def preset(self, level): return Config(level_name=level, ...)
+      def make_environment(self, level, seed, is_test, config): return functools.partial(Mine, level)
+
+    SUITE = MySuite()
+
+`suites` says how the commands find it. TensorFlow is imported only where an agent is made.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from impala_tf import structs
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments import base
+
+if TYPE_CHECKING:
+  from impala_tf.agent import agents
 
 
-class Suite(Protocol):
-  """What `impala_tf` needs to know of a suite of levels."""
+class Suite:
+  """A suite of levels; the base class of all of them.
 
-  def check(self, config):
-    """Raises `config.ConfigurationError` if the hyper-parameters don't go with the suite."""
+  A subclass has a name, `preset` and `make_environment`; the other methods have defaults, which
+  serve a suite of one level after the other without reference scores.
 
-  def check_installed(self, config):
-    """Raises `config.ConfigurationError` if something is missing that environments need: a module,
-    a data set.
-    """
+  name: word by which level names of the suite may begin, with a colon behind it; also the name of
+    the level which stands for all of its levels, if there is one.
+  config_class: the suite's configuration, `Config` or a subclass with options of its own.
+  has_plain_names: whether its levels are found, and runs have them, without the name and the colon.
+  claimed_names: pattern of plain names that belong to this suite or to nobody.
+  presets: complete configurations with a name of their own, for --preset.
+  """
 
-  def levels(self, config):
-    """The names of the levels that `config.level_name` stands for, a tuple of str."""
+  name: str
+  config_class: ClassVar[type[Config]] = Config
+  has_plain_names: bool = False
+  claimed_names: str = '(?!)'
+  presets: Mapping[str, Config] = {}
 
-  def num_actions(self, config):
-    """The number of actions the agent chooses from, an int."""
+  # The levels and their configurations.
 
-  def observation_spec(self, config):
-    """`structs.Observation` of `structs.ArraySpec`."""
+  def known_levels(self) -> Sequence[str]:
+    """Returns names of levels, without the suite's name, to suggest and to look up."""
+    return ()
 
-  def make_environment(self, level, seed, is_test, config):
-    """A picklable function without arguments that makes an `base.Environment`.
+  def find(self, level: str) -> str:
+    """Returns the one name of a level, whose name may be in any spelling the suite knows.
 
     Args:
-      level: str, one of `levels`.
-      seed: int below 2**31.
+      level: without the suite's name.
+
+    Raises:
+      ConfigurationError: if the suite does not have it, with the nearest names.
+    """
+    known = self.known_levels()
+    if level not in known:
+      nearest = difflib.get_close_matches(level, known)
+      hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
+      raise ConfigurationError(f'{level!r} is not a level of {self.name}. {hint}')
+    return level
+
+  def preset(self, level: str) -> Config:
+    """Returns the complete configuration that a level has by default; `level` is from `find`."""
+    raise NotImplementedError
+
+  def configure(self, level_name: str, **overrides: Any) -> Config:
+    """Returns the configuration of a run.
+
+    Args:
+      level_name: str, in any spelling; the suite's name, or the module's that has the suite, may
+        stand before it.
+      **overrides: fields that are other than the preset's.
+
+    Raises:
+      ConfigurationError: if the suite does not have the level, or a value is refused.
+    """
+    prefix, level = split_level_name(level_name)
+    level = self.find(level)
+    if prefix and not self.has_plain_names:
+      level_name = f'{prefix}:{level}'
+    else:
+      level_name = level
+    return dataclasses.replace(self.preset(level), **{**overrides, 'level_name': level_name})
+
+  def check(self, config: Config) -> None:
+    """Raises `ConfigurationError` if the configuration does not go with the suite."""
+
+  def check_installed(self, config: Config, names: Sequence[str] | None = None) -> None:
+    """Raises `ConfigurationError` if something is missing that environments need: a module, a data
+    set.
+
+    Args:
+      config: the run's.
+      names: the levels that will be played; by default all of the run's.
+    """
+
+  def levels(self, config: Config) -> tuple[str, ...]:
+    """Returns the names of the levels that `config.level_name` stands for."""
+    return (split_level_name(config.level_name)[1],)
+
+  # Environment and agent.
+
+  def make_environment(
+    self, level: str, seed: int, is_test: bool, config: Config
+  ) -> Callable[[], base.Environment]:
+    """Returns a picklable function without arguments that makes an environment.
+
+    Args:
+      level: one of `levels`.
+      seed: below 2**31.
       is_test: whether it serves an evaluation.
-      config: the run's `config.Config`.
+      config: the run's.
     """
+    raise NotImplementedError
 
-  def make_agent(self, config):
-    """An `agents.Agent` whose variables are yet to be made."""
+  def num_actions(self, config: Config) -> int:
+    """Returns the number of actions the agent chooses from."""
+    return _facts(self, config)[0]
 
-  def scores(self, level_returns):
-    """How well an agent does on all the levels together.
+  def observation_spec(self, config: Config) -> structs.Observation:
+    """Returns an Observation of `structs.ArraySpec`."""
+    return _facts(self, config)[1]
+
+  def make_agent(self, config: Config) -> 'agents.Agent':
+    """Returns an agent whose variables are yet to be made.
+
+    By default it is feed-forward: for images the paper's Atari agents (Section 5.3), for vectors
+    two layers of 64.
+    """
+    from impala_tf.agent import agents
+
+    is_vector = len(self.observation_spec(config).frame.shape) == 1
+    network = 'vector' if is_vector else {'shallow': 'nature', 'deep': 'deep'}[config.agent]
+    return agents.make_agent(
+      self.num_actions(config),
+      network=network,
+      use_lstm=False,
+      use_last_action_and_reward=False,
+      use_instruction=False,
+    )
+
+  # How well an agent does.
+
+  def scores(self, level_returns: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Returns how well an agent does on all the levels together, by names for TensorBoard; empty
+    if the suite has no such score.
 
     Args:
-      level_returns: a dict from the name of each level to a list of returns, one at least.
-
-    Returns:
-      A dict from names, as TensorBoard shall show them, to floats; empty if the suite has no such
-      score.
+      level_returns: for each of the run's levels its returns, at least one.
     """
+    del level_returns
+    return {}
 
-  def fitness(self, level_returns):
-    """By what the members of a population are compared.
+  def fitness(self, level_returns: Mapping[str, Sequence[float]]) -> float:
+    """Returns by what the members of a population are compared.
+
+    That is the mean over the levels of their human-normalised scores in percent, each capped at
+    100; where there are no references, as by default, the mean return in its own unit.
+    """
+    return float(np.mean([np.mean(returns) for returns in level_returns.values()]))
+
+  # Evaluation: what results are called, and what they mean.
+
+  def result_name(self, level: str) -> str:
+    """Returns the name under which results of an evaluation have one of `levels`."""
+    return level
+
+  def protocol(self, config: Config) -> dict[str, str | int | float | bool]:
+    """Returns what decides what the results of an evaluation mean, besides episodes, actions and
+    seed; equal for all levels of an evaluation.
+    """
+    return {'num_action_repeats': config.num_action_repeats, 'score': 'mean return'}
+
+  def describe(self, result_name: str, mean: float) -> str:
+    """Returns a mean return on a common scale, as text to follow it; empty if there is none."""
+    del result_name, mean
+    return ''
+
+  def score_columns(self) -> dict[str, Callable[[str, float], float | str]]:
+    """Returns further columns of an evaluation's table, by name: functions of a level's
+    `result_name` and its mean return.
+    """
+    return {}
+
+  def summary(self, level_returns: Mapping[str, Sequence[float]]) -> str:
+    """Returns the score of a whole evaluation as text, or why there is none.
 
     Args:
-      level_returns: as for `scores`.
-
-    Returns:
-      The mean over the levels of their human-normalised scores in percent, each capped at 100;
-      where there are no references the mean return, in its own unit.
+      level_returns: by `result_name`, those of the levels that are finished.
     """
+    mean = np.mean([np.mean(returns) for returns in level_returns.values()] or [np.nan])
+    return f'Mean return over {len(level_returns)} levels: {mean:.2f}.'
+
+
+def split_level_name(level_name: str) -> tuple[str, str]:
+  """Returns what stands before the first colon, the name of a suite or of a module, and the level;
+  the first is empty if there is none.
+  """
+  prefix, colon, level = level_name.partition(':')
+  is_name = all(part.isidentifier() for part in prefix.split('.'))
+  return (prefix, level) if colon and is_name else ('', level_name)
+
+
+@functools.cache
+def _facts(suite, config):
+  make = suite.make_environment(suite.levels(config)[0], 0, False, config)
+  with contextlib.closing(make()) as environment:
+    return environment.num_actions, environment.observation_spec

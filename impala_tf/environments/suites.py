@@ -1,115 +1,116 @@
-"""The suites of levels that the commands know, found by the name of a level.
+"""The suites of levels that there are, found by the name of a level.
 
-Nothing here imports a suite. They are looked up when a command asks, in packages that each have
+    suite, config = suites.resolve('pong', batch_size=16)
 
-    config.preset(level_name, agent)   the paper's hyper-parameters, or ConfigurationError for a
-    level it does not have
-    config.known_levels()              the names of its levels, for suggestions
-    config.PRESETS                     the paper's hyper-parameters by names of their own, a dict
-    suite.make()                        an `suite.Suite`; importing it loads TensorFlow
+A suite is registered by an entry point of its package,
 
-The name of a package is that of the level which stands for all levels of its suite, if there is
-one.
+    [project.entry-points."impala_tf.suites"]
+    mine = "my_package.suite:SUITE"
+
+which makes `--level_name=mine:easy` known to all commands, or it is not registered but named:
+`--level_name=my_package.suite:easy` looks for `SUITE` in the module `my_package.suite`. The suites
+of this project are registered in its own pyproject.toml, which serves a clone of it that is not
+installed, too.
 """
 
-import dataclasses
 import difflib
+import functools
 import importlib
+import importlib.metadata
+import pathlib
 import re
+import tomllib
+from typing import Any
 
-from impala_tf.config import ConfigurationError
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments.suite import Suite, split_level_name
 
-
-@dataclasses.dataclass(frozen=True)
-class _Entry:
-  """package: name of the suite's package. own: names of levels that begin like this are this
-  suite's or nobody's, a pattern.
-  """
-
-  package: str
-  own: str
-
-  def load(self, module):
-    return importlib.import_module(f'{self.package}.{module}')
+GROUP = 'impala_tf.suites'
+_ATTRIBUTE = 'SUITE'
 
 
-# In the order in which they are asked: any other name with a slash may be a level script of
-# DeepMind Lab.
-_ENTRIES = (
-  _Entry('impala_tf.environments.gymnasium_levels', own='gymnasium:'),
-  _Entry('atari57', own=r'ALE/|[^/:]+\+[^/:]*$'),
-  _Entry('dmlab30', own='/?contributed/dmlab30/'),
-)
-
-PACKAGES = tuple(entry.package for entry in _ENTRIES)
-
-
-class FoundSuite:
-  """A suite that has the level it was looked up for."""
-
-  def __init__(self, entry):
-    """Made by `find`."""
-    self._entry = entry
-
-  def configure(self, level_name, **given):
-    """The paper's `config.Config` for a level, but for the fields that are given.
-
-    Raises:
-      ConfigurationError: if a given value is refused.
-    """
-    preset = self._entry.load('presets').preset(level_name, given.get('agent', 'shallow'))
-    return dataclasses.replace(preset, **given)
-
-  def presets(self):
-    """The `config.Config` that have names of their own, a dict."""
-    return self._entry.load('presets').PRESETS
-
-  def make(self):
-    """The `suite.Suite`. It loads TensorFlow, which takes seconds."""
-    return self._entry.load('suite').make()
-
-
-def presets():
-  """The `FoundSuite.presets` of all suites together."""
-  return {
-    name: values for entry in _ENTRIES for name, values in FoundSuite(entry).presets().items()
-  }
-
-
-def check(given, in_cluster=False):
-  """Refuses what a run would refuse before anything is written that binds a folder to it.
-
-  Args:
-    given: a dict of fields of `Config`, `level_name` among them.
-    in_cluster: whether its actors are other processes.
+@functools.cache
+def registered() -> dict[str, Suite]:
+  """Returns the registered suites by name, in the order in which they are asked for a plain name of
+  a level.
 
   Raises:
-    ConfigurationError: if no suite has the level, or the suite, the fields or the training don't go
-      with the given values.
+    ConfigurationError: if one can't be imported.
   """
-  from impala_tf.training import loop
+  project = pathlib.Path(__file__).parents[2] / 'pyproject.toml'
+  values = {}
+  if project.exists():
+    table = tomllib.loads(project.read_text(encoding='utf-8'))
+    values = table.get('project', {}).get('entry-points', {}).get(GROUP, {})
+  for entry_point in importlib.metadata.entry_points(group=GROUP):
+    values.setdefault(entry_point.name, entry_point.value)
+  return {name: _load(values[name]) for name in sorted(values)}
 
-  found = find(given['level_name'])
-  loop.check(found.make(), found.configure(**given), in_cluster)
+
+def presets() -> dict[str, Config]:
+  """Returns the presets of all registered suites, by name."""
+  return {name: config for suite in registered().values() for name, config in suite.presets.items()}
 
 
-def find(level_name):
-  """The `FoundSuite` that has a level.
+def find(level_name: str) -> Suite:
+  """Returns the suite that has a level.
 
   Raises:
-    ConfigurationError: if no suite has it, with the nearest names of all suites.
+    ConfigurationError: if there is none, with the nearest names of all suites.
   """
-  for entry in _ENTRIES:
+  prefix, _ = split_level_name(level_name)
+  if prefix:
+    return registered().get(prefix) or _load(f'{prefix}:{_ATTRIBUTE}')
+
+  with_plain_names = [suite for suite in registered().values() if suite.has_plain_names]
+  for suite in with_plain_names:
+    if re.match(suite.claimed_names, level_name):
+      return suite
+  for suite in with_plain_names:
     try:
-      entry.load('presets').preset(level_name, 'shallow')
-      return FoundSuite(entry)
+      suite.find(level_name)
+      return suite
     except ConfigurationError:
-      if re.match(entry.own, level_name):
-        raise
-  known = [name for entry in _ENTRIES for name in entry.load('presets').known_levels()]
+      continue
+
+  known = [
+    level if suite.has_plain_names else f'{name}:{level}'
+    for name, suite in registered().items()
+    for level in suite.known_levels()
+  ]
   nearest = difflib.get_close_matches(level_name.strip().lower(), known)
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
   raise ConfigurationError(
-    f'{level_name!r} is neither one of the 57 Atari games nor a level of DMLab-30. {hint} Another level script of '
-    'DeepMind Lab is named by its path, with a slash in it, an environment of Gymnasium as gymnasium:CartPole-v1.'
+    f'No suite has a level {level_name!r}. {hint} A level script of DeepMind Lab is named by its '
+    'path, with a slash in it; an environment of Gymnasium as gymnasium:CartPole-v1; a level of a '
+    'suite of your own as my_package.module:my_level.'
   )
+
+
+def resolve(level_name: str, **overrides: Any) -> tuple[Suite, Config]:
+  """Returns the suite of a level, and the configuration of a run on it.
+
+  Args:
+    level_name: in any spelling.
+    **overrides: fields that are other than the level's preset.
+
+  Raises:
+    ConfigurationError: if no suite has the level, or a value is refused.
+  """
+  suite = find(level_name)
+  return suite, suite.configure(level_name, **overrides)
+
+
+def _load(value: str) -> Suite:
+  module_name, _, attribute = value.partition(':')
+  try:
+    suite = getattr(importlib.import_module(module_name), attribute)
+  except (ImportError, AttributeError) as error:
+    raise ConfigurationError(
+      f'There is no suite {value}: {error}. Before the colon of a level stands the name of a suite '
+      'that is registered, or a module on the path (see PYTHONPATH) with an instance of '
+      f'`Suite` by the name of {_ATTRIBUTE}.'
+    ) from error
+  if not isinstance(suite, Suite):
+    raise ConfigurationError(f'{value} is a {type(suite).__name__}, not an instance of `Suite`.')
+  return suite

@@ -6,15 +6,15 @@ if __name__ == '__main__':
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
 
 from impala_tf import cli, machine
 from impala_tf.config import ConfigurationError
+from impala_tf.environments.suite import Suite
 from impala_tf.evaluation import evaluate
-from impala_tf.evaluation.results import EvaluatedSuite, Evaluation
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
 
@@ -66,8 +66,7 @@ def define_flags(num_episodes: int, envs_per_process: int) -> None:
 
 @cli.report_user_errors(OSError)
 def main(
-  evaluated: EvaluatedSuite,
-  summary: Callable[[Evaluation], str],
+  suite: Suite,
   *,
   record_video: int = 0,
   changes: Mapping[str, Any] | None = None,
@@ -76,8 +75,7 @@ def main(
   """Evaluates as the flags say; returns the exit code.
 
   Args:
-    evaluated: the suite.
-    summary: gives the last lines to print.
+    suite: the suite.
     record_video, changes, test_changes: as in `evaluate.EvaluationSettings`.
   """
   values = flags.FLAGS
@@ -103,10 +101,10 @@ def main(
   )
 
   if values.baseline:
-    found, exit_code = evaluate.evaluate_random_policy(evaluated, output, settings)
+    found, exit_code = evaluate.evaluate_random_policy(suite, output, settings)
   else:
-    found, exit_code = evaluate.evaluate_runs(evaluated, values.logdir, output, settings)
-  print(summary(found), flush=True)
+    found, exit_code = evaluate.evaluate_runs(suite, values.logdir, output, settings)
+  print(suite.summary(found.returns()), flush=True)
   return exit_code
 
 

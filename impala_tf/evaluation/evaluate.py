@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from impala_tf import locks, saved_config
 from impala_tf.config import ConfigurationError
+from impala_tf.environments.suite import Suite
 from impala_tf.evaluation import play, results, schedule
 from impala_tf.evaluation.play import EvaluatedRun
-from impala_tf.evaluation.results import EvaluatedSuite, Evaluation
+from impala_tf.evaluation.results import Evaluation
 
 LOCK_NAME = '.evaluation'
 _REMEDY = 'Use another --output for a new evaluation.'
@@ -60,13 +61,13 @@ class EvaluationSettings:
 
 
 def evaluate_runs(
-  evaluated: EvaluatedSuite, logdirs: Sequence[str], output: str, settings: EvaluationSettings
+  suite: Suite, logdirs: Sequence[str], output: str, settings: EvaluationSettings
 ) -> tuple[Evaluation, int]:
   """Plays those levels with trained agents that `output` does not have yet, and writes their
   results there.
 
   Args:
-    evaluated: the suite.
+    suite: the suite.
     logdirs: folders of trained runs, or folders of such; nothing in them is changed.
     output: local folder, made if missing.
     settings: how to evaluate.
@@ -89,23 +90,23 @@ def evaluate_runs(
     )
     for logdir in _runs_in(logdirs)
   }
-  chosen = _choose_levels(evaluated, configs, settings.levels)
+  chosen = _choose_levels(suite, configs, settings.levels)
   games = [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
-  return _evaluate(evaluated, games, output, settings)
+  return _evaluate(suite, games, output, settings)
 
 
 def evaluate_random_policy(
-  evaluated: EvaluatedSuite, output: str, settings: EvaluationSettings
+  suite: Suite, output: str, settings: EvaluationSettings
 ) -> tuple[Evaluation, int]:
   """Evaluates as `evaluate_runs` does, but the policy that chooses all actions equally often; on
   all levels of the suite by default.
   """
   changes = {**settings.changes, **settings.test_changes}
   games = [
-    (EvaluatedRun('', dataclasses.replace(evaluated.random_config(level), **changes)), [level])
-    for level in _expand(evaluated, settings.levels or [evaluated.name])
+    (EvaluatedRun('', dataclasses.replace(suite.configure(level), **changes)), [level])
+    for level in _expand(suite, settings.levels or [suite.name])
   ]
-  return _evaluate(evaluated, games, output, settings)
+  return _evaluate(suite, games, output, settings)
 
 
 def _runs_in(logdirs):
@@ -125,23 +126,20 @@ def _runs_in(logdirs):
   return list(dict.fromkeys(runs))
 
 
-def _expand(evaluated, names):
+def _expand(suite, names):
   """Returns the levels of names in any spelling, of which the suite's stands for all levels."""
-  return [
-    level
-    for name in names
-    for level in evaluated.suite.levels(evaluated.random_config(evaluated.find(name)))
-  ]
+  return [level for name in names for level in suite.levels(suite.configure(name))]
 
 
-def _choose_levels(evaluated, configs, only):
+def _choose_levels(suite, configs, only):
   """Returns the levels that each run has to play, a dict from its folder to names."""
-  wanted = set(_expand(evaluated, only))
+  wanted = set(_expand(suite, only))
   chosen, owner = {}, {}
 
   for logdir, config in configs.items():
-    config = dataclasses.replace(config, level_name=evaluated.find(config.level_name))
-    for level in evaluated.suite.levels(config):
+    # Refuses runs of another suite.
+    config = dataclasses.replace(config, level_name=suite.configure(config.level_name).level_name)
+    for level in suite.levels(config):
       if wanted and level not in wanted:
         continue
       if level in owner:
@@ -159,15 +157,15 @@ def _choose_levels(evaluated, configs, only):
   return chosen
 
 
-def _check_protocol(evaluated, games, settings):
+def _check_protocol(suite, games, settings):
   """Returns everything that decides what the results mean, after checks that the levels can be
   played. Arguments are as for `_evaluate`.
   """
   protocols = []
   for run, levels in games:
-    evaluated.check(levels, run.config)
+    suite.check_installed(run.config, levels)
     precision = {'precision': run.config.precision} if run.logdir else {}
-    protocols.append(evaluated.protocol(run.config) | precision)
+    protocols.append(suite.protocol(run.config) | precision)
     if protocols[-1] != protocols[0]:
       raise ConfigurationError(
         'The runs need different protocols: '
@@ -187,22 +185,22 @@ def _check_protocol(evaluated, games, settings):
   }
 
 
-def _evaluate(evaluated, games, output, settings):
+def _evaluate(suite, games, output, settings):
   """Plays those levels of some runs that `output` does not have yet; returns what `evaluate_runs`
   does.
 
   Args:
-    evaluated: the suite.
+    suite: the suite.
     games: a list of (`EvaluatedRun` without an agent, its levels).
     output, settings: as for `evaluate_runs`.
   """
   # Refusals come before the first agent is loaded.
-  protocol = _check_protocol(evaluated, games, settings)
+  protocol = _check_protocol(suite, games, settings)
   played = []
   for run, levels in games:
-    agent = play.load_run(evaluated.suite, run.logdir, run.config) if run.logdir else run
+    agent = play.load_run(suite, run.logdir, run.config) if run.logdir else run
     played += [(agent, level) for level in levels]
-  names = {level: evaluated.result_name(level) for _, level in played}
+  names = {level: suite.result_name(level) for _, level in played}
   os.makedirs(output, exist_ok=True)
 
   # Two evaluations that write there would each lose what the other has found.
@@ -210,7 +208,7 @@ def _evaluate(evaluated, games, output, settings):
     found = results.load(output) or Evaluation(protocol, {})
     _check_same(found, protocol, [(run, names[level]) for run, level in played], output)
     _check_videos(found, names.values(), output, settings)
-    found.save(output, evaluated.scores)  # Fails now rather than after hours, if it fails.
+    found.save(output, suite.score_columns())  # Fails now rather than after hours, if it fails.
 
     # Counted before finished levels are left out, so that a level is played the same when an
     # evaluation was interrupted.
@@ -238,14 +236,14 @@ def _evaluate(evaluated, games, output, settings):
     def keep(job):
       """Writes the results of a level that is finished; returns a line about it."""
       found.levels[job.name] = result = job.result()
-      found.save(output, evaluated.scores)
+      found.save(output, suite.score_columns())
       mean = result.mean()
       return (
         f'{job.name}: mean return {mean:.2f} over {len(result.returns)} complete episodes'
-        f'{evaluated.describe(job.name, mean)}. {len(found.levels)} levels are finished.'
+        f'{suite.describe(job.name, mean)}. {len(found.levels)} levels are finished.'
       )
 
-    player = play.Player(evaluated.suite, settings.greedy)
+    player = play.Player(suite, settings.greedy)
     return found, schedule.play_all(player, jobs, settings.processes, keep)
 
 

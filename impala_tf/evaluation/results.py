@@ -11,10 +11,9 @@ import os
 import statistics
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
 
 from impala_tf import cli
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import ConfigurationError
 
 FILE_NAME = 'results.json'
 TABLE_FILE_NAME = 'results.csv'
@@ -82,6 +81,10 @@ class Evaluation:
   def means(self) -> dict[str, float]:
     """Returns the mean returns by level."""
     return {name: result.mean() for name, result in self.levels.items()}
+
+  def returns(self) -> dict[str, list[float]]:
+    """Returns the episodes' returns by level."""
+    return {name: result.returns for name, result in self.levels.items()}
 
   def save(self, folder: str, scores: Mapping[str, Callable[[str, float], float | str]]) -> None:
     """Writes both files, each whole or not at all; makes the folder if it is missing.
@@ -224,38 +227,3 @@ def _write(path, write):
     if os.path.exists(temporary):
       os.remove(temporary)
     raise
-
-
-class EvaluatedSuite(Protocol):
-  """A suite as evaluations see it.
-
-  suite: a `suite.Suite`.
-  name: the level name that stands for all of its levels.
-  scores: columns for `Evaluation.save`.
-  """
-
-  suite: Any
-  name: str
-  scores: Mapping[str, Callable[[str, float], float | str]]
-
-  def find(self, name: str) -> str:
-    """Returns the name under which runs have a level, from any spelling of it; raises
-    ConfigurationError if there is none.
-    """
-
-  def result_name(self, level: str) -> str:
-    """Returns the name under which results have a level, from its name by `find`."""
-
-  def check(self, levels: Sequence[str], config: Config) -> None:
-    """Raises ConfigurationError if something is missing that these levels need."""
-
-  def protocol(self, config: Config) -> dict[str, str | int | float | bool]:
-    """Returns what else decides what the results mean; equal for all levels of an evaluation."""
-
-  def describe(self, level: str, mean: float) -> str:
-    """Returns a mean return on a common scale, as text; empty if there is none. The level has its
-    name in the results.
-    """
-
-  def random_config(self, level: str) -> Config:
-    """Returns the configuration by which the random policy plays a level of a name by `find`."""

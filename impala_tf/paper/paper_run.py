@@ -118,7 +118,10 @@ class Settings:
       for level in (
         self._levels(experiment, method) if self.runner == processes.RUN_EXPERIMENT else ()
       ):
-        suites.check(given | {'level_name': level}, in_cluster=self._is_cluster(method))
+        from impala_tf.training import loop  # It loads TensorFlow: not before --help.
+
+        run = given | {'level_name': level}
+        loop.check(*suites.resolve(**run), in_cluster=self._is_cluster(method))
     if self.cluster is None:
       return
     alone = [method.label for method in experiment.methods if not self._has_cluster_form(method)]
@@ -185,8 +188,7 @@ def _run_throughput(experiment, logdir, settings):
 
 def _check_measured(path, given):
   """Refuses a rate that was measured with other hyper-parameters than the given ones."""
-  found = suites.find(given['level_name'])
-  now = dataclasses.asdict(found.configure(**given))
+  now = dataclasses.asdict(suites.resolve(**given)[1])
   then = files.read_json(path)['config']
   different = [
     f'{name}: {then.get(name)} there, {now[name]} now'
@@ -332,9 +334,9 @@ def best_run(folder, method):
   return os.path.join(folder, ended[0].name) if ended else None
 
 
-def _levels_of(suite):
-  found = suites.find(suite)
-  return found.make().levels(found.configure(suite))
+def _levels_of(level_name):
+  suite, config = suites.resolve(level_name)
+  return suite.levels(config)
 
 
 def _train(arguments, folder, runner):

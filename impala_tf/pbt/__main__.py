@@ -233,7 +233,9 @@ def main(argv):
     rules=Rules(**{field.name: values[field.name].value for field in dataclasses.fields(Rules)}),
   )
   if values.runner == processes.RUN_EXPERIMENT:
-    suites.check(given)
+    from impala_tf.training import loop  # It loads TensorFlow: not before --help and refusals.
+
+    loop.check(*suites.resolve(**given))
   return run(
     values.logdir,
     population,

@@ -202,7 +202,9 @@ def main(argv):
       '--level_name is missing: name the level to train on, such as --level_name=pong.'
     )
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
-  suites.check(given | search_space.draw(space, 1, values.sweep_seed)[0])
+  from impala_tf.training import loop  # It loads TensorFlow: not before --help and refusals.
+
+  loop.check(*suites.resolve(**given | search_space.draw(space, 1, values.sweep_seed)[0]))
   sweep = {
     'given': given,
     'space': search_space.as_texts(space),

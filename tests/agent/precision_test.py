@@ -9,8 +9,7 @@ import pytest
 import tensorflow as tf
 import tree
 
-from atari57 import presets, suite
-from dmlab30 import presets as dmlab30_presets
+from atari57 import suite
 from dmlab30 import suite as dmlab30_suite
 from impala_tf import machine
 from impala_tf.agent import agents
@@ -25,7 +24,7 @@ def update(**changes):
   from equal weights.
   """
   values = dataclasses.replace(
-    presets.preset('pong', 'shallow'), batch_size=4, unroll_length=5, **changes
+    suite.SUITE.configure('pong', agent='shallow'), batch_size=4, unroll_length=5, **changes
   )
   atari = suite.AtariSuite()
   tf.random.set_seed(1)
@@ -68,9 +67,9 @@ def test_bfloat16_changes_loss_and_step_by_its_rounding_only(correction):
 @pytest.mark.skipif(not machine.has_bfloat16(), reason='this processor has no bfloat16')
 @pytest.mark.parametrize('agent', ['shallow', 'deep'])
 def test_only_what_makes_the_features_is_in_bfloat16(agent):
-  levels = dmlab30_suite.make()
+  levels = dmlab30_suite.SUITE
   values = dataclasses.replace(
-    dmlab30_presets.preset('rooms_watermaze', agent), precision='bfloat16'
+    dmlab30_suite.SUITE.configure('rooms_watermaze', agent=agent), precision='bfloat16'
   )
   made = agents.for_suite(levels, values)
   assert {v.dtype for v in made.trainable_variables} == {tf.float32}
@@ -102,7 +101,7 @@ def test_a_processor_without_bfloat16_is_warned_of(tmp_path, monkeypatch, caplog
   if flags:
     (tmp_path / 'cpuinfo').write_text(f'model name\t: one\nflags\t\t: {flags}\nbugs\t\t: none\n')
   assert machine.has_bfloat16() == has
-  values = presets.preset('pong', 'shallow')
+  values = suite.SUITE.configure('pong', agent='shallow')
   made = agents.for_suite(suite.AtariSuite(), values)
   assert made.torso.compute_dtype == tf.float32
   assert not caplog.records

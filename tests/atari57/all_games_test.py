@@ -7,11 +7,11 @@ import functools
 import numpy as np
 import pytest
 
-from atari57 import games, presets, suite
+from atari57 import games, suite
 from impala_tf import structs
 from impala_tf.environments.base import EnvironmentBatch
 
-SETTINGS = presets.preset('atari57', 'deep')
+SETTINGS = suite.SUITE.configure('atari57', agent='deep')
 CAP = 203
 # Where the emulator counts no lives, the end of the game is the only end.
 WITHOUT_LIVES = {

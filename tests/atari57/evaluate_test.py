@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from atari57 import evaluate, games, presets, suite
+from atari57 import games, suite
 from impala_tf import locks, machine, saved_config
 from impala_tf.acting import weights
 from impala_tf.config import ConfigurationError
@@ -28,7 +28,9 @@ SHORT = ('road_runner', 'berzerk', 'breakout')
 
 
 def make_run(logdir, level, agent='shallow', frames=0, **changes):
-  chosen = dataclasses.replace(presets.preset(level, agent), unroll_length=7, **changes)
+  chosen = dataclasses.replace(
+    suite.SUITE.configure(level, agent=agent), unroll_length=7, **changes
+  )
   return run_files.make_run(suite.AtariSuite(), chosen, logdir, frames)
 
 
@@ -36,7 +38,7 @@ def play(logdirs, output, *, sticky=False, **settings):
   settings = {'num_episodes': 2, 'envs_per_process': 2, **settings}
   settings['test_changes'] = {'repeat_action_probability': 0.25 if sticky else 0.0}
   return evaluation.evaluate_runs(
-    evaluate.AtariEvaluated(), logdirs, str(output), evaluation.EvaluationSettings(**settings)
+    suite.SUITE, logdirs, str(output), evaluation.EvaluationSettings(**settings)
   )
 
 
@@ -44,7 +46,7 @@ def play_randomly(output, **settings):
   settings = evaluation.EvaluationSettings(
     **{'num_episodes': 3, 'levels': SHORT[:1], 'envs_per_process': 2, **settings}
   )
-  return evaluation.evaluate_random_policy(evaluate.AtariEvaluated(), str(output), settings)
+  return evaluation.evaluate_random_policy(suite.SUITE, str(output), settings)
 
 
 def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_path, monkeypatch):
@@ -102,7 +104,7 @@ def test_multi_task_agent_plays_its_games_with_the_protocol_in_the_results(tmp_p
       for key, value in row.items()
       if key.startswith('protocol_')
     } == {key: str(value) for key, value in stored['protocol'].items()}
-  assert 'lacks 55 of 57 games: alien' in evaluate.summary(found)
+  assert 'lacks 55 of 57 games: alien' in suite.SUITE.summary(found.returns())
 
 
 def test_experts_of_a_folder_play_into_one_evaluation_of_which_finished_games_are_kept(tmp_path):
@@ -322,7 +324,7 @@ def test_summary_has_the_scores():
   found = results.Evaluation(
     {}, {game.name: result(game.impala_deep_multitask) for game in games.all_games()}
   )
-  assert 'median 59.7%, mean 179.4% (176.9% by' in evaluate.summary(found)
+  assert 'median 59.7%, mean 179.4% (176.9% by' in suite.SUITE.summary(found.returns())
 
 
 def test_command(tmp_path):

@@ -4,12 +4,12 @@ import dataclasses
 
 import pytest
 
-from atari57 import presets
+from atari57 import suite
 from impala_tf.config import ConfigurationError
 
 
 def test_an_expert_has_the_values_of_the_paper():
-  expert = presets.preset('MsPacman', 'deep')
+  expert = suite.SUITE.configure('MsPacman', agent='deep')
   expected = {
     'level_name': 'ms_pacman',
     'agent': 'deep',
@@ -37,7 +37,7 @@ def test_an_expert_has_the_values_of_the_paper():
 
 def test_one_agent_for_all_games_differs_in_little():
   expert, multi_task = (
-    dataclasses.asdict(presets.preset(name, 'deep')) for name in ('pong', 'atari57')
+    dataclasses.asdict(suite.SUITE.configure(name, agent='deep')) for name in ('pong', 'atari57')
   )
   assert multi_task['num_actors'] % 57 == 0
   assert multi_task['num_actors'] >= expert['num_actors']
@@ -54,7 +54,10 @@ def test_one_agent_for_all_games_differs_in_little():
   ('level_name', 'count'), [('Pong+MsPacman', 2), ('pong+breakout+boxing+freeway+qbert', 5)]
 )
 def test_one_agent_for_some_games_has_as_much_of_each(level_name, count):
-  expert, some = presets.preset('pong', 'deep'), presets.preset(level_name, 'deep')
+  expert, some = (
+    suite.SUITE.configure('pong', agent='deep'),
+    suite.SUITE.configure(level_name, agent='deep'),
+  )
   assert some.level_name == level_name.replace('Pong', 'pong').replace('MsPacman', 'ms_pacman')
   assert some.total_environment_frames == count * 200_000_000
   assert some.full_action_space
@@ -66,23 +69,23 @@ def test_one_agent_for_some_games_has_as_much_of_each(level_name, count):
 
 
 def test_presets_by_name():
-  assert list(presets.PRESETS) == [
+  assert list(suite.SUITE.presets) == [
     'atari_expert_shallow',
     'atari_expert_deep',
     'atari_multitask_shallow',
     'atari_multitask_deep',
   ]
-  for name, values in presets.PRESETS.items():
+  for name, values in suite.SUITE.presets.items():
     level_name = 'atari57' if 'multitask' in name else 'pong'
-    assert values == presets.preset(level_name, name.rsplit('_', 1)[1])
+    assert values == suite.SUITE.configure(level_name, agent=name.rsplit('_', 1)[1])
 
 
 def test_unknown_names_are_refused():
   with pytest.raises(ConfigurationError, match='Did you mean breakout'):
-    presets.preset('braekout', 'shallow')
+    suite.SUITE.configure('braekout', agent='shallow')
   with pytest.raises(ConfigurationError, match='Did you mean breakout'):
-    presets.preset('pong+braekout', 'shallow')
+    suite.SUITE.configure('pong+braekout', agent='shallow')
   with pytest.raises(ConfigurationError, match='has pong twice'):
-    presets.preset('pong+Pong', 'shallow')
+    suite.SUITE.configure('pong+Pong', agent='shallow')
   with pytest.raises(ConfigurationError, match='agent'):
-    presets.preset('breakout', 'medium')
+    suite.SUITE.configure('breakout', agent='medium')

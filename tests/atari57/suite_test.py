@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from atari57 import games, presets, suite
+from atari57 import games, suite
 from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.base import EnvironmentBatch
@@ -16,7 +16,7 @@ from impala_tf.environments.base import EnvironmentBatch
 )
 def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, parameters):
   atari = suite.AtariSuite()
-  settings = dataclasses.replace(presets.preset('pong', agent), full_action_space=full)
+  settings = dataclasses.replace(suite.SUITE.configure('pong', agent=agent), full_action_space=full)
   agent = agents.for_suite(atari, settings)
   assert sum(int(np.prod(v.shape)) for v in agent.trainable_variables) == parameters
   assert agent.num_actions == (18 if full else 6)
@@ -31,14 +31,14 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, para
 
 def test_nothing_is_missing_and_one_game_has_no_score_of_the_suite():
   atari = suite.AtariSuite()
-  assert atari.check(presets.preset('pong', 'shallow')) is None
-  assert atari.check_installed(presets.preset('pong', 'shallow')) is None
+  assert atari.check(suite.SUITE.configure('pong', agent='shallow')) is None
+  assert atari.check_installed(suite.SUITE.configure('pong', agent='shallow')) is None
   assert atari.scores({'pong': [21.0]}) == {}
 
 
 def test_one_agent_for_all_games_has_all_actions_and_the_suites_score():
   atari = suite.AtariSuite()
-  settings = presets.preset('Atari57', 'deep')
+  settings = suite.SUITE.configure('Atari57', agent='deep')
   assert atari.check(settings) is None
   names = atari.levels(settings)
   assert names == tuple(game.name for game in games.all_games())
@@ -61,7 +61,7 @@ def test_one_agent_for_all_games_has_all_actions_and_the_suites_score():
 
 def test_one_agent_for_some_games():
   atari = suite.AtariSuite()
-  settings = presets.preset('pong+breakout', 'shallow')
+  settings = suite.SUITE.configure('pong+breakout', agent='shallow')
   atari.check(settings)
   assert atari.levels(settings) == ('pong', 'breakout')
   assert atari.num_actions(settings) == 18
@@ -74,7 +74,7 @@ def test_one_agent_for_some_games():
 def test_hyper_parameters_reach_the_environment():
   atari = suite.AtariSuite()
   settings = dataclasses.replace(
-    presets.preset('breakout', 'shallow'),
+    suite.SUITE.configure('breakout', agent='shallow'),
     width=40,
     height=30,
     frame_stack=2,

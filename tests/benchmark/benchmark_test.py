@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 
-from atari57 import presets as atari57_presets
 from atari57 import suite as atari57_suite
 from impala_tf.agent import agents
 from impala_tf.benchmark import benchmark_parts
@@ -105,7 +104,9 @@ def test_the_bound_is_the_sum_of_the_parts():
   ],
 )
 def test_operations_of_an_update_by_hand(agent, forward_and_backward):
-  config = dataclasses.replace(atari57_presets.preset('pong', agent), batch_size=2, unroll_length=3)
+  config = dataclasses.replace(
+    atari57_suite.SUITE.configure('pong', agent=agent), batch_size=2, unroll_length=3
+  )
   suite = atari57_suite.AtariSuite()
   flops = benchmark_parts.update_flops(
     agents.for_suite(suite, config), suite.observation_spec(config), config
@@ -114,7 +115,7 @@ def test_operations_of_an_update_by_hand(agent, forward_and_backward):
 
 
 def test_the_fake_environment_is_one():
-  config = atari57_presets.preset('pong', 'shallow')
+  config = atari57_suite.SUITE.configure('pong', agent='shallow')
   suite = benchmark_parts.FakeSuite(atari57_suite.AtariSuite())
   batch = EnvironmentBatch([suite.make_environment('pong', seed, False, config) for seed in (1, 2)])
   first = batch.initial().observation.frame.copy()
@@ -225,7 +226,9 @@ def test_bytes_between_processes():
 
 
 def atari57_parameters():
-  agent = agents.for_suite(atari57_suite.make(), atari57_presets.preset('pong', 'shallow'))
+  agent = agents.for_suite(
+    atari57_suite.SUITE, atari57_suite.SUITE.configure('pong', agent='shallow')
+  )
   return sum(variable.shape.num_elements() for variable in agent.trainable_variables)
 
 

@@ -19,7 +19,7 @@ import types
 import numpy as np
 import pytest
 
-from dmlab30 import evaluate, levels, presets, suite
+from dmlab30 import evaluate, levels, suite
 from impala_tf import machine, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import py_process
@@ -36,14 +36,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 def make_run(logdir, level, frames=0, **changes):
   """The files of a training."""
   chosen = dataclasses.replace(
-    presets.preset(level, 'shallow'), level_cache_dir='', unroll_length=7, **changes
+    suite.SUITE.configure(level, agent='shallow'), level_cache_dir='', unroll_length=7, **changes
   )
   return run_files.make_run(suite.DMLabSuite(), chosen, logdir, frames)
 
 
 def play(logdirs, output, **settings):
   settings = evaluation.EvaluationSettings(**{'num_episodes': 3, **settings})
-  return evaluation.evaluate_runs(evaluate.DMLabEvaluated(), logdirs, str(output), settings)
+  return evaluation.evaluate_runs(suite.SUITE, logdirs, str(output), settings)
 
 
 def test_plays_test_versions_and_writes_returns_with_their_protocol(modules, tmp_path):
@@ -149,7 +149,9 @@ def test_experts_play_their_own_levels_into_one_evaluation(modules, tmp_path):
     'seekavoid_arena_01': (runs[1], 'seekavoid_arena_01', 200),
   }
   assert found.levels['rooms_watermaze'].weights != found.levels['seekavoid_arena_01'].weights
-  assert 'lacks 29 of 30 levels: rooms_collect_good_objects_test' in evaluate.summary(found)
+  assert 'lacks 29 of 30 levels: rooms_collect_good_objects_test' in suite.SUITE.summary(
+    found.returns()
+  )
 
 
 def test_other_protocols_and_other_weights_are_not_mixed(modules, tmp_path):
@@ -315,9 +317,7 @@ def made_up(level, score):
 
 
 def test_the_table_has_scores_by_both_pairings(tmp_path):
-  made_up('lasertag_one_opponent_small', 12.65).save(
-    str(tmp_path), evaluate.DMLabEvaluated().scores
-  )
+  made_up('lasertag_one_opponent_small', 12.65).save(str(tmp_path), suite.SUITE.score_columns())
   with open(tmp_path / 'results.csv', newline='') as file:
     (row,) = csv.DictReader(file)
   assert float(row['human_normalised_percent_code_references']) == pytest.approx(100)
@@ -329,7 +329,7 @@ def test_the_table_has_scores_by_both_pairings(tmp_path):
 
 def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
   before = made_up('rooms_watermaze', 1.0)
-  before.save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+  before.save(str(tmp_path), suite.SUITE.score_columns())
 
   def fail(values, file, **unused):
     file.write('{"levels"')
@@ -338,7 +338,7 @@ def test_results_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
   with monkeypatch.context() as patched:
     patched.setattr(json, 'dump', fail)
     with pytest.raises(OSError, match='disk full'):
-      made_up('rooms_watermaze', 2.0).save(str(tmp_path), evaluate.DMLabEvaluated().scores)
+      made_up('rooms_watermaze', 2.0).save(str(tmp_path), suite.SUITE.score_columns())
   assert results.load(str(tmp_path)) == before
   assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
 
@@ -370,7 +370,7 @@ def test_summary_has_both_scores():
   )
   assert (
     "49.4% (lasertag's references as in the paper; 50.1% as in the authors' code)"
-    in evaluate.summary(found)
+    in suite.SUITE.summary(found.returns())
   )
 
 
@@ -466,7 +466,7 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys):
     changes={'dataset_path': 'images', 'level_cache_max_gigabytes': 2.5},
   )
   assert calls == [
-    (evaluate.DMLabEvaluated, ['runs/one'], output, expected)
+    (suite.DMLabSuite, ['runs/one'], output, expected)
     for output in ('runs/one/evaluation', 'there')
   ]
   assert 'lacks 29 of 30 levels' in capsys.readouterr().out

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from dmlab30 import levels, presets, suite
+from dmlab30 import levels, suite
 from impala_tf import timing
 from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
@@ -20,7 +20,9 @@ from impala_tf.training import loop
 
 
 def settings(level='rooms_watermaze', agent='shallow', **changes):
-  return dataclasses.replace(presets.preset(level, agent), **{'level_cache_dir': '', **changes})
+  return dataclasses.replace(
+    suite.SUITE.configure(level, agent=agent), **{'level_cache_dir': '', **changes}
+  )
 
 
 def test_a_single_level_has_the_values_of_the_paper():
@@ -43,10 +45,12 @@ def test_a_single_level_has_the_values_of_the_paper():
     'dataset_path': '',
     'renderer': 'software',
   }
-  values = dataclasses.asdict(presets.preset('rooms_collect_good_objects_test', 'deep'))
+  values = dataclasses.asdict(
+    suite.SUITE.configure('rooms_collect_good_objects_test', agent='deep')
+  )
   assert {name: values[name] for name in expected} == expected
   # Table D.1.
-  for preset in (presets.SINGLE_LEVEL, presets.MULTI_TASK):
+  for preset in (suite.SINGLE_LEVEL, suite.MULTI_TASK):
     assert 5e-5 <= preset.entropy_cost <= 1e-2
     assert 5e-6 <= preset.learning_rate <= 5e-3
     assert preset.epsilon in (1e-1, 1e-3, 1e-5, 1e-7)
@@ -54,7 +58,8 @@ def test_a_single_level_has_the_values_of_the_paper():
 
 def test_what_one_agent_for_all_levels_does_otherwise():
   single, multi = (
-    dataclasses.asdict(presets.preset(name, 'shallow')) for name in ('rooms_watermaze', 'dmlab30')
+    dataclasses.asdict(suite.SUITE.configure(name, agent='shallow'))
+    for name in ('rooms_watermaze', 'dmlab30')
   )
   different = {name for name in single if single[name] != multi[name]}
   assert different - {'num_actors'} == {
@@ -69,16 +74,16 @@ def test_what_one_agent_for_all_levels_does_otherwise():
 
 
 def test_the_level_cache_is_on_and_in_the_users_cache_folder(monkeypatch):
-  assert presets.SINGLE_LEVEL.level_cache_dir.endswith('impala_tf/dmlab30')
+  assert suite.SINGLE_LEVEL.level_cache_dir.endswith('impala_tf/dmlab30')
   monkeypatch.setenv('XDG_CACHE_HOME', '/somewhere')
-  assert presets._cache_folder() == '/somewhere/impala_tf/dmlab30'
+  assert suite._cache_folder() == '/somewhere/impala_tf/dmlab30'
   monkeypatch.delenv('XDG_CACHE_HOME')
-  assert presets._cache_folder() == '~/.cache/impala_tf/dmlab30'
+  assert suite._cache_folder() == '~/.cache/impala_tf/dmlab30'
 
 
 def test_unknown_levels_are_refused():
   with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
-    presets.preset('room_watermaze', 'shallow')
+    suite.SUITE.configure('room_watermaze', agent='shallow')
 
 
 @pytest.mark.parametrize(('agent', 'parameters'), [('shallow', 1_230_426), ('deep', 1_628_010)])
@@ -195,7 +200,7 @@ def test_check_says_what_is_missing(install, tmp_path):
     assert part in str(refused.value)
   with pytest.raises(ConfigurationError, match='psychlab_continuous_recognition'):
     dmlab.check_installed(settings('psychlab_continuous_recognition'))
-  with pytest.raises(ConfigurationError, match='--dataset_path=/no/where is no folder'):
+  with pytest.raises(ConfigurationError, match='--dataset_path=/no/where is not a folder'):
     dmlab.check_installed(settings(dataset_path='/no/where'))
 
 
@@ -240,12 +245,12 @@ def test_fitness_is_capped_for_each_level_and_a_mean_return_without_references()
 
 
 def test_presets_by_name():
-  for name, values in presets.PRESETS.items():
+  for name, values in suite.SUITE.presets.items():
     _, kind, agent = name.split('_')
-    expected = presets.preset(
-      'dmlab30' if kind == 'multitask' else 'explore_goal_locations_small', agent
+    expected = suite.SUITE.configure(
+      'dmlab30' if kind == 'multitask' else 'explore_goal_locations_small', agent=agent
     )
     if kind == 'expert':
       expected = dataclasses.replace(expected, reward_clipping='optimistic_asymmetric')
     assert values == expected
-  assert len(presets.PRESETS) == 6
+  assert len(suite.SUITE.presets) == 6

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tree
 
-from dmlab30 import levels, presets, suite
+from dmlab30 import levels, suite
 from impala_tf.agent import agents
 from impala_tf.learning import learner
 from impala_tf.training import arrangement, checkpoints, loop
@@ -36,7 +36,7 @@ def settings(level, agent, **changes):
     'checkpoint_interval': 1e6,
     'summary_interval': 1e6,
   }
-  return dataclasses.replace(presets.preset(level, agent), **{**quick, **changes})
+  return dataclasses.replace(suite.SUITE.configure(level, agent=agent), **{**quick, **changes})
 
 
 class TwoLevels(suite.DMLabSuite):

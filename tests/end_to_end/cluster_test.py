@@ -12,7 +12,11 @@ from tests.support import blocked_queue, cluster_rounds
 from tests.support.cluster_processes import ROOT, Processes
 from tests.support.run_files import read_episodes
 
-ENDLESS = ('--level_name=catch', '--total_environment_frames=1_000_000_000', '--num_actors=1')
+ENDLESS = (
+  '--level_name=tests.support.catch:catch',
+  '--total_environment_frames=1_000_000_000',
+  '--num_actors=1',
+)
 
 
 def test_any_part_may_be_killed(tmp_path):
@@ -63,7 +67,7 @@ def test_stops_refuses_and_tells_why(tmp_path):
 
 def test_a_learner_started_again_after_its_end_tells_the_actors(tmp_path):
   flags = (
-    '--level_name=catch',
+    '--level_name=tests.support.catch:catch',
     '--total_environment_frames=640',
     '--num_actors=1',
     f'--logdir={tmp_path / "run"}',

@@ -14,8 +14,8 @@ import time
 import pytest
 import tensorflow as tf
 
-import atari57.presets
-import dmlab30.presets
+import atari57.suite
+import dmlab30.suite
 from impala_tf import processes, saved_config
 from impala_tf.evaluation import results
 from impala_tf.paper import paper_experiments, paper_report, paper_run
@@ -168,10 +168,13 @@ def evaluated(folder, level, settings, returns):
 
 def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
   folder = paper_experiments.agents_folder(str(tmp_path), TABLE_4, EXPERTS)
-  evaluated(folder, 'pong', atari57.presets.preset('pong', 'deep'), [20.0, 21.0])
+  evaluated(folder, 'pong', atari57.suite.SUITE.configure('pong', agent='deep'), [20.0, 21.0])
   folder = paper_experiments.agents_folder(str(tmp_path), TABLE_3, TABLE_3.methods[2])
   evaluated(
-    folder, 'rooms_watermaze', dmlab30.presets.preset('rooms_watermaze', 'deep'), [30.0, 31.0]
+    folder,
+    'rooms_watermaze',
+    dmlab30.suite.SUITE.configure('rooms_watermaze', agent='deep'),
+    [30.0, 31.0],
   )
   text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   assert (

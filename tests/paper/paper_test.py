@@ -11,8 +11,8 @@ import sys
 import numpy as np
 import pytest
 
-import atari57.presets
-import dmlab30.presets
+import atari57.suite
+import dmlab30.suite
 from impala_tf.config import ConfigurationError
 from impala_tf.paper import command as paper
 from impala_tf.paper import paper_experiments, paper_report, paper_run
@@ -39,8 +39,8 @@ SMALL = paper_run.Settings(
 @pytest.mark.parametrize('cores', [1, 2, 6, 64])
 def test_every_method_is_a_valid_configuration(name, cores):
   experiment = EXPERIMENTS[name]
-  module = atari57.presets if getattr(experiment, 'suite', '') == 'atari57' else dmlab30.presets
-  level = 'pong' if module is atari57.presets else 'rooms_watermaze'
+  module = atari57.suite if getattr(experiment, 'suite', '') == 'atari57' else dmlab30.suite
+  level = 'pong' if module is atari57.suite else 'rooms_watermaze'
   assert experiment.methods
   for method in experiment.methods:
     values = method.hyper_parameters({'discounting': 0.95}, cores)
@@ -118,9 +118,9 @@ def test_rows_that_two_experiments_show_are_the_same():
   # Experts learn from the suite's reward clipping, which an agent of one level otherwise has not
   # (Table D.3).
   experts = EXPERIMENTS['table3'].methods[2]
-  expert = dmlab30.presets.PRESETS['dmlab_expert_deep']
+  expert = dmlab30.suite.SUITE.presets['dmlab_expert_deep']
   assert dataclasses.replace(
-    dmlab30.presets.preset('rooms_watermaze', 'deep'), **experts.given
+    dmlab30.suite.SUITE.configure('rooms_watermaze', agent='deep'), **experts.given
   ) == dataclasses.replace(expert, level_name='rooms_watermaze')
 
 

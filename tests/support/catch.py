@@ -1,10 +1,12 @@
-"""Catch: the tests' own small task, an environment and a suite around it.
+"""Catch: the tests' own small task, an environment and a suite around it,
+`--level_name=tests.support.catch:catch`.
 
 A ball falls from the top of a small board; a paddle in the bottom row must be
 where it lands. One reward at the end, +1 or -1. This module imports no TensorFlow at the top, as
 environment processes load it.
 """
 
+import dataclasses
 import functools
 import time
 
@@ -13,6 +15,7 @@ import numpy as np
 from impala_tf import structs
 from impala_tf.config import Config
 from impala_tf.environments.base import Transition
+from impala_tf.environments.suite import Suite
 
 ROWS, COLUMNS = 8, 5
 SLOW_STEP_SECONDS = 0.003  # Of `slow_catch`.
@@ -81,28 +84,18 @@ class Catch:
     return structs.Observation(frame)
 
 
-class CatchSuite:
-  """An `suite.Suite` of one level."""
+class CatchSuite(Suite):
+  """A suite of three levels."""
 
-  def check(self, config):
-    """All goes with it."""
+  name = 'catch'
 
-  def check_installed(self, config):
-    """Nothing is missing."""
+  def known_levels(self):
+    """Catch, the same slowly, and for an agent with memory."""
+    return ('catch', 'slow_catch', 'catch_with_memory')
 
-  def levels(self, config):
-    """Just catch."""
-    return (config.level_name,)
-
-  def num_actions(self, config):
-    """Left, stay, right."""
-    del config
-    return Catch.num_actions
-
-  def observation_spec(self, config):
-    """The board."""
-    del config
-    return Catch.observation_spec
+  def preset(self, level):
+    """The same for all."""
+    return dataclasses.replace(CONFIG, level_name=level)
 
   def make_environment(self, level, seed, is_test, config):
     """A picklable constructor; environments of `slow_catch` bound how fast any machine gets through
@@ -124,13 +117,8 @@ class CatchSuite:
       snt.Linear(64),
       tf.nn.relu,
     ]
-    core = networks.LSTM(32) if config.level_name == 'catch_with_memory' else None
+    core = networks.LSTM(32) if self.levels(config) == ('catch_with_memory',) else None
     return agents.Agent(Catch.num_actions, snt.Sequential(layers), core=core)
-
-  def scores(self, level_returns):
-    """None for one level."""
-    del level_returns
-    return {}
 
   def fitness(self, level_returns):
     """The share of the balls caught, in percent."""
@@ -149,3 +137,6 @@ class Noting(CatchSuite):
     """As `CatchSuite`."""
     self.is_test.append(is_test)
     return super().make_environment(level, seed, is_test, config)
+
+
+SUITE = CatchSuite()

@@ -21,7 +21,7 @@ class Processes:
   address: the learner's.
   """
 
-  def __init__(self, folder, *flags, runner='tests.support.catch_experiment'):
+  def __init__(self, folder, *flags, runner='run_experiment'):
     """`folder` is where their output goes, `flags` are for all of them, `runner` is the module they
     run.
     """

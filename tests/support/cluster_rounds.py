@@ -33,7 +33,11 @@ def run(folder, seed):
   shared_memory = shared_memory_names()
   logdir = folder / 'run'
   # Slow, so that every machine is still at it when the last part is killed.
-  flags = ('--level_name=slow_catch', f'--logdir={logdir}', f'--total_environment_frames={FRAMES}')
+  flags = (
+    '--level_name=tests.support.catch:slow_catch',
+    f'--logdir={logdir}',
+    f'--total_environment_frames={FRAMES}',
+  )
   flags += ('--checkpoint_interval=0.5', '--summary_interval=0.2', '--num_actors=2')
   with Processes(folder, *flags) as processes:
     processes.start('learner')

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 import tree
 
-from atari57 import presets as atari57_presets
+from atari57 import suite as atari57_suite
 from atari57.suite import AtariSuite
 from impala_tf import files, structs
 from impala_tf.agent import agents
@@ -59,7 +59,9 @@ def test_a_program_without_this_project_gets_the_agents_policy(tmp_path):
 def test_an_exported_agent_is_float32_for_any_machine(tmp_path, precision):
   atari, settings = (
     AtariSuite(),
-    dataclasses.replace(atari57_presets.preset('pong', 'shallow'), precision=precision),
+    dataclasses.replace(
+      atari57_suite.SUITE.configure('pong', agent='shallow'), precision=precision
+    ),
   )
   export.export(
     atari, settings, run_files.make_run(atari, settings, tmp_path / 'run'), str(tmp_path / 'model')

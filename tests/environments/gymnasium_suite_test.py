@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import suites
+from impala_tf.environments import gymnasium_suite, suites
 from impala_tf.environments.base import EnvironmentBatch
-from impala_tf.environments.gymnasium_levels import presets as gymnasium_presets
-from impala_tf.environments.gymnasium_levels.environment import GymnasiumEnvironment
+from impala_tf.environments.gymnasium_environment import GymnasiumEnvironment
 from impala_tf.evaluation import play
 from impala_tf.training import loop
 
@@ -62,11 +61,6 @@ class Mine(gymnasium.Env):
   def reset(self, *, seed=None, options=None):
     return self.observation_space.low + 4, {}
 """
-
-
-def configure(level_name, **given):
-  found = suites.find(level_name)
-  return found.make(), found.configure(level_name, **given)
 
 
 def test_vectors_rewards_and_ends_are_gymnasiums_own():
@@ -155,7 +149,7 @@ def test_actions_stick_if_asked():
 
 
 def test_environments_of_a_batch_differ_and_follow_from_the_seed():
-  suite, config = configure('gymnasium:CartPole-v1')
+  suite, config = suites.resolve('gymnasium:CartPole-v1')
   make = lambda *seeds: EnvironmentBatch(
     [suite.make_environment(config.level_name, s, False, config) for s in seeds]
   )
@@ -181,7 +175,7 @@ def test_environments_of_a_batch_differ_and_follow_from_the_seed():
 )
 def test_bad_input_is_refused(level_name, given, message):
   def check():
-    suite, config = configure(level_name, **given)
+    suite, config = suites.resolve(level_name, **given)
     suite.check(config)
 
   with pytest.raises(ConfigurationError, match=message):
@@ -193,7 +187,7 @@ def test_an_environment_of_another_package_is_found_by_its_module(tmp_path, monk
     "import gymnasium\ngymnasium.register('Mine-v0', 'of_my_own:Mine')\n" + MINE
   )
   monkeypatch.syspath_prepend(tmp_path)
-  suite, config = configure('gymnasium:of_my_own:Mine-v0')
+  suite, config = suites.resolve('gymnasium:of_my_own:Mine-v0')
   suite.check(config)
   environment = suite.make_environment(config.level_name, 1, False, config)()
   assert environment.reset().frame.tolist() == [4.0]
@@ -202,15 +196,15 @@ def test_an_environment_of_another_package_is_found_by_its_module(tmp_path, monk
 
 def test_names_of_other_suites_are_not_ours():
   with pytest.raises(ConfigurationError, match='gymnasium:'):
-    gymnasium_presets.preset('pong', 'shallow')
-  assert suites.find('pong').configure('pong').num_action_repeats == 4
-  ours = gymnasium_presets.preset('gymnasium:CartPole-v1', 'deep')
+    gymnasium_suite.SUITE.configure('pong')
+  assert suites.resolve('pong')[1].num_action_repeats == 4
+  ours = suites.resolve('gymnasium:CartPole-v1', agent='deep')[1]
   assert (ours.level_name, ours.agent) == ('gymnasium:CartPole-v1', 'deep')
 
 
 @pytest.mark.parametrize('agent', ['shallow', 'deep'])
 def test_agents_take_the_images(agent):
-  suite, config = configure('gymnasium:Echo-v0', agent=agent)
+  suite, config = suites.resolve('gymnasium:Echo-v0', agent=agent)
   suite.check(config)
   batch = EnvironmentBatch([suite.make_environment(config.level_name, 1, False, config)])
   agent = suite.make_agent(config)
@@ -221,7 +215,7 @@ def test_agents_take_the_images(agent):
 
 def test_trains_and_plays_vectors(tmp_path, capsys):
   given = {'num_actors': 1, 'envs_per_actor': 4, 'batch_size': 4, 'total_environment_frames': 1600}
-  suite, config = configure('gymnasium:CartPole-v1', **given)
+  suite, config = suites.resolve('gymnasium:CartPole-v1', **given)
   suite.check(config)
   assert loop.train(suite, config, str(tmp_path)) == 0
   rows = (tmp_path / 'episodes.csv').read_text().splitlines()[1:]
@@ -235,7 +229,7 @@ def test_trains_and_plays_vectors(tmp_path, capsys):
 
 
 def test_fitness_is_the_mean_return_and_there_is_no_score():
-  suite, config = configure('gymnasium:CartPole-v1')
+  suite, config = suites.resolve('gymnasium:CartPole-v1')
   returns = {config.level_name: [1.0, 6.0]}
   assert suite.fitness(returns) == 3.5
   assert suite.scores(returns) == {}

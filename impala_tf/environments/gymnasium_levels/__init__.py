@@ -1,1 +1,0 @@
-"""Any Gymnasium environment with discrete actions, as a level: `gymnasium:CartPole-v1`."""
