@@ -180,7 +180,7 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(modules, tmp_p
   stand_in.install(modules)
   with pytest.raises(
     ConfigurationError,
-    match='No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous',
+    match='images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous',
   ):
     play([run], tmp_path / 'out')
   with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):

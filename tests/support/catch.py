@@ -97,6 +97,16 @@ class CatchSuite(Suite):
     """The same for all."""
     return dataclasses.replace(CONFIG, level_name=level)
 
+  def num_actions(self, config):
+    """Left, stay, right."""
+    del config
+    return Catch.num_actions
+
+  def observation_spec(self, config):
+    """The board."""
+    del config
+    return Catch.observation_spec
+
   def make_environment(self, level, seed, is_test, config):
     """A picklable constructor; environments of `slow_catch` bound how fast any machine gets through
     a number of frames.
