@@ -386,7 +386,7 @@ def test_the_command_refuses_levels_without_their_images(install, modules, tmp_p
   refused = command(modules, tmp_path, '--level_name=dmlab30')
   assert refused.returncode == 1
   assert (
-    'No images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition'
+    'images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition'
     in refused.stderr
   )
   assert 'https://bradylab.ucsd.edu' in refused.stderr
