@@ -61,7 +61,7 @@ def test_stops_refuses_and_tells_why(tmp_path):
     processes.send('5', signal.SIGTERM)
     assert processes.wait('5') == 128 + signal.SIGTERM
     processes.wait_until(lambda: 'went: 5' in processes.log('learner'), 'leave')
-  assert saved_config.load(str(logdir)).level_name == 'catch'
+  assert saved_config.load(str(logdir)).level_name == 'tests.support.catch:catch'
   assert read_episodes(logdir)
 
 
