@@ -66,7 +66,6 @@ KNOWN_CIRCLES = {'impala_tf.sweeps.command', 'impala_tf.sweeps.sweep_report'}
 KNOWN_LONG = {
   'impala_tf/cluster/cluster_actor.py',
   'impala_tf/config.py',
-  'impala_tf/environments/py_process.py',
   'impala_tf/paper/paper_experiments.py',
   'impala_tf/paper/paper_run.py',
   'impala_tf/processes.py',

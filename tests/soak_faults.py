@@ -38,10 +38,10 @@ def kill_environments(training, draw):
   """SIGKILL to a process of environments: another takes its place, and nothing else happens."""
   name = draw.choice(training.actors)
   environments, before = training.processes.environments_of(name), training.resources(name)
-  anew = training.count(name, 'is started anew')
+  restarts = training.count(name, 'is restarted')
   victim = draw.choice(environments)
   os.kill(victim, signal.SIGKILL)
-  training.wait(lambda: training.count(name, 'is started anew') > anew, 'word of the new process')
+  training.wait(lambda: training.count(name, 'is restarted') > restarts, 'word of the new process')
   whole = lambda now: len(now) == len(environments) and victim not in now
   training.wait(lambda: whole(training.processes.environments_of(name)), 'new process')
   training.go_on()

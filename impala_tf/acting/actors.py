@@ -43,7 +43,7 @@ class Unroller:
     Args:
       policy: where actions come from, an `inference.LocalInference` or
         `inference.BatchedInference`.
-      environments: a `py_process.ProcessGroup` of `base.EnvironmentBatch`, one process an actor.
+      environments: a `process_group.ProcessGroup` of `base.EnvironmentBatch`, one process an actor.
       levels: a list of int, the index of each actor's level.
       num_environments: n, environments per actor.
       unroll_length: T, steps per unroll.

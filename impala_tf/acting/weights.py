@@ -8,11 +8,13 @@ reader gets all of it from the same update. The number of that update travels in
 
     tensors, version = weights.pull()       # actor, while its unroll function is traced
     with with_weights(agent, tensors):
-      agent.step(...)                       # computed from the copy, whatever the learner does meanwhile
+      agent.step(...)                       # from the copy, though the learner updates the agent
 """
 
+import collections
 import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -29,15 +31,21 @@ class PublishedWeights:
   so a reader keeps what it has read, untorn, while the next version is written.
   """
 
-  def __init__(self, agent, device='/CPU:0', shared_name=None, version=0):
+  def __init__(
+    self,
+    agent: tf.Module,
+    device: str = '/CPU:0',
+    shared_name: str | None = None,
+    version: int | None = 0,
+  ):
     """Publishes the agent's present weights.
 
     Args:
-      agent: a `tf.Module` whose variables exist.
+      agent: a module whose variables exist.
       device: where the vector lives.
       shared_name: its name there; a name of its own by default.
-      version: int, the learner's updates behind the present weights; None in a process that only
-        pulls what another publishes.
+      version: the learner's updates behind the present weights; None in a process that only pulls
+        the weights that another publishes.
     """
     self._variables = agent.trainable_variables
     self._device = device
@@ -53,7 +61,7 @@ class PublishedWeights:
     )
 
   @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
-  def publish(self, version):
+  def publish(self, version: tf.Tensor):
     """Makes the present weights the ones that actors pull next.
 
     `version` is an int32 scalar, the learner's updates.
@@ -69,12 +77,12 @@ class PublishedWeights:
     with tf.device(self._device):
       tf.raw_ops.AssignVariableOp(resource=self._handle(), value=flat)
 
-  def pull(self):
+  def pull(self) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Copies the newest weights; for use inside a tf.function.
 
     Returns:
-      A list of float32 tensors in the order and shapes of `agent.trainable_variables`, and their
-      version, an int32 scalar.
+      Float32 tensors in the order and shapes of `agent.trainable_variables`, and their version, an
+      int32 scalar.
     """
     with tf.device(self._device):
       flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
@@ -85,25 +93,65 @@ class PublishedWeights:
     tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
     return tensors, tf.bitcast(bits[0], tf.int32)
 
-  def version(self):
-    """The version that `pull` would give, an int32 scalar; for use inside a tf.function. Only the
-    number is copied.
+  def version(self) -> tf.Tensor:
+    """Reads the version that `pull` would give, an int32 scalar, without the weights; for use inside
+    a tf.function.
     """
     with tf.device(self._device):
       flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
       return tf.bitcast(flat[sum(self._sizes)], tf.int32)
 
 
+class LaggingWeights(PublishedWeights):
+  """Weights whose readers get the ones that were published `lag` times before (Figure E.1).
+
+  After update u actors pull what was published after update u - lag. Until there are so many, they
+  get the first: the lag grows from 0, also after a resume. The vectors in between are kept, `lag`
+  times the size of the network.
+
+  Unrolls that wait for the learner grow older by the updates that it takes meanwhile. Where they do
+  not wait, with `architecture=a2c_sync_trajectories` or `a2c_sync_step`, the lag at the learner is
+  the one given, exactly.
+  """
+
+  def __init__(self, agent: tf.Module, lag: int, **options):
+    """Publishes the agent's present weights, which are seen at once.
+
+    Args:
+      agent: a module whose variables exist.
+      lag: updates between the weights that are published and those that are seen.
+      **options: as for `PublishedWeights`.
+    """
+    self._vectors: collections.deque = collections.deque(maxlen=lag + 1)
+    super().__init__(agent, **options)
+
+  def publish(self, version):
+    """Lets the present weights wait, and shows the oldest.
+
+    `version` is an int32 scalar, the learner's updates.
+    """
+    self._vectors.append(self._present(version))
+    self._show(self._vectors[0])
+
+  @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+  def _present(self, version):
+    return self._flat(version)
+
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+  def _show(self, flat):
+    self._assign(flat)
+
+
 @contextlib.contextmanager
-def with_weights(module, tensors):
-  """While it lasts, `module` computes from `tensors` instead of its trainable variables.
+def with_weights(module: tf.Module, tensors: Sequence[tf.Tensor]) -> Iterator[None]:
+  """Lets `module` compute from `tensors` instead of its trainable variables while it lasts.
 
   It swaps attributes of the module and of its submodules, so it is for tracing a function, by one
   thread at a time.
 
   Args:
-    module: a `tf.Module` whose trainable variables are attributes of it and of its submodules.
-    tensors: a list of tensors in the order of `module.trainable_variables`.
+    module: has its trainable variables as attributes of itself and of its submodules.
+    tensors: in the order of `module.trainable_variables`.
 
   Raises:
     ValueError: if a variable is not an attribute and so can't be replaced.

@@ -21,7 +21,7 @@ from impala_tf.agent import agents
 from impala_tf.cluster import connection, roles, sockets
 from impala_tf.cluster.cluster_learner import BEAT_SECONDS
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import restarts
+from impala_tf.environments import process_group
 from impala_tf.training import arrangement
 from impala_tf.training.arrangement import ActorError
 from impala_tf.transport import frame_stacks, unroll_queue
@@ -201,7 +201,7 @@ class Acting:
     names = suite.levels(config)
     first = role.task * config.num_actors
     self._levels = [(first + i) % len(names) for i in range(config.num_actors)]
-    self._environments = restarts.make_environments(
+    self._environments = process_group.make_environments(
       suite,
       config,
       [names[i] for i in self._levels],

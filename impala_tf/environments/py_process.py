@@ -1,28 +1,18 @@
-"""A Python object in a process of its own, its methods as TensorFlow operations.
+"""A Python object in a process of its own.
 
-Environments run Python code of their own and would fight over this process's interpreter lock. A
+Environments run Python code of their own and would compete for this process's interpreter lock. A
 `PyProcess` constructs its object in a new process and forwards calls:
 
-    processes = [py_process.PyProcess(EnvironmentBatch, constructors) for constructors in ...]
-    with py_process.ProcessGroup(processes) as group:       # starts them all, waits for all the constructors
-      @tf.function
-      def step(index, actions):                             # one trace serves all the processes
-        return group.call(index, 'step', actions)
+    with py_process.PyProcess(EnvironmentBatch, constructors) as process:
+      first = process.call('initial')
 
-The hosted class needs nothing special to be called with `PyProcess.call`. To be called from
-TensorFlow it has the method
-
-    tensor_specs(method, *args) -> nest of structs.ArraySpec, or None where `method` returns nothing
-
-It runs in the process, so specs may depend on the constructor's arguments and on those of the call
-(a tensor is given to it as the ArraySpec of its static shape). If it has a method `close`, that is
-called as the last thing in its process.
+`process_group` makes TensorFlow operations of such calls. If the object has a method `close`, that
+is called as the last thing in its process.
 
 The process is forked from a small server that never imports TensorFlow, and ends when its
-connection does: when it is closed, and also when this process dies, by whatever signal. It ignores
+connection does: when it is closed, and also when this process dies, by any signal. It ignores
 SIGINT and SIGTERM, since a terminal and a cluster's scheduler send them to the children too, while
-it is for the parent to decide when to end. This module imports no TensorFlow until an operation is
-made.
+the parent decides when to end.
 """
 
 import contextlib
@@ -40,10 +30,8 @@ from multiprocessing import connection as mp_connection
 from multiprocessing import util as mp_util
 from typing import Any
 
-import numpy as np
-
-from impala_tf import errors, machine, structs
-from impala_tf.environments import hosting, shared_block
+from impala_tf import errors, machine
+from impala_tf.environments import worker
 
 _context = multiprocessing.get_context('forkserver')
 # `multiprocessing` looks at all its children whenever it starts one, which two threads must not do
@@ -66,7 +54,7 @@ class ProcessClosed(StopIteration):
 
 
 class PyProcess:
-  """An object of a class, constructed in a process of its own.
+  """An object in a process of its own.
 
   Calls from several threads take turns.
   """
@@ -106,7 +94,7 @@ class PyProcess:
       *args: picklable arguments; NumPy arrays or nests of them.
 
     Returns:
-      what the method returned; arrays are this process's own copies.
+      The method's result; its arrays are this process's own copies.
 
     Raises:
       ProcessError: if the method raised, with its traceback, or the process died. After the former
@@ -118,11 +106,11 @@ class PyProcess:
         raise ProcessClosed(f'{self._name} is closed or was not started: call start() first.')
       return self._exchange(method, pickle.dumps((method, args)))
 
-  def close(self, grace_seconds: float = hosting.GRACE_SECONDS):
+  def close(self, grace_seconds: float = worker.GRACE_SECONDS):
     """Lets the object close, then ends the process; does nothing when it is not running.
 
-    A call that another thread waits for may finish meanwhile; what is not over in time is killed,
-    and such a call raises ProcessClosed.
+    A call that another thread waits for may finish meanwhile. A process that does not end in time
+    is killed, and such a call raises ProcessClosed.
     """
     close_all([self], grace_seconds)
 
@@ -136,24 +124,21 @@ class PyProcess:
   def _launch(self):
     """Starts the process without waiting for the constructor."""
     ours, theirs = _context.Pipe(duplex=True)
-    self._block = shared_block.SharedBlock()
+    self._block = worker.SharedBlock()
     self._process = _context.Process(
-      target=hosting.serve, args=(theirs, self._block, self._constructor), name=self._name
+      target=worker.serve, args=(theirs, self._block, self._constructor), name=self._name
     )
     # Loading this program's main module again in each child would import TensorFlow and cost
     # seconds: it is only needed if the constructor's pickle refers to it.
     hide = contextlib.nullcontext() if b'__main__' in self._constructor else _hidden_main()
-    with (
-      _lifecycle_lock,
-      theirs,
-      hide,
-    ):  # only the child may hold `theirs`, or its death would not end the connection
+    # Only the child may keep `theirs` open, or its death would not end the connection.
+    with _lifecycle_lock, theirs, hide:
       self._process.start()
     self._block.close_descriptor()
     self._connection, self._closing = ours, False
     # On garbage collection, or at the latest before multiprocessing waits for its children at exit.
     self._finalizer = mp_util.Finalize(
-      self, _end, (self._process, ours, hosting.GRACE_SECONDS), exitpriority=10
+      self, _end, (self._process, ours, worker.GRACE_SECONDS), exitpriority=10
     )
 
   def _exchange(self, what, request=None):
@@ -175,7 +160,7 @@ class PyProcess:
     return pickle.loads(data, buffers=self._block.read(sizes))
 
   def _how_it_died(self):
-    _reap(self._process, hosting.GRACE_SECONDS)
+    _reap(self._process, worker.GRACE_SECONDS)
     code = self._process.exitcode
     if code is not None and code < 0:
       return f'was killed by {signal.Signals(-code).name}'
@@ -196,7 +181,7 @@ def start_all(processes: Sequence[PyProcess]):
   machine.allow_many_files()  # Each process takes four.
   # Modules without TensorFlow that the server imports once, so that the children share their
   # memory.
-  _context.set_forkserver_preload(['impala_tf.environments.hosting', 'impala_tf.environments.base'])
+  _context.set_forkserver_preload(['impala_tf.environments.worker', 'impala_tf.environments.base'])
   try:
     for process in processes:
       process._launch()
@@ -207,13 +192,13 @@ def start_all(processes: Sequence[PyProcess]):
     close_all(processes)
     if isinstance(error, OSError) and error.errno == errno.EMFILE:
       raise ProcessError(
-        f'{len(processes)} processes take more files than may be open at once here. Have fewer of them, or raise that limit '
-        '(`ulimit -n`).'
+        f'{len(processes)} processes take more files than may be open at once here. Have fewer of '
+        'them, or raise that limit (`ulimit -n`).'
       ) from error
     raise
 
 
-def close_all(processes: Sequence[PyProcess], grace_seconds: float = hosting.GRACE_SECONDS):
+def close_all(processes: Sequence[PyProcess], grace_seconds: float = worker.GRACE_SECONDS):
   """Closes processes side by side: `grace_seconds` is for all of them together."""
   with _closing_lock:
     running = [process for process in processes if process._connection is not None]
@@ -224,144 +209,15 @@ def close_all(processes: Sequence[PyProcess], grace_seconds: float = hosting.GRA
     for process in running:
       process._finalizer.cancel()
       _end(process._process, process._connection, deadline - time.monotonic())
-      with (
-        process._call_lock
-      ):  # a thread may still be reading: the descriptor must not become another file's
+      # A thread may still be reading: the descriptor must not become another file's.
+      with process._call_lock:
         process._connection.close()
         process._connection = None
 
 
-class ProcessGroup:
-  """Processes of one kind, called from one TensorFlow function that is told which of them to call."""
-
-  def __init__(self, processes: Sequence[PyProcess]):
-    """Takes processes whose objects have equal tensor specs; see the module's text."""
-    self._processes = tuple(processes)
-
-  def __len__(self):
-    return len(self._processes)
-
-  def __getitem__(self, index: int) -> PyProcess:
-    return self._processes[index]
-
-  def start(self):
-    """Starts all; see `start_all`."""
-    start_all(self._processes)
-
-  def close(self, grace_seconds: float = hosting.GRACE_SECONDS):
-    """Closes all; see `close_all`."""
-    close_all(self._processes, grace_seconds)
-
-  def __enter__(self):
-    self.start()
-    return self
-
-  def __exit__(self, *unused_exception):
-    self.close()
-
-  def call(self, index, method: str, *args):
-    """Calls a method of the object of one process as an operation, which blocks a TensorFlow thread
-    meanwhile.
-
-    The processes must be running, also while a tf.function is traced.
-
-    Args:
-      index: int32 scalar tensor, which process.
-      method: name of the method.
-      *args: nests of tensors; what is not a tensor is passed on as it is.
-
-    Returns:
-      the nest of the method's `tensor_specs`, as tensors with their static shapes; None where that
-      is None.
-
-    Raises:
-      ValueError: if the processes have different specs.
-      tf.errors.UnknownError: in a tf.function that is run, if the method raised or the process
-        died, with the message of the ProcessError.
-      tf.errors.InvalidArgumentError: likewise, if the result is not as its specs say.
-      tf.errors.OutOfRangeError: likewise, if the process was closed before or meanwhile. (Outside
-        of a tf.function TensorFlow hands on ProcessError, ValueError and ProcessClosed themselves.)
-    """
-    import tensorflow as tf
-
-    # AutoGraph would make the function that runs at each step a slow one.
-    return tf.autograph.experimental.do_not_convert(self._operation)(index, method, args)
-
-  def _operation(self, index, method, args):
-    import tensorflow as tf
-    import tree
-
-    flat_args = tree.flatten(args)
-    tensors = [arg for arg in flat_args if tf.is_tensor(arg)]
-    # TensorFlow keeps `run` for ever: it must hold no tensors, only what stands where they go.
-    template = [_Slot() if tf.is_tensor(arg) else arg for arg in flat_args]
-    described = [_describe(arg) if tf.is_tensor(arg) else arg for arg in flat_args]
-    specs = self._specs(method, tree.unflatten_as(args, described))
-    structure = tree.traverse(
-      lambda node: 0 if isinstance(node, structs.ArraySpec) else None, specs
-    )
-    flat_specs = [] if specs is None else tree.flatten_up_to(structure, specs)
-
-    def run(index, *arrays):
-      arrays = iter(arrays)
-      filled = [next(arrays) if isinstance(arg, _Slot) else arg for arg in template]
-      result = self._processes[index].call(method, *tree.unflatten_as(args_structure, filled))
-      return _checked(method, flat_specs, [] if specs is None else tree.flatten(result))
-
-    args_structure = tree.map_structure(lambda _: 0, args)
-    dtypes = [tf.as_dtype(spec.dtype) for spec in flat_specs]
-    outputs = tf.numpy_function(run, [index, *tensors], dtypes, name=f'{method}_in_process')
-    if specs is None:
-      return None
-    for output, spec in zip(outputs, flat_specs, strict=True):
-      output.set_shape(spec.shape)
-    return tree.unflatten_as(structure, list(outputs))
-
-  def _specs(self, method, args):
-    first, *others = (process.call('tensor_specs', method, *args) for process in self._processes)
-    for number, other in enumerate(others, 1):
-      if other != first:
-        raise ValueError(
-          f'All processes of a group must have the same specs for {method}: process 0 has {first}, '
-          f'process {number} has {other}.'
-        )
-    return first
-
-
-class _Slot:
-  """Stands where a tensor's value goes."""
-
-
-def _describe(tensor):
-  shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-  return structs.ArraySpec(
-    shape, np.bytes_ if tensor.dtype.name == 'string' else tensor.dtype.as_numpy_dtype
-  )
-
-
-def _checked(method, specs, values):
-  """The values as arrays of exactly the types and shapes that TensorFlow was told."""
-  if len(values) != len(specs):
-    raise ValueError(f'{method} returned {len(values)} arrays, its tensor_specs say {len(specs)}.')
-  arrays = []
-  for spec, value in zip(specs, values, strict=True):
-    array = np.asarray(value)
-    is_type = array.dtype.kind in 'SO' if spec.dtype is np.bytes_ else array.dtype == spec.dtype
-    is_shape = spec.shape is None or (
-      len(spec.shape) == array.ndim
-      and all(a in (None, b) for a, b in zip(spec.shape, array.shape, strict=True))
-    )
-    if not (is_type and is_shape):
-      raise ValueError(
-        f'{method} returned {array.dtype} {array.shape} where its tensor_specs say {spec}.'
-      )
-    arrays.append(array)
-  return arrays
-
-
 @contextlib.contextmanager
 def _hidden_main():
-  """Keeps `multiprocessing` from finding out where the main module came from."""
+  """Hides from `multiprocessing` where the main module came from."""
   main = sys.modules['__main__']
   hidden = {
     name: main.__dict__.pop(name) for name in ('__file__', '__spec__') if name in main.__dict__
@@ -382,13 +238,13 @@ def _hang_up(connection):
 
 def _end(process, connection, grace_seconds):
   _hang_up(connection)
-  # The connection tells surely that the process has ended, unlike the server of `multiprocessing`,
-  # which a signal to the whole process group may have killed.
-  if not hosting.wait_for_hang_up(connection, grace_seconds):
+  # The connection shows for certain that the process has ended, unlike the server of
+  # `multiprocessing`, which a signal to the whole process group may have killed.
+  if not worker.wait_for_hang_up(connection, grace_seconds):
     with contextlib.suppress(ProcessLookupError):
       os.kill(process.pid, signal.SIGKILL)
-    hosting.wait_for_hang_up(connection)
-  _reap(process, hosting.GRACE_SECONDS)
+    worker.wait_for_hang_up(connection)
+  _reap(process, worker.GRACE_SECONDS)
 
 
 def _reap(process, seconds):

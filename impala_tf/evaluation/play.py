@@ -19,7 +19,7 @@ from impala_tf import structs, timing
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
 from impala_tf.config import Config
-from impala_tf.environments import py_process, recording, restarts
+from impala_tf.environments import process_group, py_process, recording
 from impala_tf.training import checkpoints
 from impala_tf.training.metrics import Episode
 
@@ -142,7 +142,7 @@ class Player:
     self._suite = suite
     self._greedy = greedy
     self._lock = threading.Lock()
-    self._groups: set[restarts.EnvironmentProcesses] = set()
+    self._groups: set[process_group.EnvironmentProcesses] = set()
     self._closed = False
 
   def __enter__(self) -> Self:
@@ -165,7 +165,7 @@ class Player:
     """
     config, n = share.run.config, share.num_environments
     suite = _RecordingSuite(self._suite, share) if share.videos else self._suite
-    group = restarts.make_environments(
+    group = process_group.make_environments(
       suite, config, [share.level], n, True, share.seed, timing.StageTimer()
     )
 
@@ -297,7 +297,7 @@ def play_randomly(
   """Plays as `play_episodes` does, with the policy that chooses all actions equally often.
 
   Args:
-    process: one of `restarts.EnvironmentProcesses`, with test environments.
+    process: one of `process_group.EnvironmentProcesses`, with test environments.
     num_actions: how many actions there are to choose from.
     num_environments: of the process.
     num_episodes: in all environments together.

@@ -22,9 +22,9 @@ import tree
 from absl import logging
 
 from impala_tf import errors, structs, timing
-from impala_tf.acting import actors, inference, policy_lag, weights
+from impala_tf.acting import actors, inference, weights
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import restarts
+from impala_tf.environments import process_group
 from impala_tf.transport import replay, unroll_queue
 
 STARVED_SECONDS = 60.0  # between two warnings that nothing comes
@@ -99,7 +99,7 @@ class Learning:
 
   def _publish_weights(self, **options):
     if self._config.policy_lag:
-      return policy_lag.LaggingWeights(
+      return weights.LaggingWeights(
         self._agent, self._config.policy_lag, version=self._version, **options
       )
     return weights.PublishedWeights(self._agent, version=self._version, **options)
@@ -177,7 +177,7 @@ class Learning:
 class Arrangement(Learning):
   """Actors and learner in one process, at work while the context lasts; a base class.
 
-  environments: `restarts.EnvironmentProcesses`, one for each actor; the levels take turns.
+  environments: `process_group.EnvironmentProcesses`, one for each actor; the levels take turns.
   policy: `inference.LocalInference` or `inference.BatchedInference`, as the hyper-parameters and
     the devices say.
   actor_timer: `timing.StageTimer` with the stages 'environment' (a part of 'unroll'), 'unroll' and
@@ -192,7 +192,7 @@ class Arrangement(Learning):
     self.actor_timer = timing.StageTimer()
     names = suite.levels(config)
     self._levels = [i % len(names) for i in range(config.num_actors)]
-    self.environments = restarts.make_environments(
+    self.environments = process_group.make_environments(
       suite,
       config,
       [names[i] for i in self._levels],

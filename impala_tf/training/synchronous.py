@@ -20,7 +20,7 @@ import tree
 from impala_tf import timing
 from impala_tf.acting import actors, inference
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import py_process
+from impala_tf.environments import process_group
 from impala_tf.training import arrangement, metrics
 from impala_tf.transport import unroll_queue
 
@@ -121,7 +121,7 @@ class SynchronousSteps(SynchronousTrajectories):
     self._lock_step = _LockStep(self.environments, self.actor_timer)
     total = config.num_actors * config.envs_per_actor
     return actors.Unroller(
-      self.policy, py_process.ProcessGroup([self._lock_step]), [0], total, config.unroll_length
+      self.policy, process_group.ProcessGroup([self._lock_step]), [0], total, config.unroll_length
     )
 
   def _stop(self):
@@ -133,7 +133,7 @@ class _LockStep:
   """Processes of environments that are called together, in place of the one process of one actor."""
 
   def __init__(self, processes, timer):
-    """Takes a `py_process.ProcessGroup`, and a `timing.StageTimer` for the stage 'environment'."""
+    """Takes a `process_group.ProcessGroup`, and a `timing.StageTimer` for the stage 'environment'."""
     self._processes = processes
     self._timer = timer
     self._pool = concurrent.futures.ThreadPoolExecutor(

@@ -55,7 +55,7 @@ class UnrollQueue:
     self._device = device
     self._shared_name = shared_name or f'unrolls_{next(_ids)}'
     self.wire_format = wire.WireFormat(unroll_spec) if serialized else None
-    elements = self.wire_format.specs if serialized else tree.flatten(unroll_spec)
+    elements = self.wire_format.specs if self.wire_format else tree.flatten(unroll_spec)
     self._dtypes = [element.dtype for element in elements]
     self._shapes = [element.shape for element in elements]
     leaves = tree.flatten(unroll_spec)
@@ -206,7 +206,7 @@ class StagingArea:
     """
     self._dequeue = dequeue
     self._on_host = on_host
-    self._staged = queue.Queue(maxsize=1)
+    self._staged: queue.Queue = queue.Queue(maxsize=1)
     self._closed = threading.Event()
     self._error = None
     self._thread = threading.Thread(target=self._fill, name='staging', daemon=True)

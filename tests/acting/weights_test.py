@@ -91,7 +91,7 @@ def test_readers_never_see_two_versions_mixed(net):
   assert len(seen) > 2
 
 
-def test_substituted_computes_from_the_tensors_and_puts_the_variables_back(net):
+def test_with_weights_computes_from_the_tensors_and_puts_the_variables_back(net):
   inputs = tf.ones([1, 4])
   before = net(inputs)
   doubled = [v + v for v in net.trainable_variables]
@@ -104,16 +104,39 @@ def test_substituted_computes_from_the_tensors_and_puts_the_variables_back(net):
   np.testing.assert_array_equal(net(inputs), before)
 
 
-def test_substitution_leaves_checkpoints_whole(net, tmp_path):
-  path = tf.train.Checkpoint(net=net).write(str(tmp_path / 'before'))
-  with pytest.raises(ZeroDivisionError), weights.with_weights(net, list(net.trainable_variables)):
+def test_an_error_puts_the_variables_back_too(net):
+  before = [id(v) for v in net.trainable_variables]
+  zeros = [tf.zeros_like(v) for v in net.trainable_variables]
+  with pytest.raises(ZeroDivisionError), weights.with_weights(net, zeros):
     _ = 1 / 0
+  assert [id(v) for v in net.trainable_variables] == before
+  assert isinstance(net.layers[0].w, tf.Variable)
+
+
+def test_with_weights_leaves_checkpoints_whole(net, tmp_path):
+  path = tf.train.Checkpoint(net=net).write(str(tmp_path / 'before'))
   other = Net()
   other(tf.ones([1, 4]))
   with weights.with_weights(other, [v + 0.0 for v in other.trainable_variables]):
     pass
   tf.train.Checkpoint(net=other).read(path).assert_consumed()
   np.testing.assert_array_equal(other.layers[0].w, net.layers[0].w)
+
+
+@pytest.mark.parametrize('lag', [1, 3])
+@pytest.mark.parametrize('start', [0, 100])
+def test_lagging_weights_were_published_so_many_times_before(lag, start):
+  module = tf.Module()
+  module.w = tf.Variable([float(start)] * 3)
+  published = weights.LaggingWeights(module, lag, version=start)
+  for version in range(start, start + 8):
+    if version > start:
+      module.w.assign([float(version)] * 3)
+      published.publish(tf.constant(version))
+    (w,), pulled = pull(published)
+    expected = max(start, version - lag)
+    assert int(pulled) == expected
+    np.testing.assert_array_equal(w, [float(expected)] * 3)
 
 
 def test_a_variable_out_of_reach_is_named():

@@ -14,7 +14,7 @@ from dmlab30 import levels, suite
 from impala_tf import timing
 from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import restarts
+from impala_tf.environments import process_group
 from impala_tf.environments.base import EnvironmentBatch
 from impala_tf.training import loop
 
@@ -164,7 +164,7 @@ def test_environments_need_no_tensorflow():
 def test_files_of_killed_environments_go_with_the_suite(install):
   install()
   dmlab = suite.DMLabSuite()
-  with restarts.make_environments(
+  with process_group.make_environments(
     dmlab, settings(), ['rooms_watermaze'], 1, False, [1], timing.StageTimer()
   ) as group:
     group[0].call('initial')

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from impala_tf import structs
-from impala_tf.environments import base, py_process
+from impala_tf.environments import base, process_group, py_process
 
 LENGTH = 5  # steps of an episode
 
@@ -255,7 +255,7 @@ def test_batch_in_a_process_gives_tensors():
   import tensorflow as tf
 
   make = [functools.partial(Counting, 2, with_instruction=True)] * 2
-  with py_process.ProcessGroup([py_process.PyProcess(base.EnvironmentBatch, make)]) as group:
+  with process_group.ProcessGroup([py_process.PyProcess(base.EnvironmentBatch, make)]) as group:
     assert group[0].call('num_actions') == 4
 
     @tf.function

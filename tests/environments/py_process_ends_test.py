@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf.environments import py_process
+from impala_tf.environments import process_group, py_process
 from tests.support.hosted import Hosted, Thread, is_alive, operation, run_script
 from tests.support.processes import wait_until
 
@@ -93,7 +93,7 @@ def test_death_of_the_server_that_forks_is_survived(tmp_path):
 
 
 def test_no_process_is_left_after_close():
-  with py_process.ProcessGroup([py_process.PyProcess(Hosted) for _ in range(3)]) as group:
+  with process_group.ProcessGroup([py_process.PyProcess(Hosted) for _ in range(3)]) as group:
     pids = [process.pid for process in group]
     assert all(map(is_alive, pids))
   assert not any(map(is_alive, pids))
@@ -185,7 +185,7 @@ if __name__ == '__main__':
 
 def test_program_that_does_not_close_ends(tmp_path):
   script = f"""
-from impala_tf.environments import py_process
+from impala_tf.environments import process_group, py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
   process = py_process.PyProcess(Hosted, closed_file={str(tmp_path / 'closed')!r})
@@ -200,7 +200,7 @@ if __name__ == '__main__':
 def test_killed_program_leaves_no_process(tmp_path):
   script = f"""
 import threading
-from impala_tf.environments import py_process
+from impala_tf.environments import process_group, py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
   idle = py_process.PyProcess(Hosted, closed_file={str(tmp_path / 'closed')!r})

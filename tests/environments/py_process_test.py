@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import structs
-from impala_tf.environments import py_process
+from impala_tf.environments import process_group, py_process
 from tests.support.hosted import LARGE, Hosted, operation
 
 # Calls.
@@ -61,7 +61,9 @@ def test_nests_and_strings_pass_both_ways():
 
 
 def test_one_trace_calls_the_process_of_the_index():
-  with py_process.ProcessGroup([py_process.PyProcess(Hosted, 10 * i) for i in range(3)]) as group:
+  with process_group.ProcessGroup(
+    [py_process.PyProcess(Hosted, 10 * i) for i in range(3)]
+  ) as group:
     traces = []
 
     @tf.function
@@ -77,7 +79,7 @@ def test_one_trace_calls_the_process_of_the_index():
 
 def test_group_refuses_different_specs():
   with (
-    py_process.ProcessGroup([py_process.PyProcess(Hosted, shape=(i,)) for i in (1, 2)]) as group,
+    process_group.ProcessGroup([py_process.PyProcess(Hosted, shape=(i,)) for i in (1, 2)]) as group,
     pytest.raises(ValueError, match=r'process 0 has .*\(1,\).*process 1 has .*\(2,\)'),
   ):
     group.call(0, 'full')

@@ -87,6 +87,6 @@ def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(
     (play.evaluate_random, ()) if random else (play.evaluate_checkpoint, ('no folder',))
   )
   with pytest.raises(
-    py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was started anew 3 times in a row'
+    py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was restarted 3 times in a row'
   ):
     evaluate(suite, catch.CONFIG, *folder, 2, 1)

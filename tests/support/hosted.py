@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from impala_tf import structs
-from impala_tf.environments import py_process
+from impala_tf.environments import process_group
 from tests.support.processes import ROOT
 
 LARGE = 10 * 1024 * 1024  # bytes; the shared block holds one such array, not two
@@ -100,7 +100,7 @@ class Hosted:
 
 def operation(process, method, *args):
   """A method of one process's object as an operation."""
-  return py_process.ProcessGroup([process]).call(0, method, *args)
+  return process_group.ProcessGroup([process]).call(0, method, *args)
 
 
 def is_alive(pid):

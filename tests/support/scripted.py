@@ -49,7 +49,7 @@ class Counting:
 
 
 class InProcess:
-  """Serves `EnvironmentBatch`es as a `py_process.ProcessGroup` does, from this process."""
+  """Serves `EnvironmentBatch`es as a `process_group.ProcessGroup` does, from this process."""
 
   def __init__(self, *batches):
     """Each of `batches` is a list of environments."""

@@ -224,7 +224,7 @@ def test_an_actor_that_fails_ends_the_run_with_a_checkpoint(tmp_path, baseline):
   settings = settings_of(baseline, total_environment_frames=10**9)
   with pytest.raises(
     arrangement.ActorError,
-    match=r'(?s)at frame [\d_]+: .*the ball is stuck.*started anew 3 times in a row',
+    match=r'(?s)at frame [\d_]+: .*the ball is stuck.*restarted 3 times in a row',
   ):
     loop.train(frail.FrailSuite(tmp_path, 'raise', 150), settings, str(tmp_path / 'run'))
   assert list((tmp_path / 'run').glob('ckpt-*.index'))

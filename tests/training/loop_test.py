@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import config, files, saved_config, timing
-from impala_tf.environments import restarts
+from impala_tf.environments import process_group
 from impala_tf.evaluation import play
 from impala_tf.learning import learner, optimizers
 from impala_tf.training import architectures, arrangement, checkpoints, loop, metrics
@@ -106,13 +106,13 @@ def test_a_second_start_goes_on(tmp_path, capsys):
 
 
 def test_a_resumed_run_plays_other_episodes(tmp_path):
-  first = restarts.make_environments(
+  first = process_group.make_environments(
     catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 1], timing.StageTimer()
   )
-  again = restarts.make_environments(
+  again = process_group.make_environments(
     catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 1], timing.StageTimer()
   )
-  resumed = restarts.make_environments(
+  resumed = process_group.make_environments(
     catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 2], timing.StageTimer()
   )
   with first, again, resumed:
@@ -230,7 +230,7 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
 )
 def test_a_process_that_keeps_failing_ends_the_run_with_a_checkpoint(tmp_path, failure, message):
   settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
-  expected = rf'(?s)at frame [\d_]+: .*{message}.*started anew 3 times in a row'
+  expected = rf'(?s)at frame [\d_]+: .*{message}.*restarted 3 times in a row'
   with pytest.raises(arrangement.ActorError, match=expected) as raised:
     loop.train(frail.FrailSuite(tmp_path, failure, 150), settings, str(tmp_path / 'run'))
   assert '__inference' not in str(raised.value)

@@ -49,7 +49,7 @@ class Stacking:
 
 
 def play(steps, restarts=()):
-  """Rows of three environments, [n, steps, ...]; in the given rows their process is started anew."""
+  """Rows of three environments, [n, steps, ...]; in the given rows their process is restarted."""
   make = lambda: EnvironmentBatch(
     [
       lambda: Stacking(1, [1, 2, 9], life=3),
@@ -101,7 +101,7 @@ def assert_same(ours, expected):
 def test_unrolls_come_back_as_they_were(unroll_length):
   rows = play(60, restarts=(13, 14, 41))
   info = rows.info
-  # All that can happen does: ends, several within a stack, lives lost, and processes started anew.
+  # All that can happen does: ends, several within a stack, lives lost, and processes restarted.
   assert info.finished.sum() > 15
   assert (rows.done & ~info.finished & (info.episode_steps > 0)).sum() > 5
   assert ((info.episode_steps == 0) & ~info.finished).sum() == 4 * 3

@@ -1,4 +1,4 @@
-"""Processes of environments that are started anew when they fail, real ones throughout; and
+"""Processes of environments that are restarted when they fail, real ones throughout; and
 requests to end.
 """
 
@@ -16,7 +16,7 @@ import tree
 from impala_tf import signals, timing
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
-from impala_tf.environments import py_process, restarts
+from impala_tf.environments import process_group, py_process
 from tests.support import catch, frail
 
 STAY = np.ones(3, np.int32)  # The action of each of a process's three environments.
@@ -24,7 +24,7 @@ LEVELS = ['catch', 'catch']
 
 
 def make(suite, levels=LEVELS, n=3):
-  return restarts.make_environments(
+  return process_group.make_environments(
     suite, catch.CONFIG, levels, n, False, [1, 1], timing.StageTimer()
   )
 
@@ -141,13 +141,13 @@ class TestGivingUp:
       assert len(seeds_in(tmp_path)) == 4 * 3
       assert 'the ball is stuck' in str(error)
       assert (
-        'process of catch was started anew 3 times in a row and each time failed within 1000 steps'
+        'process of catch was restarted 3 times in a row and each time failed within 1000 steps'
         in str(error)
       )
       assert group.error is error
 
   def test_failures_far_apart_are_no_reason(self, tmp_path, monkeypatch):
-    monkeypatch.setattr(restarts, '_STEPS_OF_A_SOUND_PROCESS', 20)
+    monkeypatch.setattr(process_group, '_STEPS_OF_A_SOUND_PROCESS', 20)
     (tmp_path / 'a').mkdir()
     (tmp_path / 'b').mkdir()
     with make(frail.FrailSuite(tmp_path / 'a', 'raise', 20), ['catch']) as group:
@@ -215,7 +215,7 @@ class TestClose:
 
 class TestStatistics:
   def test_added_up_over_environments_processes_and_lives(self, tmp_path, monkeypatch):
-    monkeypatch.setattr(restarts, '_STATISTICS_INTERVAL', 10)
+    monkeypatch.setattr(process_group, '_STATISTICS_INTERVAL', 10)
     with make(frail.FrailSuite(tmp_path, 'raise', 1000)) as group:
       assert group.statistics() == {}
       for process in group:

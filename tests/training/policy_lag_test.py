@@ -6,30 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf.acting import policy_lag, weights
+from impala_tf.acting import weights
 from impala_tf.training import architectures, loop
 from tests.support import catch
 
 SETTINGS = dataclasses.replace(
   catch.CONFIG, architecture='a2c_sync_trajectories', total_environment_frames=160 * 8
 )
-
-
-@pytest.mark.parametrize('lag', [1, 3])
-@pytest.mark.parametrize('start', [0, 100])
-def test_what_is_pulled_was_published_so_many_times_before(lag, start):
-  module = tf.Module()
-  module.w = tf.Variable([float(start)] * 3)
-  published = policy_lag.LaggingWeights(module, lag, version=start)
-  pull = tf.function(published.pull)
-  for version in range(start, start + 8):
-    if version > start:
-      module.w.assign([float(version)] * 3)
-      published.publish(tf.constant(version))
-    (w,), pulled = pull()
-    expected = max(start, version - lag)
-    assert int(pulled) == expected
-    np.testing.assert_array_equal(w, [float(expected)] * 3)
 
 
 @pytest.mark.parametrize('lag', [0, 1, 3])
