@@ -21,6 +21,7 @@ from impala_tf.agent import agents
 from impala_tf.learning import learner
 from impala_tf.training import arrangement, checkpoints, loop
 from tests.support import deepmind_lab_stand_in as stand_in
+from tests.support import experiment
 from tests.support.run_files import read_episodes, read_scalars
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -366,19 +367,23 @@ def command(modules, home, *flags):
   )
 
 
-def test_the_command_trains_and_tests_with_the_users_level_cache(install, modules, tmp_path):
+def test_the_command_trains_and_tests_with_the_users_level_cache(
+  install, modules, tmp_path, monkeypatch, capsys
+):
   install()
   flags = ('--level_name=rooms_watermaze', '--num_actors=2', '--batch_size=2', '--unroll_length=5')
-  flags += ('--total_environment_frames=200', '--agent=deep')
+  flags += ('--total_environment_frames=200',)
   trained = command(modules, tmp_path, *flags)
   assert trained.returncode == 0, trained.stderr
   assert read_episodes(tmp_path / 'runs' / 'rooms_watermaze')
   cached = list((tmp_path / '.cache' / 'impala_tf' / 'dmlab30').iterdir())
   assert cached
-  played = command(modules, tmp_path, *flags, '--mode=test', '--test_num_episodes=2')
-  assert played.returncode == 0, played.stderr
-  assert 'rooms_watermaze, agent after 200 frames: mean return' in played.stdout
-  assert 'over 2 complete episodes' in played.stdout
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert experiment.main(*flags, '--mode=test', '--test_num_episodes=2') == 0
+  played = capsys.readouterr().out
+  assert 'rooms_watermaze, agent after 200 frames: mean return' in played
+  assert 'over 2 complete episodes' in played
 
 
 def test_the_command_refuses_levels_without_their_images(install, modules, tmp_path):
