@@ -1,4 +1,4 @@
-"""A training under way that the soak test does harm to, and what can be seen of it from outside."""
+"""A training on which the soak test inflicts faults, and what can be seen of it from outside."""
 
 import contextlib
 import os
@@ -26,7 +26,7 @@ def small_disk(path, megabytes=64):
   """Mounts a small file system in memory at `path`, which is made; needs the rights to.
 
   Yields:
-    None, or why it can't be had, a text; then `path` is an ordinary folder.
+    None, or a text that says why it can't be had; then `path` is an ordinary folder.
   """
   path.mkdir(parents=True)
   command = ['mount', '-t', 'tmpfs', '-o', f'size={megabytes}m', 'soak', str(path)]
@@ -67,9 +67,7 @@ class Training:
     self._names = tuple(dict.fromkeys((self.learner, *self.actors)))
 
   def start(self):
-    """Starts all, and waits until there is something to lose; returns an empty dict, as there is
-    nothing to report.
-    """
+    """Starts all, and waits until there is something to lose; returns an empty report."""
     for name in self._names:
       self.processes.start(name)
     self.wait(lambda: len(self.checkpoints()) > 1 and self.frames(), 'training')
@@ -117,8 +115,8 @@ class Training:
       )
     )
 
-  def go_on(self):
-    """Waits until the learner has learned some more."""
+  def wait_for_frames(self):
+    """Waits until the learner has learned from some more frames."""
     before = self.frames()
     self.wait(lambda: self.frames() > before + BATCH_FRAMES, 'further frames')
 
@@ -140,11 +138,11 @@ class Training:
     """Starts the learner again.
 
     Args:
-      expected: at which frame it must go on, int.
+      expected: frame from which it must resume, int.
 
     Returns:
-      How many frames were lost, and how many at most might have been: those since that checkpoint,
-      which the file of episodes tells of.
+      The number of frames that were lost, and of those that might have been: all since that
+      checkpoint, by the file of episodes.
     """
     reached = self.frames()
     resumed, lines = (
@@ -156,9 +154,9 @@ class Training:
       lambda: self.count(self.learner, 'Going on from frame') > resumed, 'start from the checkpoint'
     )
     frame = int(re.findall(r'Going on from frame ([\d_]+)', self.processes.log(self.learner))[-1])
-    assert frame == expected, f'It goes on from frame {frame}, not {expected}.'
+    assert frame == expected, f'It resumes from frame {frame}, not {expected}.'
     self.wait(lambda: self.count(self.learner, 'frames/s') > lines, 'training after the start')
-    self.go_on()
+    self.wait_for_frames()
     return {
       'frames_lost': max(0, reached - frame),
       'frames_since_checkpoint': max(0, reached - expected),

@@ -1,4 +1,4 @@
-from tests import soak
+from tests.soak import summary
 
 LOST = {'frames_lost': 160, 'frames_since_checkpoint': 320}
 
@@ -13,7 +13,7 @@ def test_what_was_skipped_is_neither_injected_nor_survived():
     event('skipped', 'fill_disk', detail='no rights'),
     event('survived', **LOST),
   ]
-  header, *rows = soak.table(events)
+  header, *rows = summary.table(events)
   by_fault = {row[1] or row[0]: dict(zip(header, row, strict=True)) for row in rows}
   assert by_fault['fill_disk']['injected'] == by_fault['fill_disk']['survived'] == '0'
   assert by_fault['fill_disk']['skipped'] == '1'
@@ -21,20 +21,20 @@ def test_what_was_skipped_is_neither_injected_nor_survived():
     by_fault['all faults'][name] for name in ('injected', 'survived', 'FAILED', 'skipped')
   ] == ['1', '1', '0', '1']
   assert by_fault['kill_learner']['frames lost, most'] == '160'
-  assert 'no rights' in soak.summary_line(events[1])
-  assert soak.is_good(events)
+  assert 'no rights' in summary.line(events[1])
+  assert summary.is_good(events)
 
 
 def test_what_makes_it_a_failure():
   good = [event('survived', **LOST), event('survived', '(end)', left={})]
-  assert soak.is_good(good)
-  assert not soak.is_good([*good, event('FAILED', '(end)')])
-  assert not soak.is_good([*good, event('survived', left={'threads': 2})])
-  assert not soak.is_good([*good, event('survived', **LOST | {'frames_lost': 321})])
-  assert not soak.is_good([event('survived', '(start)'), event('skipped')])
-  assert not soak.is_good([])
+  assert summary.is_good(good)
+  assert not summary.is_good([*good, event('FAILED', '(end)')])
+  assert not summary.is_good([*good, event('survived', left={'threads': 2})])
+  assert not summary.is_good([*good, event('survived', **LOST | {'frames_lost': 321})])
+  assert not summary.is_good([event('survived', '(start)'), event('skipped')])
+  assert not summary.is_good([])
   assert (
-    soak.table([event('survived', left={'threads': 2}), event('survived', left={'threads': 1})])[
+    summary.table([event('survived', left={'threads': 2}), event('survived', left={'threads': 1})])[
       -1
     ][-1]
     == '3 threads'

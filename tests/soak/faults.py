@@ -1,6 +1,6 @@
-"""What the soak test does to a training, each with what must be true afterwards.
+"""Faults that the soak test inflicts on a training, each with what must be true afterwards.
 
-A fault is a function of a `soak_training.Training` and a `random.Random`. It returns a dict of what
+A fault is a function of a `training.Training` and a `random.Random`. It returns a dict of what
 there is to report: `frames_lost` and `frames_since_checkpoint`, the most that might have been lost,
 and in `left` what was left behind.
 """
@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 
-from tests import soak_training
-from tests.support.cluster_processes import ROOT
+from tests.soak.training import PATIENCE
+from tests.support.processes import ROOT
 
 BAD_FLAGS = (
   (('--level_name=pnog',), 'Did you mean pong'),
@@ -35,7 +35,7 @@ class Skipped(Exception):  # noqa: N818
 
 
 def kill_environments(training, draw):
-  """SIGKILL to a process of environments: another takes its place, and nothing else happens."""
+  """Kills a process of environments: another takes its place, and nothing else happens."""
   name = draw.choice(training.actors)
   environments, before = training.processes.environments_of(name), training.resources(name)
   restarts = training.count(name, 'is restarted')
@@ -44,14 +44,12 @@ def kill_environments(training, draw):
   training.wait(lambda: training.count(name, 'is restarted') > restarts, 'word of the new process')
   whole = lambda now: len(now) == len(environments) and victim not in now
   training.wait(lambda: whole(training.processes.environments_of(name)), 'new process')
-  training.go_on()
+  training.wait_for_frames()
   return {'left': training.left(name, before)}
 
 
 def kill_learner(training, draw):
-  """SIGKILL to the learner, or to the run that is alone: started again it goes on from its last
-  checkpoint.
-  """
+  """Kills the learner, or the run that is alone: restarted, it resumes from its last checkpoint."""
   del draw
   training.processes.kill(training.learner)
   training.check_that_it_saves()
@@ -60,9 +58,7 @@ def kill_learner(training, draw):
 
 
 def kill_actor(training, draw):
-  """SIGKILL to an actor: its environments end, the learner learns on, and the task can be started
-  again.
-  """
+  """Kills an actor: its environments end, the learner continues, and the task can be restarted."""
   name = draw.choice(training.actors)
   starts = training.count(training.learner, 'Going on from frame')
   training.processes.kill(name)
@@ -73,7 +69,7 @@ def kill_actor(training, draw):
 
 
 def stop_actor(training, draw):
-  """SIGTERM to an actor: it takes leave, and can be started again."""
+  """Sends SIGTERM to an actor: it takes leave, and can be restarted."""
   name = draw.choice(training.actors)
   went = training.count(training.learner, f'went: {name}')
   training.processes.send(name, signal.SIGTERM)
@@ -87,19 +83,19 @@ def stop_actor(training, draw):
 
 
 def terminate(training, draw):
-  """SIGTERM, as from a scheduler: the learner saves all that it learned."""
+  """Sends SIGTERM, as a scheduler does: the learner saves all that it learned."""
   del draw
   return training.resume(_stopped(training, signal.SIGTERM))
 
 
 def interrupt(training, draw):
-  """SIGINT to all processes of the learner, as from a terminal."""
+  """Sends SIGINT to all processes of the learner, as a terminal does."""
   del draw
   return training.resume(_stopped(training, signal.SIGINT))
 
 
 def corrupt_checkpoint(training, draw):
-  """Damage to the newest checkpoint: the run says so, and goes on from the one before."""
+  """Damages the newest checkpoint: the run reports it, and resumes from the one before."""
   _stopped(training, signal.SIGTERM)
   newest, before = training.checkpoints()[-1], training.saved(-2)
   data = newest.with_name(f'{newest.name}.data-00000-of-00001')
@@ -116,17 +112,17 @@ def corrupt_checkpoint(training, draw):
     data.unlink()
   else:
     os.truncate(f'{newest}.index', 10)
-  told = f"A CHECKPOINT CAN'T BE READ and is passed over; its training is lost: {newest}: "
-  was_told = training.count(training.learner, told)
+  warning = f"A CHECKPOINT CAN'T BE READ and is passed over; its training is lost: {newest}: "
+  warned = training.count(training.learner, warning)
   result = training.resume(before)
-  assert training.count(training.learner, told) > was_told, (
-    f'Nothing was said of {newest} ({damage}).'
+  assert training.count(training.learner, warning) > warned, (
+    f'No warning about {newest} ({damage}).'
   )
   return result
 
 
 def fill_disk(training, draw):
-  """No room in the logdir: the run ends and says why; it goes on when there is room again."""
+  """Fills the disk: the run ends and says why, and resumes when there is room again."""
   del draw
   if training.no_disk:
     raise Skipped(training.no_disk)
@@ -135,7 +131,7 @@ def fill_disk(training, draw):
   try:
     _fill(ballast)
     _check_full(training, printed)
-    # Nor does it start, or lose anything, as long as there is none.
+    # Without room it does not start either, and loses nothing.
     _fill(ballast)
     printed, saved = len(training.processes.log(training.learner)), training.saved()
     training.processes.start(training.learner)
@@ -151,13 +147,13 @@ def fill_disk(training, draw):
 
 
 def give_bad_flags(training, draw):
-  """A command with a mistake: it is refused in a few words, and touches nothing."""
+  """Gives a command with a mistake: it is refused in a few words, and touches nothing."""
   flags, words = draw.choice(BAD_FLAGS)
   empty = training.logdir.parent / 'empty'
   empty.mkdir(exist_ok=True)
   command = [sys.executable, 'run_experiment.py', *(flag.format(empty=empty) for flag in flags)]
   done = subprocess.run(
-    command, cwd=ROOT, capture_output=True, text=True, timeout=soak_training.PATIENCE, check=False
+    command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
   )
   assert done.returncode == 1, f'{flags} ends with {done.returncode}: {done.stdout}{done.stderr}'
   assert words in done.stderr, f'{flags}: {done.stderr}'
@@ -167,7 +163,7 @@ def give_bad_flags(training, draw):
 
 
 def start_a_second_learner(training, draw):
-  """Another training in the same folder is refused, and the first one does not notice."""
+  """Starts another training in the same folder: it is refused, and the first is not disturbed."""
   del draw
   command = [
     sys.executable,
@@ -177,24 +173,24 @@ def start_a_second_learner(training, draw):
     f'--logdir={training.logdir}',
   ]
   done = subprocess.run(
-    command, cwd=ROOT, capture_output=True, text=True, timeout=soak_training.PATIENCE, check=False
+    command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False
   )
   assert done.returncode == 1, f'{done.returncode}: {done.stdout}{done.stderr}'
   _check_error(done.stderr, f'Another process trains in {training.logdir}')
-  training.go_on()
+  training.wait_for_frames()
   return {}
 
 
 def start_a_foreign_actor(training, draw):
-  """An actor with other settings is refused by the field that differs."""
+  """Starts an actor with other settings: it is refused by the name of the field that differs."""
   del draw
   training.processes.start('9', '--unroll_length=7')
-  assert training.processes.wait('9', soak_training.PATIENCE) == 1, training.processes.log('9')
+  assert training.processes.wait('9', PATIENCE) == 1, training.processes.log('9')
   text = training.processes.log('9')
   assert 'unroll_length: 20 there, 7 here' in text, text
   assert 'Traceback' not in text, text
   training.check_that_nothing_runs('9')
-  training.go_on()
+  training.wait_for_frames()
   return {}
 
 
@@ -216,11 +212,11 @@ def _start_actor(training, name):
   connected = training.count(name, 'Connected to the learner')
   training.processes.start(name)
   training.wait(lambda: training.count(name, 'Connected to the learner') > connected, 'connection')
-  training.go_on()
+  training.wait_for_frames()
 
 
 def _check_code(training, name, expected):
-  code = training.processes.wait(name, soak_training.PATIENCE)
+  code = training.processes.wait(name, PATIENCE)
   assert code == expected, (
     f'{name} ended with {code}, not {expected}:\n{training.processes.log(name)[-3000:]}'
   )

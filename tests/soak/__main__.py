@@ -1,0 +1,132 @@
+"""About an hour of faults: processes killed, disks filled, checkpoints damaged, flags mistyped.
+
+    python -m tests.soak --minutes=60 --seed=1 --folder=runs/soak
+
+Trainings of the tests' small task, in turns one that is alone and a cluster of a learner and two
+actors, suffer one fault after the other, in an order drawn from the seed; `faults` has the faults,
+and the conditions that must hold after each. A table is printed in the end, and `soak.json` in the
+folder has every fault. The exit code is 1 if a fault was not survived or something was left behind.
+The fault that fills a disk mounts a small one, which needs root's rights; without them it is
+reported as skipped.
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import signal
+import sys
+import time
+import traceback
+
+from tests.soak import faults, summary
+from tests.soak import training as training_lib
+from tests.support import run_files
+from tests.support.cluster_processes import Processes
+
+_ACTORS = {'alone': (), 'cluster': ('0', '1')}
+
+
+def soak(folder, minutes, seed, events):
+  """Runs trainings until the time is over, and the fault under way has ended.
+
+  Args:
+    folder: `pathlib.Path`, empty.
+    minutes: how long.
+    seed: int, of the order of faults.
+    events: a list, to which an event of `summary` is added for each fault.
+  """
+  draw = random.Random(seed)
+  deadline = time.monotonic() + 60 * minutes
+  while time.monotonic() < deadline:
+    for where, actors in _ACTORS.items():
+      if time.monotonic() < deadline:
+        place = folder / f'{len(list(folder.iterdir()))}_{where}'
+        _train(place, where, actors, draw, deadline, events)
+
+
+def _train(place, where, actors, draw, deadline, events):
+  """Leads one training through all faults in some order, while there is time; ends with the first
+  fault that it does not survive.
+  """
+  inflicted = [*faults.EVERYWHERE, *(faults.IN_A_CLUSTER if actors else ())]
+  draw.shuffle(inflicted)
+  shared_memory = run_files.shared_memory_names()
+  logdir = place / 'disk' / 'run'
+  flags = (
+    '--level_name=tests.support.catch:slow_catch',
+    f'--logdir={logdir}',
+    '--total_environment_frames=1_000_000_000',
+    '--num_actors=2',
+  )
+  flags += (f'--checkpoint_interval={training_lib.CHECKPOINT_SECONDS}', '--summary_interval=0.5')
+  with training_lib.small_disk(place / 'disk') as no_disk, Processes(place, *flags) as processes:
+    training = training_lib.Training(processes, logdir, actors, no_disk)
+
+    def note(name, deed):
+      began = time.monotonic()
+      try:
+        event = {'outcome': summary.SURVIVED, **deed()}
+      except faults.Skipped as reason:
+        event = {'outcome': summary.SKIPPED, 'detail': str(reason)}
+      except Exception as error:  # A fault may show in any way.
+        detail = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
+        event = {'outcome': summary.FAILED, 'detail': detail}
+      events.append(
+        {'where': where, 'fault': name, 'seconds': round(time.monotonic() - began, 1), **event}
+      )
+      print(f'{time.strftime("%H:%M:%S")} {summary.line(events[-1])}', flush=True)
+      return event['outcome'] != summary.FAILED
+
+    if not note('(start)', training.start):
+      return
+    for fault in inflicted:
+      if time.monotonic() >= deadline:
+        break
+      if not note(fault.__name__, lambda fault=fault: fault(training, draw)):
+        return
+    note('(end)', lambda: training.end(shared_memory))
+
+
+def main():
+  """Runs what the command line says; returns the exit code."""
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--minutes', type=float, default=60.0, help='how long faults are injected')
+  parser.add_argument(
+    '--seed', type=int, default=1, help='of the order of faults, and who suffers them'
+  )
+  parser.add_argument(
+    '--folder',
+    type=pathlib.Path,
+    required=True,
+    help='a new folder for runs, their output and soak.json',
+  )
+  arguments = parser.parse_args()
+  try:
+    arguments.folder = arguments.folder.absolute()  # What it starts runs elsewhere.
+    arguments.folder.mkdir(parents=True)
+  except OSError as error:
+    parser.error(f"--folder={arguments.folder} can't be made: {error}. Name a new folder.")
+  # Nothing is left running, or mounted, when this is stopped.
+  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+  events, complete = [], False
+  try:
+    soak(arguments.folder, arguments.minutes, arguments.seed, events)
+    complete = True
+  finally:  # Also of what there was before it was stopped.
+    good = complete and summary.is_good(events)
+    report = {
+      'seed': arguments.seed,
+      'minutes': arguments.minutes,
+      'complete': complete,
+      'good': good,
+      'events': events,
+    }
+    (arguments.folder / 'soak.json').write_text(json.dumps(report, indent=2) + '\n')
+    for row in summary.table(events):
+      print('| ' + ' | '.join(row) + ' |')
+  return 0 if good else 1
+
+
+if __name__ == '__main__':
+  sys.exit(main())
