@@ -1,16 +1,20 @@
-"""Files of a run: written whole or not at all, and what is said when they can't be.
+"""Files of a run: written whole or not at all, with one error for a full or read-only disk.
 
 Small files that others may read at any time are replaced in one step: a reader sees the old
-  contents or the new, never a part.
+contents or the new, never a part.
 
-with files.writing(path):
-  ...                       # TensorFlow's errors and the system's leave as StorageError
+    with files.writing(path):
+      ...                       # TensorFlow's errors and the system's leave as StorageError
+
+Paths are files or folders, anything that tf.io.gfile takes.
 """
 
 import contextlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,32 +28,27 @@ class StorageError(errors.UserError, RuntimeError):
 
 
 @contextlib.contextmanager
-def writing(path):
-  """Writes to `path`, a file or folder, anything that tf.io.gfile takes, happen in this context.
-
-  Raises:
-    StorageError: if they fail.
-  """
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Turns the errors of writes to `path` within this context into StorageError."""
   try:
     yield
   except (tf.errors.OpError, OSError) as error:
     raise StorageError(
-      f"Can't write {path}: {reason(error)}. Make room, or make the folder writable, and give the same command again: a run "
-      'goes on from its last checkpoint.'
+      f"Can't write {path}: {reason(error)}. Make room, or make the folder writable, and give the "
+      'same command again: a run resumes from its last checkpoint.'
     ) from error
 
 
-def reason(error):
-  """An error of TensorFlow's or the system's in one line, without the operation that met it."""
+def reason(error: Exception) -> str:
+  """Puts an error of TensorFlow's or the system's in one line, without the operation that met it."""
   text = error.message if isinstance(error, tf.errors.OpError) else str(error)
-  text = (
-    text.partition('}} ')[2] or text
-  )  # '{{function_node __wrapped__FlushSummaryWriter...}} ' stands first.
+  # '{{function_node __wrapped__FlushSummaryWriter...}} ' stands first.
+  text = text.partition('}} ')[2] or text
   return text.splitlines()[0].removesuffix('.') if text else type(error).__name__
 
 
-def write(path, text):
-  """Replaces a file, anything that tf.io.gfile takes, by `text`.
+def write(path: str | os.PathLike[str], text: str):
+  """Replaces a file by `text`.
 
   Raises:
     StorageError: if it can't be written; the old contents are still there.
@@ -67,27 +66,26 @@ def write(path, text):
       raise
 
 
-def write_json(path, value):
-  """As `write`, with a value as JSON."""
+def write_json(path: str | os.PathLike[str], value: Any):
+  """Replaces a file by a value as JSON; see `write`."""
   write(path, json.dumps(value, indent=2) + '\n')
 
 
-def read(path):
-  """The bytes in a file, None if there is no such file."""
+def read(path: str | os.PathLike[str]) -> bytes | None:
+  """Returns the bytes in a file, None if it does not exist."""
   try:
     with tf.io.gfile.GFile(path, 'rb') as file:
-      # Not `read()`, which asks for as many bytes as the file has that may just have taken this
-      # one's place.
+      # Not `read()`, which asks for the size by name: another file may have taken this one's place.
       return b''.join(iter(lambda: file.read(_CHUNK), b''))
   except tf.errors.NotFoundError:
     return None
 
 
-def read_json(path):
-  """The JSON value in a file, None if there is no such file.
+def read_json(path: str | os.PathLike[str]) -> Any:
+  """Returns the JSON value in a file, None if the file does not exist.
 
   Raises:
-    ValueError: if the file holds something else; names it.
+    ValueError: if the file is not JSON; names it.
   """
   data = read(path)
   if data is None:
@@ -95,4 +93,4 @@ def read_json(path):
   try:
     return json.loads(data)
   except ValueError as error:
-    raise ValueError(f'{os.fspath(path)} is no JSON: {error}') from error
+    raise ValueError(f'{os.fspath(path)} is not JSON: {error}') from error

@@ -1,6 +1,7 @@
-"""What this process may use of the machine that it runs on.
+"""The machine: the cores and files that this process may use, its processor, and TensorFlow's thread
+pools.
 
-TensorFlow is loaded only by the functions that are about it.
+TensorFlow is loaded only by the functions that configure it.
 """
 
 import contextlib
@@ -10,32 +11,30 @@ import re
 
 try:
   import resource
-except ImportError:  # Not a Unix.
-  resource = None
+except ImportError:  # The system is not a Unix.
+  resource = None  # type: ignore[assignment]
 
 _CPU_INFO = '/proc/cpuinfo'
 _CGROUP = '/sys/fs/cgroup'
 _MANY_FILES = 65_536
 
 
-def cores():
-  """The number of processor cores that this process may use: fewer than there are where a scheduler
-  or container says so.
+def cores() -> int:
+  """Counts the processor cores that this process may use: fewer than the machine has where a
+  scheduler or container says so.
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   return max(1, math.ceil(min(cores, _quota())))
 
 
 def _quota():
-  """The share of processor time that a container has, in cores; infinity if it is not limited."""
-  for paths in (
-    ('cpu.max',),
-    ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us'),
-  ):  # of version 2 and of version 1
+  """Returns the share of processor time that a container has, in cores; infinity without a limit."""
+  # Of control groups of version 2 and of version 1.
+  for paths in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):
     try:
       words = ' '.join(_read(os.path.join(_CGROUP, path)) for path in paths).split()
       quota, period = int(words[0]), int(words[1])
-    except (OSError, ValueError):  # It is not there, or 'max'.
+    except (OSError, ValueError):  # The file does not exist, or says 'max'.
       continue
     if quota > 0 and period > 0:
       return quota / period
@@ -48,22 +47,22 @@ def _read(path):
 
 
 def allow_many_files():
-  """Lets this process open many files at once, as far as the system lets it; the default is often
+  """Lets this process open many files at once, as far as the system allows; the default is often
   1024.
   """
-  if resource is not None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-      with contextlib.suppress(
-        OSError, ValueError
-      ):  # Some systems have a limit that they don't tell.
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+  if resource is None:
+    return
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  wanted = _MANY_FILES if hard == resource.RLIM_INFINITY else min(hard, _MANY_FILES)
+  if soft != resource.RLIM_INFINITY and soft < wanted:
+    # Some systems have a limit that they do not report.
+    with contextlib.suppress(OSError, ValueError):
+      resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def has_bfloat16():
+def has_bfloat16() -> bool:
   """Whether oneDNN multiplies in bfloat16 on this processor, by AVX-512 or AVX-NE-CONVERT; True
-  where there is no telling.
+  where the system does not say.
   """
   try:
     found = re.search(r'^flags\s*:(.*)$', _read(_CPU_INFO), re.MULTILINE)
@@ -72,25 +71,25 @@ def has_bfloat16():
   return not found or bool({'avx512f', 'avx_ne_convert'} & set(found[1].split()))
 
 
-def local_cpu():
-  """The full name of this process's processor, which is another one for each process of a cluster."""
+def local_cpu() -> str:
+  """Returns the full name of this process's processor, which differs in each process of a cluster."""
   import tensorflow as tf
 
   with tf.init_scope(), tf.device('/CPU:0'):
     return tf.constant(0.0).device
 
 
-def configure_tensorflow(num_actors, num_learners=1):
-  """Sizes TensorFlow's thread pools; call it before anything else of TensorFlow.
+def configure_tensorflow(num_actors: int, num_learners: int = 1):
+  """Sizes TensorFlow's thread pools; call it before all other functions of TensorFlow.
 
   An actor holds a thread of the inter-op pool while it waits for its environments. With fewer
   threads than that, the learner would wait for actors and the actors for a thread. The intra-op
-  pool, which shares out single operations, keeps TensorFlow's size, a thread a core: it is what
-  lets a learner use cores that actors leave idle.
+  pool, which shares out single operations, keeps TensorFlow's size, a thread a core: it lets a
+  learner use the cores that actors leave idle.
 
   Args:
-    num_actors: int, actor threads, or threads of an evaluation.
-    num_learners: int; without a graphics card, as many logical processors are made for them.
+    num_actors: actor threads, or threads of an evaluation.
+    num_learners: without a graphics card, as many logical processors are made for them.
   """
   import tensorflow as tf
 

@@ -1,15 +1,16 @@
-"""How a command is asked to end in good order."""
+"""Requests to end a command in good order."""
 
 import signal
 import threading
+from typing import Any, Self
 
 
 class Stop:
   """A request to end the run in good order, made by SIGINT or SIGTERM while the context lasts.
 
   The second SIGINT has its usual effect, for a user who does not want to wait. A second SIGTERM has
-  none: whoever ends a whole tree of processes sends it to this one, and so does this one's parent,
-  which must not cost the checkpoint.
+  no effect: a scheduler that ends a whole tree of processes sends one to this process, and so does
+  its parent, which must not cost the checkpoint.
 
     with Stop() as stop:
       while not stop: ...
@@ -17,11 +18,11 @@ class Stop:
   """
 
   def __init__(self):
-    """Describes the request; nothing is installed yet."""
-    self.signal = None
-    self._previous = {}
+    """Installs nothing yet."""
+    self.signal: signal.Signals | None = None
+    self._previous: dict[int, Any] = {}
 
-  def __enter__(self):
+  def __enter__(self) -> Self:
     # Only the main thread may install handlers; elsewhere the caller has its own way to end.
     if threading.current_thread() is threading.main_thread():
       for number in (signal.SIGINT, signal.SIGTERM):
@@ -38,10 +39,10 @@ class Stop:
     for number, handler in self._previous.items():
       signal.signal(number, handler)
 
-  def __bool__(self):
+  def __bool__(self) -> bool:
     return self.signal is not None
 
   @property
-  def exit_code(self):
-    """0, or what shells report for a program ended by the signal."""
+  def exit_code(self) -> int:
+    """0, or the code that shells report for a program ended by the signal."""
     return 128 + self.signal if self.signal else 0

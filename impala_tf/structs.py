@@ -1,12 +1,11 @@
-"""What flows from environments through actors and the queue to the learner.
+"""The data that flow from environments through actors and the queue to the learner.
 
 Time convention, used everywhere. An unroll has T+1 rows; its row 0 is row T of the same
 environment's unroll before.
 
     row t of `agent_outputs`  was computed from row t-1 of `step_outputs`;
-    row t of `step_outputs`   is what the action of row t led to: that action's reward and done, and
-    the observation
-                              after it.
+    row t of `step_outputs`   is what the action of row t led to: that action's reward and done,
+                              and the observation after it.
 
 On a row whose done is True the observation is the first of the next episode, while reward and
 episode information are still those of the episode that ended. The very first row of all has reward
@@ -14,8 +13,7 @@ episode information are still those of the episode that ended. The very first ro
 consuming a row whose done is True.
 
 The shapes below are those of one environment at one step. Actors add a leading batch of
-environments, unrolls a leading [T+1], the queue's consumer a [T+1, B]. This module imports no
-TensorFlow.
+environments, unrolls a leading [T+1], the queue's consumer a [T+1, B].
 """
 
 import dataclasses
@@ -38,9 +36,9 @@ class ArraySpec:
 
 
 class Observation(NamedTuple):
-  """What the agent sees.
+  """An observation as the agent sees it.
 
-  frame: uint8 [height, width, channels], or float32 [n] where observations are no images.
+  frame: uint8 [height, width, channels], or float32 [n] where observations are not images.
   instruction: string scalar where the suite has language, the empty tuple otherwise.
   """
 
@@ -64,7 +62,7 @@ class EpisodeInfo(NamedTuple):
 
 
 class StepOutput(NamedTuple):
-  """What an environment answers to an action.
+  """An environment's answer to an action.
 
   reward: float32 scalar, unclipped.
   done: bool scalar, whether the learner must cut bootstrapping and the agent its memory here.
@@ -79,7 +77,7 @@ class StepOutput(NamedTuple):
 
 
 class AgentOutput(NamedTuple):
-  """What the agent answers to an observation.
+  """The agent's answer to an observation.
 
   action: int32 scalar.
   policy_logits: float32 [num_actions].
@@ -92,8 +90,8 @@ class AgentOutput(NamedTuple):
 
 
 class Unroll(NamedTuple):
-  """T steps of one environment, under one policy unless inference is shared: what actors send to
-  the learner.
+  """T steps of one environment, as actors send them to the learner; under one policy unless
+  inference is shared.
 
   level: int32 scalar, index into the run's list of levels.
   policy_version: int32 scalar, the number of learner updates behind the weights that acted at the
@@ -112,8 +110,11 @@ class Unroll(NamedTuple):
 
 
 def step_output_spec(observation: Observation) -> StepOutput:
-  """The StepOutput of ArraySpecs of one environment whose observations have the given ArraySpecs."""
-  scalar = lambda dtype: ArraySpec((), dtype)
+  """Describes a StepOutput of one environment by ArraySpecs, given those of its observations."""
+
+  def scalar(dtype):
+    return ArraySpec((), dtype)
+
   return StepOutput(
     reward=scalar(np.float32),
     done=scalar(np.bool_),

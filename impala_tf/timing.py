@@ -1,16 +1,18 @@
-"""Where the time goes: how long threads spend in the stages of their work."""
+"""Measures how long threads spend in the stages of their work."""
 
 import collections
 import threading
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 
 class StageTimer:
-  """Adds up how long threads spend in the stages of their work, to tell which one holds them up.
+  """The time that threads spend in the stages of their work, added up over all of them.
 
     timer = StageTimer()
     shares = timer.reader()
-    with timer('wait'):       # in any thread; the stages of one thread follow each other, they don't nest
+    with timer('wait'):       # in any thread; the stages of one thread do not nest
       ...
     shares()                  # {'wait': 0.12, 'update': 0.88} since the last call
 
@@ -18,19 +20,20 @@ class StageTimer:
   microsecond a stage.
   """
 
-  def __init__(self, clock=time.perf_counter):
+  def __init__(self, clock: Callable[[], float] = time.perf_counter):
     """Starts at zero; `clock` gives seconds."""
     self._clock = clock
     self._lock = threading.Lock()
-    self._seconds = collections.Counter()
-    self._running = {}  # By `_Stage`: name, and since when it is not in `_seconds`.
+    self._seconds: dict[str, float] = collections.defaultdict(float)
+    # By passage: name, and since when it is not in `_seconds`.
+    self._running: dict[_Stage, tuple[str, float]] = {}
 
-  def __call__(self, stage):
-    """A context that counts for the stage of the given name."""
+  def __call__(self, stage: str) -> AbstractContextManager:
+    """Makes a context that counts for the stage of the given name."""
     return _Stage(self, stage)
 
-  def seconds(self):
-    """Seconds by stage, all threads added up, a dict."""
+  def seconds(self) -> dict[str, float]:
+    """Adds up the seconds of all threads, by stage."""
     with self._lock:
       now = self._clock()
       for passage, (stage, since) in self._running.items():
@@ -38,9 +41,10 @@ class StageTimer:
         self._running[passage] = (stage, now)
       return dict(self._seconds)
 
-  def reader(self):
-    """A function that gives each stage's share of the time since its last call, a dict; empty if
-    none was spent.
+  def reader(self) -> Callable[[], dict[str, float]]:
+    """Makes a function that gives each stage's share of the time since its last call.
+
+    The shares are empty if no time was spent.
     """
     last = self.seconds()
 
@@ -64,7 +68,7 @@ class StageTimer:
       self._seconds[stage] += self._clock() - since
 
 
-class _Stage:
+class _Stage(AbstractContextManager):
   """One passage of one thread through a stage."""
 
   def __init__(self, timer, stage):

@@ -8,7 +8,7 @@ baseline.
 Only the torso is always there: the agent of Atari-57 is feed-forward and sees nothing but frames.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import sonnet as snt
@@ -19,6 +19,7 @@ from absl import logging
 
 from impala_tf import machine, structs
 from impala_tf.agent import networks
+from impala_tf.config import Config
 
 _TORSOS = {
   'shallow': networks.ShallowTorso,
@@ -29,7 +30,7 @@ _TORSOS = {
 
 
 class PolicyAndBaseline(NamedTuple):
-  """What the heads say of each observation: float32 [T, B, num_actions] and float32 [T, B]."""
+  """The outputs of the heads for each observation: float32 [T, B, num_actions] and [T, B]."""
 
   policy_logits: tf.Tensor
   baseline: tf.Tensor
@@ -42,22 +43,22 @@ class Agent(snt.Module):
 
   def __init__(
     self,
-    num_actions,
-    torso,
-    instruction_encoder=None,
-    core=None,
-    use_last_action_and_reward=False,
-    name='agent',
+    num_actions: int,
+    torso: snt.Module,
+    instruction_encoder: snt.Module | None = None,
+    core: networks.LSTM | None = None,
+    use_last_action_and_reward: bool = False,
+    name: str = 'agent',
   ):
     """Puts the agent together; its variables come with `build`.
 
     Args:
       num_actions: size of the policy's logits.
-      torso: module from uint8 [N, H, W, C], or float32 [N, n], to float32 [N, features].
-      instruction_encoder: module from string [N] to float32 [N, features], or None.
-      core: `networks.LSTM`, or None for a feed-forward agent.
+      torso: from uint8 [N, H, W, C], or float32 [N, n], to float32 [N, features].
+      instruction_encoder: from string [N] to float32 [N, features], or None.
+      core: memory, or None for a feed-forward agent.
       use_last_action_and_reward: whether the last action, one-hot, and the last reward, clipped to
-        [-1, 1] whatever the loss does to rewards, join the torso's features.
+        [-1, 1] independently of the loss, join the torso's features.
       name: of the module.
     """
     super().__init__(name=name)
@@ -69,37 +70,40 @@ class Agent(snt.Module):
     self.policy_logits = snt.Linear(num_actions, name='policy_logits')
     self.baseline = snt.Linear(1, name='baseline')
 
-  def build(self, observation_spec):
+  def build(self, observation_spec: structs.Observation):
     """Makes the variables.
 
     Args:
-      observation_spec: `structs.Observation` of `structs.ArraySpec` of one environment at one step.
+      observation_spec: of `structs.ArraySpec`, of one environment at one step.
     """
-    zeros = lambda shape, dtype: tf.zeros([1, 1, *shape], tf.as_dtype(dtype))
+
+    def zeros(shape, dtype):
+      return tf.zeros([1, 1, *shape], tf.as_dtype(dtype))
+
     step_outputs = structs.StepOutput(
       reward=zeros((), np.float32),
       done=zeros((), np.bool_),
-      info=(),
+      info=structs.EpisodeInfo(zeros((), np.float32), zeros((), np.int32), zeros((), np.bool_)),
       observation=tree.map_structure(lambda spec: zeros(spec.shape, spec.dtype), observation_spec),
     )
     self.unroll(zeros((), np.int32), step_outputs, self.initial_state(1))
 
-  def initial_state(self, batch_size):
-    """The state before the first observation: `networks.LSTMState` of zeros [batch_size, ...], ()
-    without a core.
-    """
+  def initial_state(self, batch_size: int) -> networks.LSTMState | tuple:
+    """Makes the state before the first observation: zeros [batch_size, ...], () without a core."""
     return self.core.initial_state(batch_size) if self.core else ()
 
-  def step(self, last_actions, step_outputs, state):
+  def step(
+    self, last_actions: tf.Tensor, step_outputs: structs.StepOutput, state: Any
+  ) -> tuple[structs.AgentOutput, Any]:
     """Acts on one observation of each environment of a batch.
 
     Args:
       last_actions: int32 [B], the actions that led to `step_outputs`.
-      step_outputs: `structs.StepOutput` of [B, ...].
+      step_outputs: of [B, ...].
       state: of [B, ...], from `initial_state` or the step before.
 
     Returns:
-      `structs.AgentOutput` of [B, ...] with actions sampled from the policy, and the new state.
+      The output of [B, ...] with actions sampled from the policy, and the new state.
     """
     last_actions, step_outputs = tree.map_structure(
       lambda t: t[tf.newaxis], (last_actions, step_outputs)
@@ -109,28 +113,34 @@ class Agent(snt.Module):
     action = tfp.distributions.Categorical(logits=policy_logits, dtype=tf.int32).sample()
     return structs.AgentOutput(action, policy_logits, baseline), state
 
-  def unroll(self, last_actions, step_outputs, state):
-    """Policy and baseline of every observation of a batch of unrolls.
+  def unroll(
+    self, last_actions: tf.Tensor, step_outputs: structs.StepOutput, state: Any
+  ) -> tuple[PolicyAndBaseline, Any]:
+    """Computes policy and baseline of every observation of a batch of unrolls.
 
     Args:
       last_actions: int32 [T, B], row t the actions that led to row t of `step_outputs`.
-      step_outputs: `structs.StepOutput` of [T, B, ...]. Where done, the state is zeroed before that
-        row is consumed.
+      step_outputs: of [T, B, ...]. Where done, the state is zeroed before that row is consumed.
       state: of [B, ...], before row 0.
 
     Returns:
-      PolicyAndBaseline, and the state after the last row.
+      Policy and baseline, and the state after the last row.
 
     Raises:
       ValueError: if the agent reads instructions and the observations have none.
     """
-    # Sonnet's reshaping leaves NumPy arrays as they are, without a word.
+    # Sonnet's reshaping silently leaves NumPy arrays as they are.
     last_actions, step_outputs = tree.map_structure(
       tf.convert_to_tensor, (last_actions, step_outputs)
     )
+
     # Only the core needs the order of time; all else takes time and batch as one dimension.
-    flat = lambda tensor: snt.merge_leading_dims(tensor, 2)
-    unflat = lambda tensor: snt.split_leading_dim(tensor, step_outputs.reward, 2)
+    def flat(tensor):
+      return snt.merge_leading_dims(tensor, 2)
+
+    def unflat(tensor):
+      return snt.split_leading_dim(tensor, step_outputs.reward, 2)
+
     observation = step_outputs.observation
     features = [self.torso(flat(observation.frame))]
     if self.use_last_action_and_reward:
@@ -139,15 +149,18 @@ class Agent(snt.Module):
     if self.instruction_encoder:
       if isinstance(observation.instruction, tuple):
         raise ValueError(
-          'This agent reads instructions, but the observations have none: make it without the encoder.'
+          'This agent reads instructions, but the observations have none: make it without the '
+          'encoder.'
         )
       features.append(self.instruction_encoder(flat(observation.instruction)))
-    features = tf.concat(features, axis=1)
+
+    inputs = tf.concat(features, axis=1)
     if self.core:
-      outputs, state = self.core(unflat(features), state, resets=step_outputs.done)
-      features = flat(outputs)
-    baseline = tf.squeeze(self.baseline(features), axis=1)
-    return PolicyAndBaseline(unflat(self.policy_logits(features)), unflat(baseline)), state
+      outputs, state = self.core(unflat(inputs), state, resets=step_outputs.done)
+      inputs = flat(outputs)
+
+    baseline = tf.squeeze(self.baseline(inputs), axis=1)
+    return PolicyAndBaseline(unflat(self.policy_logits(inputs)), unflat(baseline)), state
 
 
 class Greedy(tf.Module):
@@ -155,23 +168,30 @@ class Greedy(tf.Module):
   be trained.
   """
 
-  def __init__(self, agent):
-    """Takes a built `Agent`, whose variables it shares."""
+  def __init__(self, agent: Agent):
+    """Takes a built agent, whose variables it shares."""
     super().__init__()
     self.num_actions = agent.num_actions
     self.initial_state = agent.initial_state
     self._agent = agent
 
-  def step(self, last_actions, step_outputs, state):
-    """See `Agent.step`."""
+  def step(
+    self, last_actions: tf.Tensor, step_outputs: structs.StepOutput, state: Any
+  ) -> tuple[structs.AgentOutput, Any]:
+    """Acts as `Agent.step` does."""
     output, state = self._agent.step(last_actions, step_outputs, state)
-    return output._replace(
-      action=tf.argmax(output.policy_logits, axis=-1, output_type=tf.int32)
-    ), state
+    action = tf.argmax(output.policy_logits, axis=-1, output_type=tf.int32)
+    return output._replace(action=action), state
 
 
-def make_agent(num_actions, network, use_lstm, use_last_action_and_reward, use_instruction):
-  """An agent of the paper's parts.
+def make_agent(
+  num_actions: int,
+  network: str,
+  use_lstm: bool,
+  use_last_action_and_reward: bool,
+  use_instruction: bool,
+) -> Agent:
+  """Puts an agent together from the paper's parts; its variables are yet to be made.
 
   Args:
     num_actions: size of the policy's logits.
@@ -179,9 +199,6 @@ def make_agent(num_actions, network, use_lstm, use_last_action_and_reward, use_i
     use_lstm: whether an LSTM of 256 stands before the heads.
     use_last_action_and_reward: whether the agent sees its last action and reward.
     use_instruction: whether it reads instructions.
-
-  Returns:
-    An `Agent` that is yet to be built.
 
   Raises:
     ValueError: for an unknown network.
@@ -197,9 +214,10 @@ def make_agent(num_actions, network, use_lstm, use_last_action_and_reward, use_i
   )
 
 
-def for_suite(suite, config):
-  """The suite's agent with its variables made, which computes in the precision of the run where the
-  processor can.
+def for_suite(suite: Any, config: Config) -> Agent:
+  """Makes the agent of a `suite.Suite`, and its variables.
+
+  It computes in the precision of the run where the processor can.
   """
   agent = suite.make_agent(config)
   agent.build(suite.observation_spec(config))
@@ -208,6 +226,7 @@ def for_suite(suite, config):
       agent.torso.compute_dtype = tf.bfloat16
     else:
       logging.warning(
-        'precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor AVX-NE-CONVERT.'
+        'precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor '
+        'AVX-NE-CONVERT.'
       )
   return agent

@@ -1,9 +1,9 @@
-"""What the agent is made of: torsos for frames, the encoder of instructions, the LSTM (Espeholt et
+"""The parts of an agent: torsos for frames, the encoder of instructions, and the LSTM (Espeholt et
 al., 2018, figure 3).
 
 Weights start as in the authors' code: convolutions and linear layers from a normal distribution
-truncated at two standard deviations of 1/sqrt(fan_in), biases at zero (Sonnet's defaults); the rest
-as the classes below say.
+truncated at two standard deviations of 1/sqrt(fan_in), biases at zero (Sonnet's defaults); the
+others as the classes below say.
 
 Modules read their variables as attributes each time they are called, so that tensors may be put in
 the variables' place (`weights.with_weights`).
@@ -25,15 +25,15 @@ class Conv2D(snt.Conv2D):
   float32.
   """
 
-  def __init__(self, channels, kernel, stride=1, *, padding):
+  def __init__(self, channels: int, kernel: int, stride: int = 1, *, padding: str):
     """Describes the layer: its output channels, the sides of its kernel and its stride, and 'SAME'
     or 'VALID'.
     """
     super().__init__(channels, kernel, stride, padding=padding, name='conv2_d')
     self._scheme = padding
 
-  def __call__(self, inputs):
-    """[N, H, W, C] to [N, H', W', channels]."""
+  def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Maps [N, H, W, C] to [N, H', W', channels]."""
     if inputs.dtype == tf.float32:
       return super().__call__(inputs)
     outputs = tf.nn.conv2d(inputs, tf.cast(self.w, inputs.dtype), self.stride, self._scheme)
@@ -45,26 +45,25 @@ class Linear(snt.Linear):
   float32.
   """
 
-  def __call__(self, inputs):
-    """[N, n] to [N, features]."""
+  def __call__(self, inputs: tf.Tensor) -> tf.Tensor:
+    """Maps [N, n] to [N, features]."""
     if inputs.dtype == tf.float32:
       return super().__call__(inputs)
-    return tf.nn.bias_add(
-      tf.matmul(inputs, tf.cast(self.w, inputs.dtype)), tf.cast(self.b, inputs.dtype)
-    )
+    outputs = tf.matmul(inputs, tf.cast(self.w, inputs.dtype))
+    return tf.nn.bias_add(outputs, tf.cast(self.b, inputs.dtype))
 
 
 def _scaled(frames, dtype):
   if frames.dtype != tf.uint8:
     raise TypeError(
-      f'Frames must be uint8 in [0, 255], got {frames.dtype.name}: torsos do the scaling to [0, 1].'
+      f'Frames must be uint8 in [0, 255], got {frames.dtype.name}: torsos scale them to [0, 1].'
     )
   return tf.cast(frames, dtype) / 255
 
 
 class _PlainTorso(snt.Module):
-  """Convolutions with VALID padding, each [channels, kernel, stride], and a linear layer of so many
-  features behind them.
+  """Convolutions with VALID padding, each (channels, kernel, stride), and a linear layer with the
+  given number of features behind them.
   """
 
   def __init__(self, convolutions, features, name):
@@ -74,19 +73,23 @@ class _PlainTorso(snt.Module):
     for channels, kernel, stride in convolutions:
       layers += [Conv2D(channels, kernel, stride, padding='VALID'), tf.nn.relu]
     self.layers = snt.Sequential([*layers, snt.Flatten(), Linear(features), tf.nn.relu])
+
+    # The smallest side of a frame for which the last convolution has an output.
     self._least_pixels = 1
     for _, kernel, stride in reversed(convolutions):
       self._least_pixels = (self._least_pixels - 1) * stride + kernel
 
-  def __call__(self, frames):
-    """Features of frames; see the class. ConfigurationError if they are too small for the
-    convolutions.
+  def __call__(self, frames: tf.Tensor) -> tf.Tensor:
+    """Computes the features of frames; see the class.
+
+    Raises:
+      ConfigurationError: if they are too small for the convolutions.
     """
     height, width = frames.shape[1:3]
     if min(height, width) < self._least_pixels:
       raise ConfigurationError(
-        f'height={height} and width={width} must be at least {self._least_pixels} for this network. Change '
-        '--height and --width.'
+        f'height={height} and width={width} must be at least {self._least_pixels} for this '
+        'network. Change --height and --width.'
       )
     return tf.cast(self.layers(_scaled(frames, self.compute_dtype)), tf.float32)
 
@@ -98,7 +101,7 @@ class ShallowTorso(_PlainTorso):
   parameters.
   """
 
-  def __init__(self, name='shallow_torso'):
+  def __init__(self, name: str = 'shallow_torso'):
     """Describes the layers; the first call makes their variables."""
     super().__init__([(16, 8, 4), (32, 4, 2)], features=256, name=name)
 
@@ -108,7 +111,7 @@ class NatureTorso(_PlainTorso):
   float32 [N, 512].
   """
 
-  def __init__(self, name='nature_torso'):
+  def __init__(self, name: str = 'nature_torso'):
     """Describes the layers; the first call makes their variables."""
     super().__init__([(32, 8, 4), (64, 4, 2), (64, 3, 1)], features=512, name=name)
 
@@ -116,7 +119,7 @@ class NatureTorso(_PlainTorso):
 class DeepTorso(snt.Module):
   """The deep net's 15 convolutions (figure 3, right); uint8 [N, H, W, C] to float32 [N, 256]."""
 
-  def __init__(self, name='deep_torso'):
+  def __init__(self, name: str = 'deep_torso'):
     """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.compute_dtype = tf.float32
@@ -126,8 +129,8 @@ class DeepTorso(snt.Module):
     self.flatten = snt.Flatten()
     self.linear = Linear(256)
 
-  def __call__(self, frames):
-    """Features of frames; see the class."""
+  def __call__(self, frames: tf.Tensor) -> tf.Tensor:
+    """Computes the features of frames; see the class."""
     features = _scaled(frames, self.compute_dtype)
     for section in self.sections:
       features = section(features)
@@ -150,17 +153,18 @@ class _Section(snt.Module):
 
 
 class VectorTorso(snt.Module):
-  """Two layers for observations that are no images; float32 [N, n] to float32 [N, 64]. The paper
-  has none.
+  """Two layers for observations that are not images; float32 [N, n] to float32 [N, 64].
+
+  The paper has none.
   """
 
-  def __init__(self, name='vector_torso'):
+  def __init__(self, name: str = 'vector_torso'):
     """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.layers = snt.Sequential([snt.Linear(64), tf.nn.tanh, snt.Linear(64), tf.nn.tanh])
 
-  def __call__(self, vectors):
-    """Features of vectors; see the class."""
+  def __call__(self, vectors: tf.Tensor) -> tf.Tensor:
+    """Computes the features of vectors; see the class."""
     return self.layers(vectors)
 
 
@@ -179,13 +183,13 @@ class LSTM(snt.Module):
   bias (Jozefowicz et al., 2015).
   """
 
-  def __init__(self, hidden_size, name='lstm'):
+  def __init__(self, hidden_size: int, name: str = 'lstm'):
     """Takes the number of cells; the first call makes the variables."""
     super().__init__(name=name)
     self.hidden_size = hidden_size
 
-  def initial_state(self, batch_size):
-    """The LSTMState before the first row of `batch_size` sequences: zeros."""
+  def initial_state(self, batch_size: int | tf.Tensor) -> LSTMState:
+    """Makes the state before the first row of `batch_size` sequences: zeros."""
     zeros = tf.zeros([batch_size, self.hidden_size])
     return LSTMState(zeros, zeros)
 
@@ -196,21 +200,24 @@ class LSTM(snt.Module):
     self.kernel = tf.Variable(glorot(shape, tf.float32), name='kernel')
     self.bias = tf.Variable(tf.zeros(4 * self.hidden_size), name='bias')
 
-  def __call__(self, inputs, state, resets=None):
+  def __call__(
+    self, inputs: tf.Tensor, state: LSTMState, resets: tf.Tensor | None = None
+  ) -> tuple[tf.Tensor, LSTMState]:
     """Runs over a batch of sequences.
 
     Args:
       inputs: float32 [T, B, input].
-      state: LSTMState before the first row.
+      state: before the first row.
       resets: bool [T, B], where to zero the state before the row is consumed; None for nowhere.
 
     Returns:
-      The outputs, float32 [T, B, hidden_size], and the LSTMState after the last row.
+      The outputs, float32 [T, B, hidden_size], and the state after the last row.
     """
     input_size = inputs.shape[-1]
     self._create_variables(input_size)
     if resets is None:
       resets = tf.zeros(tf.shape(inputs)[:2], tf.bool)
+
     # The inputs' share of the gates needs no recurrence: one product for all rows.
     from_inputs = tf.matmul(inputs, self.kernel[:input_size]) + self.bias
     recurrent_kernel = self.kernel[input_size:]
@@ -239,21 +246,22 @@ class InstructionEncoder(snt.Module):
 
   NUM_BUCKETS = 1000
 
-  def __init__(self, name='instruction_encoder'):
+  def __init__(self, name: str = 'instruction_encoder'):
     """Describes the layers; the first call makes their variables."""
     super().__init__(name=name)
     self.embed = snt.Embed(self.NUM_BUCKETS, 20, initializer=snt.initializers.RandomNormal())
     self.lstm = LSTM(64)
 
-  def __call__(self, instructions):
-    """Encodings of instructions; see the class."""
-    # A batch holds few different instructions, each repeated for many steps: read each but once.
+  def __call__(self, instructions: tf.Tensor) -> tf.Tensor:
+    """Encodes instructions; see the class."""
+    # A batch holds few different instructions, each repeated for many steps: each is read once.
     instructions, positions = tf.unique(instructions)
     words = tf.strings.split(instructions, ' ')
     words = tf.ragged.boolean_mask(words, tf.not_equal(words, ''))
     lengths = words.row_lengths()
     buckets = tf.strings.to_hash_bucket_fast(words.to_tensor(default_value=''), self.NUM_BUCKETS)
     embedded = self.embed(buckets)
+
     # Where all are empty, the LSTM still needs a row to run over.
     padding = tf.cast(tf.equal(tf.shape(embedded)[1], 0), tf.int32)
     embedded = tf.pad(embedded, [[0, 0], [0, padding], [0, 0]])

@@ -1,8 +1,8 @@
 """Environments as the actors see them: several of one level in one process, reset within the step
 that ends an episode.
 
-A suite implements `Environment`. A process hosts an `EnvironmentBatch`, whose methods give
-`structs.StepOutput`s of NumPy arrays with a leading batch. This module imports no TensorFlow.
+A suite implements `Environment`. A process hosts an `EnvironmentBatch`, whose methods return
+`structs.StepOutput`s of NumPy arrays with a leading batch.
 """
 
 import collections
@@ -16,13 +16,13 @@ from impala_tf import structs
 
 
 class Transition(NamedTuple):
-  """What an environment answers to one action.
+  """An environment's answer to one action.
 
-  observation: Observation after the action. It is not looked at when `finished`.
-  reward: float, as the suite gives it, not clipped.
-  done: bool, whether bootstrapping must be cut and the agent's memory cleared here: the end of an
+  observation: the observation after the action. It is not used when `finished`.
+  reward: as the suite gives it, not clipped.
+  done: whether bootstrapping must be cut and the agent's memory cleared here: the end of an
     episode, or the loss of a life in Atari training.
-  finished: bool, whether the episode has ended and `reset` must follow. It implies `done`.
+  finished: whether the episode has ended and `reset` must follow. It implies `done`.
   """
 
   observation: structs.Observation
@@ -34,11 +34,11 @@ class Transition(NamedTuple):
 class Environment(Protocol):
   """One environment of a suite.
 
-  observation_spec: Observation of ArraySpecs.
-  num_actions: int; actions are 0 <= action < num_actions.
+  observation_spec: of ArraySpecs.
+  num_actions: actions are 0 <= action < num_actions.
 
   It may have a method `statistics() -> dict[str, float]`, counters since it was made by the names
-  that TensorBoard shall show, where they are added up over all environments.
+  for TensorBoard, which shows their sums over all environments.
   """
 
   observation_spec: structs.Observation
@@ -71,36 +71,39 @@ class EnvironmentBatch:
       make_environments: n picklable functions without arguments, each returning an environment.
 
     Raises:
-      ValueError: if there is none, or if their specs or numbers of actions differ.
+      ValueError: if `make_environments` is empty, or specs or numbers of actions differ.
     """
     if not make_environments:
       raise ValueError(
         'An EnvironmentBatch needs at least one environment, make_environments is empty.'
       )
-    self._environments = []
+    self._environments: list[Environment] = []
     with contextlib.ExitStack() as on_error:
       on_error.callback(self.close)
       for make in make_environments:
         self._environments.append(make())
       first = self._environments[0]
-      for environment in self._environments:
-        if (environment.observation_spec, environment.num_actions) != (
+      for other in self._environments:
+        if (other.observation_spec, other.num_actions) != (
           first.observation_spec,
           first.num_actions,
         ):
           raise ValueError(
-            'The environments of a batch must be alike: '
-            f'{environment.observation_spec} with {environment.num_actions} actions is not '
-            f'{first.observation_spec} with {first.num_actions} actions.'
+            f'The environments of a batch must be alike: {other.observation_spec} with '
+            f'{other.num_actions} actions is not {first.observation_spec} with '
+            f'{first.num_actions} actions.'
           )
       on_error.pop_all()
+
     self._num_actions = first.num_actions
     self._observation_spec = first.observation_spec
     num = len(self._environments)
     self._output = _map_specs(
       lambda spec: np.zeros((num, *spec.shape), _array_dtype(spec)), self._spec()
     )
-    self._returns = self._steps = None
+    # Float64, in Python: long episodes of large scores would lose points in float32.
+    self._returns: list[float] = []
+    self._steps: list[int] = []
 
   @property
   def num_actions(self) -> int:
@@ -108,8 +111,10 @@ class EnvironmentBatch:
     return self._num_actions
 
   def tensor_specs(self, method: str, *unused_args) -> structs.StepOutput:
-    """The StepOutput of ArraySpecs, [n, ...], of `initial` and `step`; ValueError for another
-    method.
+    """Describes the outputs of `initial` and `step` by ArraySpecs, [n, ...].
+
+    Raises:
+      ValueError: for another method.
     """
     if method not in ('initial', 'step'):
       raise ValueError(
@@ -122,14 +127,11 @@ class EnvironmentBatch:
     """Resets all environments.
 
     Returns:
-      StepOutput of [n, ...] arrays: the first observations, with reward 0, done True, finished
-      False and no steps.
+      Arrays of [n, ...]: the first observations, with reward 0, done True, finished False and no
+      steps.
     """
     num = len(self._environments)
-    self._returns = [
-      0.0
-    ] * num  # float64: long episodes of large scores would lose points in float32
-    self._steps = [0] * num
+    self._returns, self._steps = [0.0] * num, [0] * num
     output = self._output
     output.reward[:] = 0
     output.done[:] = True
@@ -146,8 +148,8 @@ class EnvironmentBatch:
       actions: int32 [n].
 
     Returns:
-      StepOutput of [n, ...] arrays. Where finished, the observation is the first of the next
-      episode, while reward, done and info are of the one that ended.
+      Arrays of [n, ...]. Where finished, the observation is the first of the next episode, while
+      reward, done and info are of the one that ended.
 
     Raises:
       ValueError: if the actions have another shape or type or are out of range.
@@ -163,6 +165,7 @@ class EnvironmentBatch:
         raise ValueError(
           f'Environment {index} says finished without done: the end of an episode must be done too.'
         )
+
       self._returns[index] += float(transition.reward)
       self._steps[index] += 1
       output.reward[index] = transition.reward
@@ -170,6 +173,7 @@ class EnvironmentBatch:
       output.info.episode_return[index] = self._returns[index]
       output.info.episode_steps[index] = self._steps[index]
       output.info.finished[index] = transition.finished
+
       observation = transition.observation
       if transition.finished:
         observation = environment.reset()
@@ -179,7 +183,7 @@ class EnvironmentBatch:
     return output
 
   def statistics(self) -> dict[str, float]:
-    """The counters that the environments keep, added up by name; empty if they keep none."""
+    """Adds up the counters that the environments keep, by name."""
     return added(getattr(environment, 'statistics', dict)() for environment in self._environments)
 
   def close(self):
@@ -193,7 +197,7 @@ class EnvironmentBatch:
     return structs.step_output_spec(self._observation_spec)
 
   def _check_actions(self, actions):
-    if self._steps is None:
+    if not self._steps:
       raise RuntimeError('step() was called before initial(), which resets the environments.')
     num = len(self._environments)
     if actions.shape != (num,) or actions.dtype.kind not in 'iu':
@@ -209,18 +213,19 @@ class EnvironmentBatch:
 
   def _write_observation(self, index, observation):
     for array, value in zip(self._output.observation, observation, strict=True):
-      if isinstance(array, tuple):  # no such observation in this suite
+      if isinstance(array, tuple):  # This suite does not have it.
         continue
-      if np.shape(value) != array.shape[1:]:  # assignment would broadcast it
+      if np.shape(value) != array.shape[1:]:  # Assignment would broadcast it.
         raise ValueError(
-          f'Environment {index} gave an observation of shape {np.shape(value)}, not {array.shape[1:]}.'
+          f'Environment {index} gave an observation of shape {np.shape(value)}, not '
+          f'{array.shape[1:]}.'
         )
       array[index] = value
 
 
 def added(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
-  """Counters of several, added up by name."""
-  totals = collections.Counter()  # Whose own sum would leave out what is 0.
+  """Adds up several mappings of counters by name."""
+  totals: collections.Counter = collections.Counter()
   for counter in counters:
     totals.update(counter)
   return dict(totals)
@@ -230,7 +235,7 @@ def _array_dtype(spec: structs.ArraySpec) -> Any:
   return object if spec.dtype is np.bytes_ else spec.dtype
 
 
-def _map_specs(function, specs: structs.StepOutput) -> structs.StepOutput:
+def _map_specs(function, specs: Any) -> Any:
   """Maps the ArraySpecs of a nest of named tuples."""
   if isinstance(specs, structs.ArraySpec):
     return function(specs)
