@@ -1,4 +1,4 @@
-"""Tests of commands."""
+"""What the main functions of all commands have in common."""
 
 import pytest
 from absl import app
@@ -22,7 +22,7 @@ def _raising(error, *further):
     files.StorageError('mend it'),
   ],
 )
-def test_what_its_user_can_mend_is_one_line(error, capsys):
+def test_an_error_that_users_can_mend_is_one_line(error, capsys):
   assert _raising(error)() == 1
   assert capsys.readouterr() == ('', 'Error: mend it\n')
 
@@ -43,9 +43,9 @@ def test_exit_code_and_arguments_go_through():
   assert command.__doc__ == 'What it does.'
 
 
-def test_words_are_no_flags():
+def test_words_are_not_flags():
   cli.no_positional_arguments(['command'])
-  with pytest.raises(app.UsageError, match=r"Not a flag: 'seed=1'\."):
+  with pytest.raises(app.UsageError, match='seed=1'):
     cli.no_positional_arguments(['command', 'seed=1', 'more'])
 
 
@@ -59,9 +59,7 @@ def test_a_label_precedes_a_path_that_may_have_an_equals_sign_itself(tmp_path, m
   assert split('lr=0.1') == ('lr=0.1', 'lr=0.1')
 
 
-def test_folders_that_are_none_of_this_machine_are_refused():
+def test_folders_of_other_file_systems_are_refused():
   cli.check_local('runs/a')
-  with pytest.raises(
-    config.ConfigurationError, match=r'gs://bucket/runs is no folder of a file system'
-  ):
+  with pytest.raises(config.ConfigurationError, match='gs://bucket/runs'):
     cli.check_local('gs://bucket/runs')

@@ -1,3 +1,5 @@
+"""Files of a run are written whole or not at all, and errors name them."""
+
 import threading
 from unittest import mock
 
@@ -34,7 +36,7 @@ def test_a_reader_never_sees_a_part(tmp_path):
     writer.start()
   while any(writer.is_alive() for writer in writers):
     assert files.read_json(path) in values
-  assert errors == []  # Nor does one writer take away what the other is about to put in place.
+  assert errors == []  # One writer does not take away what the other is about to put in place.
 
 
 @pytest.mark.parametrize('data', [b'', b'{"a": 1', b'\xff\xfe'])
@@ -51,9 +53,53 @@ def test_a_file_that_cannot_be_written_is_named_and_stays_as_it_was(tmp_path, mo
   # What TensorFlow raises when the disk is full, once the new file is there.
   full = tf.errors.ResourceExhaustedError(None, None, f'{path}.tmp; No space left on device')
   monkeypatch.setattr(tf.io.gfile, 'rename', mock.Mock(side_effect=full))
-  with pytest.raises(
-    files.StorageError, match=rf"Can't write {path}: .*No space left on device\. Make room"
-  ):
+  with pytest.raises(files.StorageError, match=f'{path}: .*No space left on device'):
     files.write(str(path), 'new')
   assert path.read_text() == 'old'
   assert [p.name for p in tmp_path.iterdir()] == ['file.json']
+
+
+@pytest.mark.parametrize(
+  ('error', 'reason'),
+  [
+    (
+      OSError(28, 'No space left on device', '/runs/x'),
+      "[Errno 28] No space left on device: '/runs/x'",
+    ),
+    (
+      tf.errors.ResourceExhaustedError(
+        None,
+        None,
+        '{{function_node __wrapped__FlushSummaryWriter}} /runs/e; No space left on device\n\t'
+        'Could not flush.',
+      ),
+      '/runs/e; No space left on device',
+    ),
+    (
+      tf.errors.PermissionDeniedError(None, None, '/runs/x; Permission denied.'),
+      '/runs/x; Permission denied',
+    ),
+    (OSError(), 'OSError'),
+  ],
+)
+def test_reason_is_one_line(error, reason):
+  assert files.reason(error) == reason
+
+
+def test_errors_of_the_system_are_storage_errors_too():
+  with pytest.raises(files.StorageError, match=r'/runs.*No space left'), files.writing('/runs'):
+    raise OSError(28, 'No space left')
+
+
+def test_other_errors_pass_as_they_are():
+  with pytest.raises(KeyError), files.writing('/runs'):
+    raise KeyError('x')
+
+
+def test_a_full_disk_is_a_storage_error():
+  with (
+    pytest.raises(files.StorageError, match=r'/runs.*/dev/full; No space left on device'),
+    files.writing('/runs'),
+    tf.io.gfile.GFile('/dev/full', 'w') as file,
+  ):
+    file.write('x' * 10)

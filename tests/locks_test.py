@@ -1,9 +1,8 @@
-"""One process holds a folder's lock, until it ends in whatever way."""
+"""One process holds a folder's lock, until it ends in any way."""
 
 import errno
 import fcntl
 import logging as standard_logging
-import pathlib
 import subprocess
 import sys
 
@@ -11,8 +10,8 @@ import pytest
 
 from impala_tf import locks
 from impala_tf.config import ConfigurationError
+from tests.support.processes import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 HOLD = """
 import sys
 from impala_tf import locks
@@ -33,7 +32,7 @@ def test_second_is_refused_until_the_first_has_died(tmp_path):
   try:
     assert holder.stdout.readline() == 'held\n'
     with (
-      pytest.raises(ConfigurationError, match=f'Another process trains in {tmp_path}'),
+      pytest.raises(ConfigurationError, match=str(tmp_path)),
       locks.held(str(tmp_path)),
     ):
       pass
@@ -59,6 +58,5 @@ def test_a_file_system_without_locks_gives_a_warning_only(tmp_path, monkeypatch,
   caplog.set_level(standard_logging.WARNING)
   with locks.held(str(tmp_path)):
     pass
-  assert [f"{tmp_path} can't be locked" in record.getMessage() for record in caplog.records] == [
-    True
-  ]
+  (record,) = caplog.records
+  assert str(tmp_path) in record.getMessage()

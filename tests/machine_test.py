@@ -1,4 +1,4 @@
-"""What the machine says of itself, from files as Linux has them."""
+"""Reading the limits of the machine from files as Linux has them."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ from impala_tf import machine
     ({'cpu.max': 'nonsense'}, 8),
   ],
 )
-def test_cores_are_no_more_than_a_container_has(tmp_path, monkeypatch, files, expected):
+def test_cores_are_at_most_those_of_a_container(tmp_path, monkeypatch, files, expected):
   for name, text in files.items():
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
