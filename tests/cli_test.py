@@ -1,4 +1,4 @@
-"""What the main functions of all commands have in common."""
+"""The parts that the main functions of all commands share."""
 
 import pytest
 from absl import app
@@ -36,11 +36,11 @@ def test_other_errors_keep_their_traceback_unless_they_are_named():
 def test_exit_code_and_arguments_go_through():
   @cli.report_user_errors()
   def command(argv, *, code):
-    """What it does."""
+    """Does something."""
     return code + len(argv)
 
   assert command(['a'], code=2) == 3
-  assert command.__doc__ == 'What it does.'
+  assert command.__doc__ == 'Does something.'
 
 
 def test_words_are_not_flags():

@@ -1,4 +1,4 @@
-"""What the documents and the Kubernetes manifest tell users to type exists."""
+"""Commands, flags and links of the documents and the Kubernetes manifest exist."""
 
 import dataclasses
 import functools
@@ -39,7 +39,7 @@ OTHERS = {
 }
 
 
-# A command and what is given to it, up to the end of the line or whatever else ends it.
+# A command and its arguments, up to the end of the line or anything else that ends it.
 COMMAND = re.compile(
   r'(?:-m (?P<module>(?:impala_tf|atari57|dmlab30|tests)[\w.]*)|run_experiment\.py|impala-tf)(?P<rest>[^`&;|>\n]*)'
 )
@@ -54,7 +54,7 @@ SHARED = {
 
 @functools.cache
 def flags_of(path):
-  """The flags of the command in a file, as it is written down: to load them all takes long."""
+  """Returns the flags of the command in a file, from its text: to load them all takes long."""
   text = (ROOT / path).read_text()
   found = set(re.findall(r"(?:DEFINE_\w+|add_argument)\(\s*'(?:--)?(\w+)'", text))
   if path == 'dmlab30/evaluate.py':

@@ -1,4 +1,4 @@
-"""What READMEs tell users to type, typed."""
+"""Programs of the READMEs run."""
 
 import pathlib
 import re

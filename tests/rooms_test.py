@@ -85,7 +85,7 @@ def modules(root: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def imports(root: pathlib.Path) -> dict[str, set[str]]:
-  """What each module imports of the product, in functions as well."""
+  """Returns the product's modules that each module imports, in functions as well."""
   known = modules(root)
   found = {}
   for name, path in known.items():
@@ -182,7 +182,7 @@ def too_long(root: pathlib.Path) -> set[str]:
 
 
 def entries(root: pathlib.Path) -> list[str]:
-  """What `ls impala_tf` shows."""
+  """Lists what `ls impala_tf` shows."""
   return sorted(p.name for p in (root / 'impala_tf').iterdir() if p.name != '__pycache__')
 
 

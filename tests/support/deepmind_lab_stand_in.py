@@ -58,7 +58,7 @@ def install(
   fail=(),
   kill=None,
 ):
-  """Writes a module `deepmind_lab` that behaves as told.
+  """Writes a module `deepmind_lab` that behaves as these settings say.
 
   Args:
     folder: existing folder to write to.
@@ -99,7 +99,7 @@ def install(
 
 
 def journal(folder):
-  """What all processes did since the module was installed: a list of (pid, level, seed), seed None
+  """Lists what all processes did since the module was installed, as (pid, level, seed); seed None
   for an instance made.
   """
   return [

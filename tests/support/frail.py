@@ -1,4 +1,4 @@
-"""Catch whose environments fail when told.
+"""Catch whose environments fail on demand.
 
 This module imports no TensorFlow, as environment processes load it.
 """

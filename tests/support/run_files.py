@@ -1,4 +1,4 @@
-"""What a run has left in its folder."""
+"""The files that a run has left in its folder."""
 
 import csv
 import os
