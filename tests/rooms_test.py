@@ -47,7 +47,8 @@ WITHOUT_TENSORFLOW = """
   cluster.roles cluster.sockets
   evaluation.results
   reports.bars reports.pictures reports.tables
-  sweeps.search_space pbt.__main__ pbt.population pbt.rules paper.command paper.paper_experiments
+  sweeps.__main__ sweeps.search_space pbt.__main__ pbt.population pbt.rules paper.command
+  paper.paper_experiments
   benchmark.fake_environment benchmark.process_tree
   atari57.environment atari57.games atari57.suite
   dmlab30.environment dmlab30.level_cache dmlab30.levels dmlab30.report dmlab30.suite
@@ -62,7 +63,7 @@ KNOWN_ARROWS = {
   ('impala_tf.training.loop', 'impala_tf.cluster.cluster_learner'),
   ('impala_tf.training.loop', 'impala_tf.reports.final_return'),
 }
-KNOWN_CIRCLES = {'impala_tf.sweeps.command', 'impala_tf.sweeps.sweep_report'}
+KNOWN_CIRCLES: set[str] = set()
 KNOWN_LONG = {
   'impala_tf/cluster/cluster_actor.py',
   'impala_tf/config.py',

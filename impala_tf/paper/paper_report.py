@@ -18,8 +18,9 @@ from impala_tf.evaluation import results
 from impala_tf.paper import paper_experiments, paper_run
 from impala_tf.pbt import lineage, member
 from impala_tf.reports import pictures, scalars, tables
-from impala_tf.sweeps import command as sweeps
-from impala_tf.sweeps import sweep_report
+from impala_tf.sweeps import definition
+from impala_tf.sweeps import report as sweep_report
+from impala_tf.sweeps.study import Study
 
 _SCORE = 'dmlab30/training_cap_100'
 
@@ -104,14 +105,14 @@ def _sweeps(experiment, logdir, output):
     groups = {}
     for method in experiment.methods:
       folder = paper_experiments.sweep_folder(logdir, level, method)
-      sweep = sweeps.load(folder) if os.path.isdir(folder) else None
+      sweep = definition.load(folder) if os.path.isdir(folder) else None
       paper = method.paper.get(level)
       if sweep is None:
         missing += 1
         continue
-      trials = sweeps.open_study(folder, sweep)[0].trials()
+      trials = Study(folder, sweep).trials()
       values = [trial.value for trial in sweep_report.ranked(trials)]
-      frames = sweep['given']['total_environment_frames']
+      frames = sweep.given['total_environment_frames']
       scales.add(frames / experiment.frames)
       rows.append(
         [

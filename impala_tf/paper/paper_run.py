@@ -18,8 +18,10 @@ from impala_tf.paper import paper_experiments
 from impala_tf.pbt import lineage, member
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
-from impala_tf.sweeps import command as sweeps
-from impala_tf.sweeps import search_space, sweep_report, sweep_worker
+from impala_tf.sweeps import definition, search_space, worker
+from impala_tf.sweeps import report as sweep_report
+from impala_tf.sweeps.definition import Sweep
+from impala_tf.sweeps.study import Study
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
 
@@ -214,15 +216,11 @@ def _run_sweeps(experiment, logdir, settings):
 
 
 def _sweep(folder, method, given, settings):
-  sweep = {
-    'given': given,
-    'space': settings.space or search_space.as_texts(search_space.TABLE_D1),
-    'num_trials': settings.trials,
-    'sweep_seed': settings.sweep_seed,
-  }
+  space = search_space.from_texts(settings.space) if settings.space else search_space.TABLE_D1
+  sweep = Sweep(given, space, settings.trials, settings.sweep_seed)
   try:
-    return sweeps.run(folder, sweep, parallel=settings.parallel, runner=settings.runner_of(method))
-  except sweep_worker.RefusedError as error:
+    return worker.run(folder, sweep, parallel=settings.parallel, runner=settings.runner_of(method))
+  except worker.RefusedError as error:
     print(error, file=sys.stderr, flush=True)
     return 1
 
@@ -329,8 +327,8 @@ def best_run(folder, method):
       return None
     best = lineage.best_member(member.read_histories(folder))
     return None if best is None else os.path.join(folder, best)
-  sweep = sweeps.load(folder)
-  ended = [] if sweep is None else sweep_report.ranked(sweeps.open_study(folder, sweep)[0].trials())
+  sweep = definition.load(folder)
+  ended = [] if sweep is None else sweep_report.ranked(Study(folder, sweep).trials())
   return os.path.join(folder, ended[0].name) if ended else None
 
 

@@ -1,21 +1,22 @@
-"""From which distributions hyper-parameters are drawn, and the drawing.
+"""Search spaces: the distributions of hyper-parameters as texts, and samples drawn from them.
 
     space = parse(['learning_rate=log_uniform(5e-6,5e-3)', 'epsilon=categorical(0.1,1e-3)',
-    'space.yaml'])
+                   'space.yaml'])
     samples = draw(space, num_samples=24, seed=1)      # a list of dicts
 
-A YAML file holds the same, one `learning_rate: log_uniform(5e-6, 5e-3)` a line. This module imports
-no TensorFlow.
+A YAML file holds the same, one `learning_rate: log_uniform(5e-6, 5e-3)` a line. Distributions are
+Optuna's. Whole numbers at both ends of a range give whole numbers, both ends among them.
 """
 
-import dataclasses
 import difflib
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from impala_tf import config as config_lib
 from impala_tf.config import ConfigurationError
@@ -23,71 +24,26 @@ from impala_tf.config import ConfigurationError
 _FORM = re.compile(r'\s*(\w+)\s*\((.*)\)\s*', re.DOTALL)
 
 
-@dataclasses.dataclass(frozen=True)
-class Uniform:
-  """Evenly from `low` to `high`, whole numbers with both ends if these are such."""
-
-  low: float
-  high: float
-
-  def at(self, quantile):
-    """The value below which the given share, at least 0 and below 1, of the distribution lies."""
-    if isinstance(self.low, int):
-      return self.low + int(quantile * (self.high - self.low + 1))
-    return self.low + quantile * (self.high - self.low)
-
-  def __str__(self):
-    return f'uniform({self.low},{self.high})'
-
-
-@dataclasses.dataclass(frozen=True)
-class LogUniform:
-  """From `low` to `high`, its logarithm evenly; rounded to whole numbers if the ends are such."""
-
-  low: float
-  high: float
-
-  def at(self, quantile):
-    """As `Uniform.at`."""
-    value = self.low * (self.high / self.low) ** quantile
-    return round(value) if isinstance(self.low, int) else value
-
-  def __str__(self):
-    return f'log_uniform({self.low},{self.high})'
-
-
-@dataclasses.dataclass(frozen=True)
-class Categorical:
-  """Each of the choices equally often."""
-
-  choices: tuple[Any, ...]
-
-  def at(self, quantile):
-    """As `Uniform.at`."""
-    return self.choices[int(quantile * len(self.choices))]
-
-  def __str__(self):
-    words = ('none' if choice is None else str(choice) for choice in self.choices)
-    return f'categorical({",".join(words)})'
-
+Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
+Space = Mapping[str, Distribution]
 
 # Of the paper's sweeps and of the first members of its populations.
-TABLE_D1 = {
-  'entropy_cost': LogUniform(5e-5, 1e-2),
-  'learning_rate': LogUniform(5e-6, 5e-3),
-  'epsilon': Categorical((1e-1, 1e-3, 1e-5, 1e-7)),
+TABLE_D1: Space = {
+  'entropy_cost': FloatDistribution(5e-5, 1e-2, log=True),
+  'learning_rate': FloatDistribution(5e-6, 5e-3, log=True),
+  'epsilon': CategoricalDistribution((1e-1, 1e-3, 1e-5, 1e-7)),
 }
 _KINDS = ('uniform', 'log_uniform', 'categorical')
 
 
-def parse(texts):
-  """The distributions that texts describe.
+def parse(texts: list[str]) -> Space:
+  """Reads a search space as users write it.
 
   Args:
-    texts: list of str, each 'field=kind(...)' or the path of a YAML file.
+    texts: each 'field=kind(...)' or the path of a YAML file.
 
   Returns:
-    A dict from fields of Config to distributions, in the order given.
+    From fields of Config to distributions, in the order given.
 
   Raises:
     ConfigurationError: for a field or kind that does not exist, with the nearest name, a range that
@@ -95,43 +51,48 @@ def parse(texts):
   """
   space = {}
   for text in texts:
-    for name, form in (
-      _read_yaml(text).items() if text.endswith(('.yaml', '.yml')) else [_split(text)]
-    ):
+    is_file = text.endswith(('.yaml', '.yml'))
+    for name, form in _read_yaml(text).items() if is_file else [_split(text)]:
       if name in space:
         raise ConfigurationError(
-          f'{name} has two distributions, {space[name]} and {form}. Leave one out.'
+          f'{name} has two distributions, {as_text(space[name])} and {form}. Leave one out.'
         )
       space[name] = parse_one(name, form)
   return space
 
 
-def parse_one(name, form):
-  """The distribution of one field that a text such as 'log_uniform(5e-6,5e-3)' describes; raises as
-  `parse`.
-  """
+def from_texts(texts: Mapping[str, str]) -> Space:
+  """Reads a search space that `as_texts` wrote; raises as `parse`."""
+  return {name: parse_one(name, form) for name, form in texts.items()}
+
+
+def parse_one(name: str, form: str) -> Distribution:
+  """Reads the distribution of one field, such as 'log_uniform(5e-6,5e-3)'; raises as `parse`."""
   if name == 'level_name':
     raise ConfigurationError('level_name is not a hyper-parameter: make a sweep of each level.')
   field = config_lib.field_of(name)
   match = _FORM.fullmatch(form)
   if match is None:
     raise ConfigurationError(
-      f'{name}={form} is no distribution. Write one such as {name}=uniform(0.1,0.2), or {_all_kinds()}.'
+      f'{name}={form} is not a distribution. Write one such as {name}=uniform(0.1,0.2), or '
+      f'{_all_kinds()}.'
     )
   kind, arguments = match[1], [argument for argument in match[2].split(',') if argument.strip()]
   if kind not in _KINDS:
     nearest = difflib.get_close_matches(kind, _KINDS, n=1)
     raise ConfigurationError(
-      f'{kind!r} in {name}={form} is unknown. Did you mean {nearest[0] if nearest else _all_kinds()}?'
+      f'{kind!r} in {name}={form} is unknown. Did you mean '
+      f'{nearest[0] if nearest else _all_kinds()}?'
     )
   values = [config_lib.parse(name, argument) for argument in arguments]
   if kind == 'categorical':
     if not values:
       raise ConfigurationError(f'{name}={form} has no choices.')
-    return Categorical(tuple(values))
+    return CategoricalDistribution(tuple(values))
   if len(values) != 2 or not all(type(value) in (int, float) for value in values):
     raise ConfigurationError(
-      f'{name}={form} must have two numbers, the lowest and the highest {name} ({field.metadata["help"]}).'
+      f'{name}={form} must have two numbers, the lowest and the highest {name} '
+      f'({field.metadata["help"]}).'
     )
   low, high = values
   if low >= high:
@@ -140,10 +101,11 @@ def parse_one(name, form):
     )
   if kind == 'log_uniform' and low <= 0:
     raise ConfigurationError(f'{name}={form}: the logarithm needs a lowest value above 0.')
-  return {'uniform': Uniform, 'log_uniform': LogUniform}[kind](low, high)
+  make = IntDistribution if isinstance(low, int) else FloatDistribution
+  return make(low, high, log=kind == 'log_uniform')
 
 
-def draw(space, num_samples, seed):
+def draw(space: Space, num_samples: int, seed: int) -> list[dict[str, Any]]:
   """Draws independent samples.
 
   Each field has a stream of its own, so that a sample depends on neither the number of samples nor
@@ -151,24 +113,46 @@ def draw(space, num_samples, seed):
 
   Args:
     space: as from `parse`.
-    num_samples: int.
-    seed: int, at least 0.
+    num_samples: how many.
+    seed: at least 0.
 
   Returns:
-    A list of dicts from fields to values.
+    Values by fields, for each sample.
   """
   quantiles = {
     name: np.random.default_rng([seed, *name.encode()]).random(num_samples) for name in space
   }
   return [
-    {name: distribution.at(float(quantiles[name][i])) for name, distribution in space.items()}
+    {name: value_at(form, float(quantiles[name][i])) for name, form in space.items()}
     for i in range(num_samples)
   ]
 
 
-def as_texts(space):
-  """A search space with its distributions as `parse_one` takes them, a dict from fields to str."""
-  return {name: str(distribution) for name, distribution in space.items()}
+def value_at(distribution: Distribution, quantile: float) -> Any:
+  """Returns the value below which a share of the distribution, at least 0 and below 1, lies."""
+  if isinstance(distribution, CategoricalDistribution):
+    return distribution.choices[int(quantile * len(distribution.choices))]
+
+  low, high = distribution.low, distribution.high
+  is_whole = isinstance(distribution, IntDistribution)
+  if distribution.log:
+    value = low * (high / low) ** quantile
+    return round(value) if is_whole else value
+  return low + (int(quantile * (high - low + 1)) if is_whole else quantile * (high - low))
+
+
+def as_text(distribution: Distribution) -> str:
+  """Returns a distribution in the form that `parse_one` takes."""
+  if isinstance(distribution, CategoricalDistribution):
+    words = ('none' if choice is None else str(choice) for choice in distribution.choices)
+    return f'categorical({",".join(words)})'
+  kind = 'log_uniform' if distribution.log else 'uniform'
+  return f'{kind}({distribution.low},{distribution.high})'
+
+
+def as_texts(space: Space) -> dict[str, str]:
+  """Returns a search space with its distributions as texts."""
+  return {name: as_text(distribution) for name, distribution in space.items()}
 
 
 def _split(text):

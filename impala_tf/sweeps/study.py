@@ -1,6 +1,6 @@
 """The trials of a sweep: which there are, who works on them, and what became of them.
 
-Which trials there are follows from the sweep's definition (`search_space.draw`). Whoever works on
+Which trials there are follows from the sweep's definition. Whoever works on
 one holds the lock of its folder, which ends with the worker and the run, however those end. What
 became of them is kept in a journal of Optuna's, a file that several machines may write to; Optuna's
 tools read it, and its pruner judges by it. Optuna never samples here.
@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import optuna
@@ -21,7 +20,7 @@ from optuna.trial import TrialState
 
 from impala_tf import processes
 from impala_tf.config import ConfigurationError
-from impala_tf.sweeps.search_space import Categorical, LogUniform
+from impala_tf.sweeps.definition import Sweep
 
 JOURNAL_NAME = 'journal.log'
 _OLD_NAME = 'study.db'
@@ -71,19 +70,12 @@ class Trial:
 class Study:
   """The trials of one sweep."""
 
-  def __init__(
-    self,
-    logdir: str,
-    space: Mapping[str, Any],
-    samples: Sequence[dict[str, Any]],
-    prune: bool = False,
-  ):
+  def __init__(self, logdir: str, sweep: Sweep, prune: bool = False):
     """Describes the study; nothing is written before a trial is claimed.
 
     Args:
       logdir: existing folder of the sweep, on this machine or a shared file system.
-      space: distributions of `search_space` by fields.
-      samples: the hyper-parameters of each trial, as `search_space.draw` makes them.
+      sweep: its definition.
       prune: whether `Claim.should_prune` may ever be true.
 
     Raises:
@@ -97,8 +89,8 @@ class Study:
       )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     self._logdir = logdir
-    self._distributions = {name: _for_optuna(form) for name, form in space.items()}
-    self._samples = samples
+    self._distributions = dict(sweep.space)
+    self._samples = sweep.samples()
     self._pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
 
   def trials(self) -> list[Trial]:
@@ -217,6 +209,7 @@ class Claim:
   lock: open file that holds the lock of the trial's folder. The run must get it, too: it may
     outlive this process for a moment, in order to save.
   steps: after how many steps `should_prune` was asked.
+  is_bad: whether it then was true.
   """
 
   def __init__(self, study: optuna.Study, storage: Any, record: Any, trial: Trial, lock: IO[str]):
@@ -227,6 +220,7 @@ class Claim:
     self.trial = trial
     self.lock = lock
     self.steps = record.last_step or 0
+    self.is_bad = False
 
   def finish(self, value: float) -> None:
     """Ends the trial with its final return."""
@@ -253,7 +247,8 @@ class Claim:
       return False
     trial = optuna.trial.Trial(self._study, self._id)
     trial.report(value, step)
-    return trial.should_prune()
+    self.is_bad = trial.should_prune()
+    return self.is_bad
 
   def _let_go(self, state=None, value=None, attributes=None):
     # A file system may have lost the lock while this machine was cut off from it. What another
@@ -281,14 +276,3 @@ def _drop_torn_line(path, lock):
 def _size_of_whole_lines(path):
   with open(path, 'rb') as file:
     return file.read().rfind(b'\n') + 1
-
-
-def _for_optuna(distribution):
-  if isinstance(distribution, Categorical):
-    return optuna.distributions.CategoricalDistribution(distribution.choices)
-  kind = (
-    optuna.distributions.IntDistribution
-    if isinstance(distribution.low, int)
-    else optuna.distributions.FloatDistribution
-  )
-  return kind(distribution.low, distribution.high, log=isinstance(distribution, LogUniform))

@@ -19,7 +19,8 @@ import pytest
 from impala_tf import saved_config
 from impala_tf.cluster import roles
 from impala_tf.paper import paper_experiments, paper_run
-from impala_tf.sweeps import command as sweeps
+from impala_tf.sweeps import definition
+from impala_tf.sweeps.study import Study
 
 ROOT = pathlib.Path(__file__).parents[2]
 FIGURE = paper_experiments.EXPERIMENTS['figureE3']
@@ -66,7 +67,7 @@ def trials(logdir, level):
   folder = paper_experiments.sweep_folder(logdir, level, EXPERIMENT.methods[0])
   return [
     (trial, pathlib.Path(folder, trial.name))
-    for trial in sweeps.open_study(folder, sweeps.load(folder))[0].trials()
+    for trial in Study(folder, definition.load(folder)).trials()
   ]
 
 

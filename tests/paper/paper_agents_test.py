@@ -20,8 +20,9 @@ from impala_tf import processes, saved_config
 from impala_tf.evaluation import results
 from impala_tf.paper import paper_experiments, paper_report, paper_run
 from impala_tf.pbt import lineage
-from impala_tf.sweeps import command as sweeps
-from impala_tf.sweeps import sweep_worker
+from impala_tf.sweeps import definition, search_space, worker
+from impala_tf.sweeps.definition import Sweep
+from impala_tf.sweeps.study import Study
 from impala_tf.training import episode_log
 
 TABLE_3, TABLE_4 = paper_experiments.EXPERIMENTS['table3'], paper_experiments.EXPERIMENTS['table4']
@@ -45,14 +46,10 @@ time.sleep(60)
 def sweep_of(folder, values):
   """A sweep whose trials ended with these final returns; returns the folders of the trials."""
   os.makedirs(folder)
-  sweep = {
-    'given': {'total_environment_frames': 10**6},
-    'space': {'seed': 'uniform(1,99)'},
-    'num_trials': len(values),
-  }
-  sweep |= {'sweep_seed': 1}
-  sweeps.check_or_save(folder, sweep)
-  study = sweeps.open_study(folder, sweep)[0]
+  space = search_space.parse(['seed=uniform(1,99)'])
+  sweep = Sweep({'total_environment_frames': 10**6}, space, num_trials=len(values))
+  definition.check_or_save(folder, sweep)
+  study = Study(folder, sweep)
   folders = []
   for value in values:
     claim = study.claim()
@@ -253,10 +250,10 @@ def test_a_sweep_that_is_refused_is_not_in_the_way_of_others(tmp_path, monkeypat
   started = []
 
   def refuse(folder, sweep, **how):
-    started.append(sweep['given']['level_name'])
-    raise sweep_worker.RefusedError('trial_000 was refused:\nno such thing')
+    started.append(sweep.given['level_name'])
+    raise worker.RefusedError('trial_000 was refused:\nno such thing')
 
-  monkeypatch.setattr(sweeps, 'run', refuse)
+  monkeypatch.setattr(worker, 'run', refuse)
   figure = paper_experiments.EXPERIMENTS['figureE3']
   assert paper_run.run(figure, str(tmp_path), paper_run.Settings(levels=('pong', 'qbert'))) == 1
   assert started == ['pong', 'pong', 'qbert', 'qbert']

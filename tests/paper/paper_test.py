@@ -16,8 +16,10 @@ import dmlab30.suite
 from impala_tf.config import ConfigurationError
 from impala_tf.paper import command as paper
 from impala_tf.paper import paper_experiments, paper_report, paper_run
-from impala_tf.sweeps import command as sweeps
-from impala_tf.sweeps import search_space, sweep_report
+from impala_tf.sweeps import definition, search_space, worker
+from impala_tf.sweeps import report as sweep_report
+from impala_tf.sweeps.definition import Sweep
+from impala_tf.sweeps.study import Study
 from impala_tf.training import architectures
 from tests.support import own_flags
 
@@ -146,12 +148,10 @@ def test_the_report_shows_whatever_lags_have_run(tmp_path):
   for method in (methods[0], methods[7]):
     folder = paper_experiments.sweep_folder(str(tmp_path), 'pong', method)
     os.makedirs(folder)
-    sweep = {
-      'given': {'total_environment_frames': 10**7},
-      'space': {'seed': 'uniform(1,9)'},
-      'num_trials': 2,
-    }
-    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1})
+    space = search_space.parse(['seed=uniform(1,9)'])
+    definition.check_or_save(
+      folder, Sweep({'total_environment_frames': 10**7}, space, num_trials=2)
+    )
   text = paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   with open(tmp_path / 'report' / 'figureE1.csv', newline='') as file:
     rows = [
@@ -170,12 +170,10 @@ def test_each_level_has_its_own_number_of_the_paper_and_those_of_the_paper_come_
   for level in ('a_level_of_ours', 'seekavoid_arena_01', 'rooms_watermaze'):
     folder = paper_experiments.sweep_folder(str(tmp_path), level, method)
     os.makedirs(folder)
-    sweep = {
-      'given': {'total_environment_frames': 10**9},
-      'space': {'seed': 'uniform(1,9)'},
-      'num_trials': 1,
-    }
-    sweeps.check_or_save(folder, sweep | {'sweep_seed': 1})
+    space = search_space.parse(['seed=uniform(1,9)'])
+    definition.check_or_save(
+      folder, Sweep({'total_environment_frames': 10**9}, space, num_trials=1)
+    )
   paper_report.write(str(tmp_path), str(tmp_path / 'report'))
   with open(tmp_path / 'report' / 'table2.csv', newline='') as file:
     rows = [(row['method'], row['level'], row['paper']) for row in csv.DictReader(file)]
@@ -196,9 +194,9 @@ def test_sweeps_run_each_method_with_the_same_samples(ran):
   configurations = {}
   for method in EXPERIMENTS['figureE3'].methods:
     folder = paper_experiments.sweep_folder(logdir, 'catch', method)
-    sweep = sweeps.load(folder)
-    assert sweep['given']['total_environment_frames'] == 3_000
-    trials = sweeps.open_study(folder, sweep)[0].trials()
+    sweep = definition.load(folder)
+    assert sweep.given['total_environment_frames'] == 3_000
+    trials = Study(folder, sweep).trials()
     assert [trial.state for trial in trials] == ['finished'] * 2
     configurations[method.folder] = [trial.hyper_parameters for trial in trials]
   assert configurations['impala'] == configurations['impala_q_baseline']
@@ -229,8 +227,7 @@ def test_the_report_has_what_ran_and_blanks_for_the_rest(ran, tmp_path):
   for row, method in zip(rows, EXPERIMENTS['figureE3'].methods, strict=True):
     folder = paper_experiments.sweep_folder(logdir, 'catch', method)
     values = [
-      trial.value
-      for trial in sweep_report.ranked(sweeps.open_study(folder, sweeps.load(folder))[0].trials())
+      trial.value for trial in sweep_report.ranked(Study(folder, definition.load(folder)).trials())
     ]
     assert float(row['all']) == pytest.approx(np.mean(values))
     assert (row['trials'], row['frames'], row['paper']) == ('2 of 2', '3_000', '')
@@ -402,7 +399,7 @@ def test_what_can_be_a_cluster_is_one(tmp_path, monkeypatch, capsys):
     paper_run, '_call', lambda module, *arguments: (runners.setdefault(module, arguments), 0)[1]
   )
   monkeypatch.setattr(paper_run, '_train', lambda arguments, folder, runner: note(folder, runner))
-  monkeypatch.setattr(sweeps, 'run', lambda folder, sweep, parallel, runner: note(folder, runner))
+  monkeypatch.setattr(worker, 'run', lambda folder, sweep, parallel, runner: note(folder, runner))
   settings = paper_run.Settings(levels=('pong',), cluster=3, runner='my.own runner')
   launched = "impala_tf.launch --num_actor_processes=3 --runner='my.own runner'"
   assert paper_run.run(EXPERIMENTS['table4'], str(tmp_path), settings) == 0
@@ -463,18 +460,21 @@ def test_a_cluster_is_checked_as_one():
 
 def test_sweeps_are_given_what_was_asked_for(tmp_path, monkeypatch):
   asked = []
-  monkeypatch.setattr(sweeps, 'run', lambda folder, sweep, **how: (asked.append(sweep | how), 0)[1])
+  monkeypatch.setattr(
+    worker, 'run', lambda folder, sweep, **how: (asked.append((sweep, how['parallel'])), 0)[1]
+  )
   settings = paper_run.Settings(
     levels=('pong',), trials=5, sweep_seed=7, parallel=3, given={'seed': 2}
   )
   assert paper_run.run(EXPERIMENTS['figureE3'], str(tmp_path), settings) == 0
-  assert [(sweep['num_trials'], sweep['sweep_seed'], sweep['parallel']) for sweep in asked] == [
-    (5, 7, 3)
-  ] * 2
-  assert asked[0]['space'].keys() == search_space.TABLE_D1.keys()
-  assert asked[1]['given']['q_estimate'] == 'baseline'
-  assert asked[1]['given']['seed'] == 2
-  assert asked[1]['given']['total_environment_frames'] == 10**9
+  assert [parallel for _, parallel in asked] == [3, 3]
+  (first, second) = (sweep for sweep, _ in asked)
+  for sweep in (first, second):
+    assert (sweep.num_trials, sweep.sweep_seed) == (5, 7)
+    assert sweep.space == search_space.TABLE_D1
+  assert second.given['q_estimate'] == 'baseline'
+  assert second.given['seed'] == 2
+  assert second.given['total_environment_frames'] == 10**9
 
 
 def test_some_methods_only():

@@ -2,9 +2,9 @@
 journal and real locks throughout.
 """
 
+import concurrent.futures
 import errno
 import fcntl
-import multiprocessing
 import signal
 import subprocess
 import sys
@@ -15,12 +15,13 @@ import pytest
 from impala_tf import locks
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import search_space, study
+from impala_tf.sweeps.definition import Sweep
 
 SPACE = search_space.TABLE_D1
 
 
 def open_study(path, num_trials=4, prune=False):
-  return study.Study(str(path), SPACE, search_space.draw(SPACE, num_trials, seed=1), prune)
+  return study.Study(str(path), Sweep({}, SPACE, num_trials), prune)
 
 
 def states(opened):
@@ -46,13 +47,13 @@ def test_tools_of_optuna_find_the_same_values(tmp_path):
       'decay=uniform(0.5,0.9)',
     ]
   )
-  samples = search_space.draw(space, 3, seed=0)
-  opened = study.Study(str(tmp_path), space, samples)
+  sweep = Sweep({}, space, num_trials=3)
+  opened = study.Study(str(tmp_path), sweep)
   while (claim := opened.claim()) is not None:
     claim.finish(float(claim.trial.number))
   storage = optuna.storages.journal.JournalFileBackend(str(tmp_path / study.JOURNAL_NAME))
   kept = optuna.load_study(study_name=None, storage=optuna.storages.JournalStorage(storage))
-  assert [trial.params for trial in kept.get_trials()] == samples
+  assert [trial.params for trial in kept.get_trials()] == sweep.samples()
   assert kept.best_value == 2.0
 
 
@@ -100,20 +101,22 @@ def test_what_ended_while_a_worker_looked_for_trials_is_not_its(tmp_path, monkey
 
 
 def test_a_trial_of_a_dead_worker_waits_once_its_run_has_ended(tmp_path):
+  opened = open_study(tmp_path, num_trials=2)
+  first = opened.claim()
+  first.lock.close()
+  # From here on, another process and its run hold the lock.
   program = f"""
 import subprocess, sys, time
-from impala_tf.sweeps import search_space, study
-space = search_space.TABLE_D1
-claim = study.Study({str(tmp_path)!r}, space, search_space.draw(space, 2, seed=1)).claim()
-run = subprocess.Popen([sys.executable, '-c', 'input()'], pass_fds=[claim.lock.fileno()])
-print(claim.trial.number, flush=True)
+from impala_tf import processes
+lock = processes.claim({str(tmp_path / first.trial.name)!r})
+subprocess.Popen([sys.executable, '-c', 'input()'], pass_fds=[lock.fileno()])
+print('locked', flush=True)
 time.sleep(600)
 """
-  opened = open_study(tmp_path, num_trials=2)
   with subprocess.Popen(
     [sys.executable, '-c', program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
   ) as worker:
-    assert worker.stdout.readline() == b'0\n'
+    assert worker.stdout.readline() == b'locked\n'
     assert states(opened) == ['running', 'waiting']
     worker.send_signal(signal.SIGKILL)
     worker.wait()
@@ -121,9 +124,10 @@ time.sleep(600)
     assert states(opened) == ['running', 'waiting']
     worker.stdin.close()
     worker.stdout.read()
+
   assert states(opened) == ['waiting', 'waiting']
   again = opened.claim()
-  assert again.trial.hyper_parameters == search_space.draw(SPACE, 1, seed=1)[0]
+  assert again.trial == first.trial
   again.finish(5.0)
   assert [trial.value for trial in opened.trials()] == [5.0, None]
 
@@ -142,26 +146,21 @@ def test_released_trials_wait_and_remember_how_often_they_were_killed(tmp_path):
   assert opened.claim().trial.kills == 3
 
 
-def _end_all(path, numbers):
-  opened = open_study(path, num_trials=30)
-  while (claim := opened.claim()) is not None:
-    numbers.put(claim.trial.number)
-    claim.finish(1.0)
+def test_workers_at_the_same_time_never_claim_the_same(tmp_path):
+  """Locks belong to open files, so that threads stand for processes."""
+  claimed = []
 
+  def end_all():
+    opened = open_study(tmp_path, num_trials=20)
+    while (claim := opened.claim()) is not None:
+      claimed.append(claim.trial.number)
+      claim.finish(1.0)
 
-def test_processes_never_claim_the_same(tmp_path):
-  context = multiprocessing.get_context('spawn')
-  numbers = context.Queue()
-  workers = [context.Process(target=_end_all, args=(str(tmp_path), numbers)) for _ in range(2)]
-  for worker in workers:
-    worker.start()
-  claimed = [numbers.get(timeout=60) for _ in range(30)]
-  for worker in workers:
-    worker.join()
-    assert worker.exitcode == 0
-  assert sorted(claimed) == list(range(30))
-  assert numbers.empty()
-  assert states(open_study(tmp_path, num_trials=30)) == ['finished'] * 30
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    for future in [pool.submit(end_all) for _ in range(3)]:
+      future.result(timeout=120)
+  assert sorted(claimed) == list(range(20))
+  assert states(open_study(tmp_path, num_trials=20)) == ['finished'] * 20
 
 
 @pytest.mark.parametrize('prune', [False, True])

@@ -1,5 +1,5 @@
-"""What TensorBoard's HParams page shows of a sweep: its space, and each trial's values, state and
-final metrics.
+"""The contents of TensorBoard's HParams page: a sweep's search space, and each trial's values, state
+and final metrics.
 
 Written without TensorFlow's own summaries, whose first use would take hold of the graphics card
 that the trials need.
@@ -10,13 +10,15 @@ import os
 import time
 
 import tensorflow as tf
+from optuna.distributions import CategoricalDistribution, IntDistribution
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import api as hp
 from tensorboard.plugins.hparams import api_pb2, summary
 from tensorboard.plugins.scalar import summary_v2 as scalar
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from impala_tf.sweeps.search_space import Categorical
+from impala_tf.sweeps.search_space import Space
+from impala_tf.sweeps.study import Trial
 
 _SUFFIX = '.hparams'
 _METRICS = {
@@ -31,10 +33,8 @@ _STATUS = {
 }
 
 
-def write_space(logdir, space):
-  """Describes a sweep in its folder, in place of what was written before; `space` is as from
-  `search_space.parse`.
-  """
+def write_space(logdir: str, space: Space) -> None:
+  """Describes a sweep in its folder, in place of an earlier description."""
   hyper_parameters = [
     hp.HParam(name, _domain(distribution)) for name, distribution in space.items()
   ]
@@ -45,14 +45,14 @@ def write_space(logdir, space):
   _write(logdir, [hp.hparams_config_pb(hyper_parameters, metrics)], step=0)
 
 
-def write_trial(logdir, trial, frames, value):
-  """Describes a trial in its folder, in place of what was written before.
+def write_trial(logdir: str, trial: Trial, frames: int, value: float | None) -> None:
+  """Describes a trial in its folder, in place of an earlier description.
 
   Args:
     logdir: the trial's folder.
-    trial: `study.Trial`, in any state but 'waiting'.
-    frames: int, how far it is.
-    value: float, its final return; None if it has none.
+    trial: in any state but 'waiting'.
+    frames: how far it has come.
+    value: its final return; None if it has none.
   """
   values = {name: _shown(v) for name, v in trial.hyper_parameters.items()}
   summaries = [hp.hparams_pb(values, trial_id=trial.name)]
@@ -83,8 +83,8 @@ def _write(logdir, summaries, step):
 
 
 def _domain(distribution):
-  if not isinstance(distribution, Categorical):
-    kind = hp.IntInterval if isinstance(distribution.low, int) else hp.RealInterval
+  if not isinstance(distribution, CategoricalDistribution):
+    kind = hp.IntInterval if isinstance(distribution, IntDistribution) else hp.RealInterval
     return kind(distribution.low, distribution.high)
   # A choice of none beside numbers fits in no domain; the page then takes the values it finds.
   return hp.Discrete(list(distribution.choices)) if None not in distribution.choices else None

@@ -1,41 +1,71 @@
-"""What came out of sweeps: final returns sorted from high to low (Figure 4, lower half), and the
-best trials (upper half).
-
-    python -m impala_tf.sweeps.sweep_report --logdirs=runs/pong_sweep,other=runs/pong_sweep_2
-    --output=report
+"""Reports on sweeps: final returns sorted from high to low (Figure 4, lower half), and the learning
+curves of the best trials (upper half).
 
 Sweeps over the same samples (same space, seed and number of trials) can be compared as in the
-paper, each a line. Writes report.md, trials.csv, sorted_returns.png and best.png. The final return
-is that of `final_return`.
+paper, each a line. A report is report.md, trials.csv, sorted_returns.png and best.png. The final
+return is that of `final_return`.
 """
 
 import contextlib
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from absl import app, flags
 
 from impala_tf import cli
 from impala_tf.config import ConfigurationError
 from impala_tf.reports import final_return, pictures, tables
-from impala_tf.sweeps import sweep_worker
+from impala_tf.sweeps import definition
+from impala_tf.sweeps.study import Study, Trial
+from impala_tf.training import episode_log
 
 BEST = 3  # The paper's tables and curves are means of so many.
 _POINTS = 200
-_ENDED = ('finished', 'pruned')
+_WITH_RETURN = ('finished', 'pruned')
+
+Sweeps = Mapping[str, tuple[str, Sequence[Trial]]]
 
 
-def ranked(trials):
-  """Those of a list of `study.Trial` that came to a final return, the best first."""
-  return sorted(
-    (trial for trial in trials if trial.state in _ENDED and trial.value is not None),
-    key=lambda t: -t.value,
-  )
+def frames_of(logdir: str) -> int:
+  """Returns the frames after which the last episode of a run ended."""
+  rows = episode_log.read(logdir)
+  return rows[-1].frames if rows else 0
 
 
-def markdown(sweeps):
-  """The report as text; `sweeps` is as for `write`."""
-  parts = ['# Sweep' + 's' * (len(sweeps) > 1)]
+def value_of(trial: Trial, name: str) -> str:
+  """Returns a hyper-parameter of a trial as text that fits in a table."""
+  value = trial.hyper_parameters[name]
+  return 'none' if value is None else tables.short(value)
+
+
+def status(logdir: str, trials: Sequence[Trial]) -> str:
+  """Returns a table of a sweep's trials: state, frames, return so far or in the end, values."""
+  names = list(trials[0].hyper_parameters)
+  rows = [('trial', 'state', 'frames', 'return', *names)]
+  for trial in trials:
+    folder = os.path.join(logdir, trial.name)
+    value = trial.value if trial.value is not None else final_return.read(folder)
+    so_far = (f'{frames_of(folder):_}', '' if value is None else f'{value:.4g}')
+    rows.append((trial.name, trial.state, *so_far, *_values_of(trial, names)))
+
+  widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+  lines = [
+    '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    for row in rows
+  ]
+  failures = [f'{trial.name} failed: {trial.message}' for trial in trials if trial.message]
+  return '\n'.join(lines + failures)
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+  """Returns the trials that came to a final return, the best first."""
+  with_return = [t for t in trials if t.state in _WITH_RETURN and t.value is not None]
+  return sorted(with_return, key=lambda trial: -trial.value)
+
+
+def markdown(sweeps: Sweeps) -> str:
+  """Returns the report as text; `sweeps` is as for `write`."""
+  parts = ['# Sweeps' if len(sweeps) > 1 else '# Sweep']
   for label, (_, trials) in sweeps.items():
     best = ranked(trials)
     counts = ', '.join(
@@ -51,14 +81,14 @@ def markdown(sweeps):
     names = list(trials[0].hyper_parameters)
     rows = [['rank', 'trial', 'final return', *names]]
     rows += [
-      [str(i), t.name, f'{t.value:.4g}', *_cells(t, names)] for i, t in enumerate(best, start=1)
+      [str(i), t.name, f'{t.value:.4g}', *_values_of(t, names)] for i, t in enumerate(best, start=1)
     ]
-    rows += [['', t.name, t.state, *_cells(t, names)] for t in trials if t not in best]
+    rows += [['', t.name, t.state, *_values_of(t, names)] for t in trials if t not in best]
     parts.append(tables.markdown(rows))
   return '\n\n'.join(parts) + '\n'
 
 
-def draw_sorted(sweeps, output):
+def draw_sorted(sweeps: Sweeps, output: str) -> None:
   """Draws final returns over their ranks, a line for each sweep, to a PNG; trials without one leave
   the line short.
   """
@@ -77,7 +107,7 @@ def draw_sorted(sweeps, output):
     axes.set_ylabel('final return')
 
 
-def draw_best(sweeps, output):
+def draw_best(sweeps: Sweeps, output: str) -> None:
   """Draws the mean learning curve of the best trials of each sweep to a PNG, in terms of the final
   return.
   """
@@ -97,11 +127,11 @@ def draw_best(sweeps, output):
     )
 
 
-def write(sweeps, output):
+def write(sweeps: Sweeps, output: str) -> str:
   """Writes the report's files.
 
   Args:
-    sweeps: dict from label to (folder of a sweep, its list of `study.Trial`).
+    sweeps: from labels to pairs of a sweep's folder and its trials.
     output: folder, made if missing.
 
   Returns:
@@ -116,7 +146,7 @@ def write(sweeps, output):
   rows = [['sweep', 'trial', 'state', 'frames', 'final_return', *names]]
   for label, (logdir, trials) in sweeps.items():
     for trial in trials:
-      frames = sweep_worker.frames_of(os.path.join(logdir, trial.name))
+      frames = frames_of(os.path.join(logdir, trial.name))
       values = [trial.hyper_parameters.get(name) for name in names]
       rows.append([label, trial.name, trial.state, frames, trial.value, *values])
   tables.write(output, {'report.md': text, 'trials.csv': rows})
@@ -125,8 +155,8 @@ def write(sweeps, output):
   return text
 
 
-def _cells(trial, names):
-  return [sweep_worker.describe(trial, name) for name in names]
+def _values_of(trial, names):
+  return [value_of(trial, name) for name in names]
 
 
 @contextlib.contextmanager
@@ -139,48 +169,28 @@ def _axes(output):
     axes.grid(alpha=0.3)
 
 
-def read(texts):
-  """The sweeps of a report.
+def read(texts: Sequence[str]) -> Sweeps:
+  """Reads the sweeps of a report.
 
   Args:
-    texts: list of folders of sweeps, each with or without 'label=' before it. The default label is
-      the folder's name.
+    texts: folders of sweeps, each with or without 'label=' before it. The default label is the
+      folder's name.
 
   Returns:
-    A dict as `write` takes it.
+    Sweeps as `write` takes them.
 
   Raises:
     ConfigurationError: if a folder has no sweep, or two have the same label.
   """
-  from impala_tf.sweeps import command as sweeps
-
-  read_sweeps = {}
+  sweeps = {}
   for text in texts:
     label, path = cli.split_label(text, cli.last_part)
-    if label in read_sweeps:
+    if label in sweeps:
       raise ConfigurationError(
         f"Two sweeps are called {label!r}: put another 'label=' before {path}."
       )
-    sweep = sweeps.load(path)
+    sweep = definition.load(path)
     if sweep is None:
-      raise ConfigurationError(f'No sweep in {path}: it has no {sweeps.FILE_NAME}.')
-    read_sweeps[label] = (path, sweeps.open_study(path, sweep)[0].trials())
-  return read_sweeps
-
-
-@cli.report_user_errors(OSError)
-def _main(argv):
-  cli.no_positional_arguments(argv)
-  print(write(read(flags.FLAGS.logdirs), flags.FLAGS.output), end='')
-  return 0
-
-
-if __name__ == '__main__':
-  flags.DEFINE_list(
-    'logdirs',
-    None,
-    "folders of sweeps, separated by commas; 'label=' may precede each",
-    required=True,
-  )
-  flags.DEFINE_string('output', None, 'folder to write to', required=True)
-  app.run(_main)
+      raise ConfigurationError(f'No sweep in {path}: it has no {definition.FILE_NAME}.')
+    sweeps[label] = (path, Study(path, sweep).trials())
+  return sweeps

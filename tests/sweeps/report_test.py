@@ -1,0 +1,122 @@
+"""The reports on sweeps, from trials made up."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from impala_tf.config import ConfigurationError
+from impala_tf.sweeps import definition, report, search_space
+from impala_tf.sweeps.definition import Sweep
+from impala_tf.sweeps.study import Trial
+from impala_tf.training import episode_log
+
+
+def trial(number, state='finished', value=None, message='', **values):
+  values = values or {'learning_rate': 0.001 * (number + 1), 'clip_global_norm': None}
+  return Trial(number, values, state, value, message)
+
+
+TRIALS = [
+  trial(0, value=1.0),
+  trial(1, value=5.0),
+  trial(2, 'failed', message='Error: NaN'),
+  trial(3, value=3.0),
+  trial(4, 'pruned', value=-2.0),
+  trial(5, 'waiting'),
+]
+
+
+@pytest.fixture
+def sweep(tmp_path):
+  for t in TRIALS:
+    folder = tmp_path / 'sweep' / t.name
+    folder.mkdir(parents=True)
+    returns = [t.value or 0.0] * 10
+    lines = [
+      ','.join(episode_log.COLUMNS),
+      *(f'{100 * (i + 1)},catch,{r},7' for i, r in enumerate(returns)),
+    ]
+    (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  return str(tmp_path / 'sweep')
+
+
+def test_sweeps_are_distinguished_by_their_labels(sweep, tmp_path):
+  space = search_space.parse(['learning_rate=uniform(0,1)'])
+  definition.check_or_save(sweep, Sweep({}, space, num_trials=2))
+  found = report.read([sweep, f'again={sweep}'])
+  assert [(label, folder, len(trials)) for label, (folder, trials) in found.items()] == [
+    ('sweep', sweep, 2),
+    ('again', sweep, 2),
+  ]
+  with pytest.raises(ConfigurationError, match="Two sweeps are called 'sweep'"):
+    report.read([sweep, sweep])
+  with pytest.raises(ConfigurationError, match='No sweep in'):
+    report.read([str(tmp_path)])
+
+
+def test_trials_with_a_return_are_ranked():
+  assert [t.number for t in report.ranked(TRIALS)] == [1, 3, 0, 4]
+
+
+def test_files(sweep, tmp_path, monkeypatch):
+  from matplotlib.figure import Figure
+
+  lines = []
+  save = Figure.savefig
+
+  def keep(figure, *args, **kwargs):
+    lines.append(
+      [
+        (line.get_xdata().tolist(), line.get_ydata().tolist())
+        for line in figure.axes[0].get_lines()
+      ]
+    )
+    save(figure, *args, **kwargs)
+
+  monkeypatch.setattr(Figure, 'savefig', keep)
+  text = report.write({'ours': (sweep, TRIALS)}, str(tmp_path / 'report'))
+  assert 'Best final return 5, mean of the best 3 3.' in text
+  assert '6 trials: 3 finished, 1 failed, 1 pruned, 1 waiting.' in text
+  cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines()]
+  assert ['1', 'trial_001', '5', '0.002', 'none'] in cells
+  assert ['', 'trial_002', 'failed', '0.003', 'none'] in cells
+  with open(tmp_path / 'report' / 'trials.csv', newline='') as file:
+    rows = list(csv.DictReader(file))
+  assert [row['final_return'] for row in rows] == ['1.0', '5.0', '', '3.0', '-2.0', '']
+  assert [row['state'] for row in rows[:3]] == ['finished', 'finished', 'failed']
+  sorted_lines, best_lines = lines
+  assert sorted_lines == [([1, 2, 3, 4], [5.0, 3.0, 1.0, -2.0])]
+  np.testing.assert_allclose(best_lines[0][1], 3.0)
+
+
+def test_the_curve_of_the_best_ends_where_the_shortest_of_them_does(tmp_path, monkeypatch):
+  from matplotlib.figure import Figure
+
+  trials = [trial(0, value=1.0), trial(1, value=2.0)]
+  for t, frames in zip(trials, ([100, 200, 300], [150, 200, 900]), strict=True):
+    (tmp_path / t.name).mkdir()
+    lines = [','.join(episode_log.COLUMNS), *(f'{f},catch,{t.value},7' for f in frames)]
+    (tmp_path / t.name / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  drawn = []
+  monkeypatch.setattr(
+    Figure, 'savefig', lambda figure, *args, **kwargs: drawn.extend(figure.axes[0].get_lines())
+  )
+  report.draw_best({'ours': (str(tmp_path), trials)}, str(tmp_path / 'best.png'))
+  (line,) = drawn
+  assert (line.get_xdata()[0], line.get_xdata()[-1]) == (150, 300)
+  np.testing.assert_allclose(line.get_ydata(), 1.5)
+
+
+def test_status(sweep):
+  lines = report.status(sweep, TRIALS).splitlines()
+  assert lines[0].split() == [
+    'trial',
+    'state',
+    'frames',
+    'return',
+    'learning_rate',
+    'clip_global_norm',
+  ]
+  assert lines[2].split() == ['trial_001', 'finished', '1_000', '5', '0.002', 'none']
+  assert lines[-1] == 'trial_002 failed: Error: NaN'
