@@ -2,15 +2,15 @@
 episodes a level).
 
     python -m dmlab30.evaluate --logdir=runs/dmlab30
-    python -m dmlab30.evaluate --logdir=runs/expert_1,runs/expert_2 --output=evaluations/experts
-    --processes=8
+    python -m dmlab30.evaluate --logdir=runs/experts --output=evaluations/experts --processes=8
 
 Each agent plays what it was trained on, one level or all thirty. Several levels are played at once.
-The results of a level are written when it is finished; the same command goes on with those that are
-not.
+The results of a level are written when it is finished; the same command later plays only the levels
+that are not.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 from absl import app, flags
 
@@ -19,21 +19,26 @@ from impala_tf import cli
 from impala_tf.config import Config, parse
 from impala_tf.evaluation import command
 
-_CHANGES = ('dataset_path', 'level_cache_dir', 'level_cache_max_gigabytes', 'renderer')
+CHANGES = ('dataset_path', 'level_cache_dir', 'level_cache_max_gigabytes', 'renderer')
+
+
+def define_flags() -> None:
+  """Defines the flags, with the paper's number of episodes."""
+  command.define_flags(num_episodes=500, envs_per_process=1)
+  for field in dataclasses.fields(Config):
+    if field.name in CHANGES:
+      flags.DEFINE_string(field.name, None, f'{field.metadata["help"]} (default: that of the run)')
 
 
 @cli.report_user_errors()
-def main(argv):
+def main(argv: Sequence[str]) -> int:
   """Evaluates as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
-  given = {name: flags.FLAGS[name].value for name in _CHANGES}
+  given = {name: flags.FLAGS[name].value for name in CHANGES}
   changes = {name: parse(name, value) for name, value in given.items() if value is not None}
-  return command.main(suite.SUITE, changes=changes)
+  return command.run(suite.SUITE, changes=changes)
 
 
 if __name__ == '__main__':
-  command.define_flags(num_episodes=500, envs_per_process=1)
-  for field in dataclasses.fields(Config):
-    if field.name in _CHANGES:
-      flags.DEFINE_string(field.name, None, f'{field.metadata["help"]} (default: that of the run)')
+  define_flags()
   app.run(main)

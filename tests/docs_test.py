@@ -58,7 +58,7 @@ def flags_of(path):
   text = (ROOT / path).read_text()
   found = set(re.findall(r"(?:DEFINE_\w+|add_argument)\(\s*'(?:--)?(\w+)'", text))
   if path == 'dmlab30/evaluate.py':
-    found |= set(dmlab30.evaluate._CHANGES)
+    found |= set(dmlab30.evaluate.CHANGES)
   for call, of in SHARED.items():
     if call in text and of != path:
       found |= of if isinstance(of, set) else flags_of(of)

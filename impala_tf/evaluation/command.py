@@ -1,8 +1,13 @@
-"""Flags and main function of the commands that evaluate.
+"""Plays complete episodes with trained agents of any suite, or at random, and keeps the results.
 
-if __name__ == '__main__':
-  command.define_flags(...)
-  app.run(...)
+    python -m impala_tf.evaluation --logdir=runs/cartpole
+    python -m impala_tf.evaluation --logdir=runs/mine_1,runs/mine_2 --output=evaluations/mine
+    python -m impala_tf.evaluation --baseline=random --levels=my_package.suite:easy --output=random
+
+The suite is that of the runs, or of the levels to play at random. Several processes play at once.
+The results of a level are written when its episodes are finished; the same command later plays only
+the levels that are not. A suite with a protocol of its own has a command of its own, in which `run`
+gets the suite.
 """
 
 import os
@@ -11,15 +16,16 @@ from typing import Any
 
 from absl import flags, logging
 
-from impala_tf import cli, machine
+from impala_tf import cli, machine, saved_config
 from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
 from impala_tf.evaluation import evaluate
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
 
 
-def define_flags(num_episodes: int, envs_per_process: int) -> None:
+def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
   """Defines the flags, with a suite's defaults for two of them."""
   flags.DEFINE_list(
     'logdir', [], 'folders of trained runs, or folders of such folders, separated by commas'
@@ -30,7 +36,7 @@ def define_flags(num_episodes: int, envs_per_process: int) -> None:
   flags.DEFINE_string(
     'output',
     None,
-    'folder of the results (default: `evaluation` in the logdir, if there is only one)',
+    'folder for the results (default: `evaluation` in the logdir, if there is only one)',
   )
   flags.DEFINE_integer(
     'episodes', num_episodes, 'number of complete episodes of each level', lower_bound=1
@@ -65,24 +71,31 @@ def define_flags(num_episodes: int, envs_per_process: int) -> None:
 
 
 @cli.report_user_errors(OSError)
-def main(
+def main(argv: Sequence[str]) -> int:
+  """Evaluates on the suite of the runs, or of the levels to play at random; returns the exit
+  code.
+  """
+  cli.no_positional_arguments(argv)
+  _check_flags()
+  return run(_find_suite(flags.FLAGS.logdir, flags.FLAGS.levels))
+
+
+@cli.report_user_errors(OSError)
+def run(
   suite: Suite,
   *,
   record_video: int = 0,
   changes: Mapping[str, Any] | None = None,
   test_changes: Mapping[str, Any] | None = None,
 ) -> int:
-  """Evaluates as the flags say; returns the exit code.
+  """Evaluates on a suite as the flags say; returns the exit code.
 
   Args:
     suite: the suite.
     record_video, changes, test_changes: as in `evaluate.EvaluationSettings`.
   """
   values = flags.FLAGS
-  if bool(values.logdir) == bool(values.baseline):
-    raise ConfigurationError(
-      'Give either --logdir, with folders of trained runs, or --baseline=random.'
-    )
+  _check_flags()
   output = values.output or _default_output(values.logdir)
 
   logging.set_verbosity(logging.WARNING)
@@ -106,6 +119,22 @@ def main(
     found, exit_code = evaluate.evaluate_runs(suite, values.logdir, output, settings)
   print(suite.summary(found.returns()), flush=True)
   return exit_code
+
+
+def _check_flags() -> None:
+  if bool(flags.FLAGS.logdir) == bool(flags.FLAGS.baseline):
+    raise ConfigurationError(
+      'Give either --logdir, with folders of trained runs, or --baseline=random.'
+    )
+
+
+def _find_suite(logdirs: Sequence[str], levels: Sequence[str]) -> Suite:
+  if logdirs:
+    first, *_ = evaluate.runs_in(logdirs)
+    return suites.find(saved_config.load_with(first, {}).level_name)
+  if not levels:
+    raise ConfigurationError('--levels is missing: name the levels to play at random.')
+  return suites.find(levels[0])
 
 
 def _default_output(logdirs: Sequence[str]) -> str:

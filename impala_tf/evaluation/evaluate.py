@@ -7,7 +7,7 @@ written when the level is finished; the same call later plays only those that ar
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -88,7 +88,7 @@ def evaluate_runs(
     logdir: dataclasses.replace(
       saved_config.load_with(logdir, settings.changes), **settings.test_changes
     )
-    for logdir in _runs_in(logdirs)
+    for logdir in runs_in(logdirs)
   }
   chosen = _choose_levels(suite, configs, settings.levels)
   games = [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
@@ -109,9 +109,9 @@ def evaluate_random_policy(
   return _evaluate(suite, games, output, settings)
 
 
-def _runs_in(logdirs):
+def runs_in(logdirs: Iterable[str]) -> list[str]:
   """Returns the folders of runs among folders of runs and folders of such."""
-  runs = []
+  runs: list[str] = []
   for logdir in logdirs:
     below = []
     if tf.io.gfile.isdir(logdir) and saved_config.load(logdir) is None:

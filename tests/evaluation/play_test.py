@@ -1,5 +1,7 @@
 """Evaluation: how many episodes of which environments count, and what an agent remembers meanwhile."""
 
+import threading
+import time
 import types
 
 import pytest
@@ -10,7 +12,7 @@ from impala_tf.environments import py_process
 from impala_tf.evaluation import play
 from impala_tf.training import checkpoints
 from tests.acting.actors_test import LinearAgent
-from tests.support import catch, frail, scripted
+from tests.support import catch, dice, frail, scripted
 
 
 # Unrolls of 10 end with an episode of the fast one, in the row that the next unroll repeats.
@@ -90,3 +92,33 @@ def test_a_process_that_keeps_failing_ends_an_evaluation_with_its_own_error(
     py_process.ProcessError, match=r'(?s)the ball is stuck.*catch was restarted 3 times in a row'
   ):
     evaluate(suite, catch.CONFIG, *folder, 2, 1)
+
+
+def test_nothing_starts_after_the_end(tmp_path):
+  suite = dice.DiceSuite(tmp_path)
+  share = play.Share(play.EvaluatedRun('', dice.CONFIG), 'one', [1], 1, 1)
+  with play.Player(suite) as player:
+    pass
+  with pytest.raises(py_process.ProcessClosed):
+    player.play(share)
+  assert suite.made() == []
+
+
+def test_a_player_that_is_closed_ends_what_it_plays(tmp_path):
+  suite = dice.DiceSuite(tmp_path, length=10**9)
+  share = play.Share(play.EvaluatedRun('', dice.CONFIG), 'one', [1], 1, 1)
+  errors = []
+
+  def run():
+    try:
+      player.play(share)
+    except RuntimeError as error:
+      errors.append(error)
+
+  with play.Player(suite) as player:
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while not suite.made():
+      time.sleep(0.01)
+  thread.join(60)
+  assert len(errors) == 1

@@ -1,0 +1,60 @@
+"""Files of an evaluation's results."""
+
+import csv
+import dataclasses
+import json
+
+import pytest
+
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import results
+
+
+def made_up(level, *returns):
+  lengths = [4] * len(returns)
+  result = results.LevelResult(
+    'run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, list(returns), lengths
+  )
+  return results.Evaluation({'seed': 1}, {level: result})
+
+
+def test_a_single_episode_has_no_standard_error(tmp_path):
+  made_up('maze', 2.5).save(str(tmp_path), {'double': lambda name, mean: 2 * mean})
+  with open(tmp_path / 'results.csv', newline='') as file:
+    (row,) = csv.DictReader(file)
+  assert (row['standard_error'], row['standard_deviation']) == ('', '0.0')
+  assert (row['mean_return'], row['double']) == ('2.5', '5.0')
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+  before = made_up('maze', 1.0)
+  before.save(str(tmp_path), {})
+
+  def fail(values, file, **unused):
+    file.write('{"levels"')
+    raise OSError('disk full')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(json, 'dump', fail)
+    with pytest.raises(OSError, match='disk full'):
+      made_up('maze', 2.0).save(str(tmp_path), {})
+  assert results.load(str(tmp_path)) == results.load(str(tmp_path / 'results.json')) == before
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
+
+
+def test_damaged_files_are_refused(tmp_path):
+  assert results.load(str(tmp_path)) is None
+  whole = json.dumps(dataclasses.asdict(made_up('a', 1.0)))
+  without_episodes = dataclasses.asdict(made_up('a', 1.0))
+  without_episodes['levels']['a'] |= {'returns': [], 'episode_frames': []}
+  for text in (
+    '',
+    '[]',
+    whole[: len(whole) // 2],
+    whole.replace('"returns"', '"return"'),
+    '{"protocol": {}}',
+    json.dumps(without_episodes),
+  ):
+    (tmp_path / 'results.json').write_text(text)
+    with pytest.raises(ConfigurationError, match=r'results\.json'):
+      results.load(str(tmp_path))
