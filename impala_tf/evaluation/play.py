@@ -20,6 +20,7 @@ from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
 from impala_tf.config import Config
 from impala_tf.environments import process_group, py_process, recording
+from impala_tf.environments.suite import Suite
 from impala_tf.training import checkpoints
 from impala_tf.training.metrics import Episode
 
@@ -62,7 +63,7 @@ class Share(NamedTuple):
   videos: Sequence[str] = ()
 
 
-def load_run(suite: Any, logdir: str, config: Config) -> EvaluatedRun:
+def load_run(suite: Suite, logdir: str, config: Config) -> EvaluatedRun:
   """Loads the newest checkpoint of a run; nothing in its folder is changed.
 
   Raises:
@@ -83,7 +84,7 @@ def load_run(suite: Any, logdir: str, config: Config) -> EvaluatedRun:
 
 
 def evaluate_checkpoint(
-  suite: Any, config: Config, logdir: str, num_episodes: int, seed: int
+  suite: Suite, config: Config, logdir: str, num_episodes: int, seed: int
 ) -> dict[str, list[float]]:
   """Plays complete episodes of each level with the newest checkpoint of a run, and prints their
   returns.
@@ -103,7 +104,7 @@ def evaluate_checkpoint(
 
 
 def evaluate_random(
-  suite: Any, config: Config, num_episodes: int, seed: int
+  suite: Suite, config: Config, num_episodes: int, seed: int
 ) -> dict[str, list[float]]:
   """Plays as `evaluate_checkpoint` does, with the policy that chooses all actions equally often."""
   return _play_levels(suite, EvaluatedRun('', config), 'random policy', num_episodes, seed)
@@ -134,7 +135,7 @@ class Player:
   episodes: int, how many have been completed.
   """
 
-  def __init__(self, suite: Any, greedy: bool = False):
+  def __init__(self, suite: Suite, greedy: bool = False):
     """Takes a `suite.Suite`, and whether agents take the action of the highest probability instead
     of sampling one.
     """
@@ -233,7 +234,7 @@ class SeededAgent(tf.Module):
     return self._agent.step(last_actions, step_outputs, state)
 
 
-class _RecordingSuite:
+class _RecordingSuite(Suite):
   """A suite whose environments record the first episodes of a share."""
 
   def __init__(self, suite, share):

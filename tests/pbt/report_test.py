@@ -4,11 +4,14 @@ import csv
 import dataclasses
 
 import pytest
+from absl import app
 
 from impala_tf.config import ConfigurationError
+from impala_tf.pbt import __main__ as pbt
 from impala_tf.pbt import lineage, member, report
 from impala_tf.pbt.population import Population
 from tests.pbt.lineage_test import event
+from tests.support import own_flags
 
 POPULATION = Population(population=2, given={'level_name': 'catch'}, space={})
 # The second copied the first when that had 180 frames and it had 200 itself.
@@ -99,3 +102,17 @@ def test_a_report_of_nothing_is_refused(tmp_path):
   member.define(str(tmp_path), POPULATION)
   with pytest.raises(ConfigurationError, match=r'No member .* evaluated yet'):
     report.write(str(tmp_path), str(tmp_path / 'report'))
+
+
+@pytest.mark.parametrize('arguments', [['report'], ['--report']])
+def test_the_command_reports_in_either_form(tmp_path, monkeypatch, capsys, arguments):
+  calls = []
+  monkeypatch.setattr(report, 'write', lambda *folders: calls.append(folders) or 'The report.\n')
+  values = own_flags.parse(monkeypatch, pbt.define_flags, f'--logdir={tmp_path}', *arguments)
+  left = ['pbt', *(argument for argument in arguments if not argument.startswith('--'))]
+  assert pbt.main(left) == 0
+  assert calls == [(str(tmp_path), str(tmp_path / 'report'))]
+  assert capsys.readouterr().out == 'The report.\n'
+  with pytest.raises(app.UsageError):
+    pbt.main([*left, 'more'])
+  assert values.logdir == str(tmp_path)
