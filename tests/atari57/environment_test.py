@@ -227,6 +227,23 @@ def test_life_lost_in_the_first_step_is_done():
     assert not finished
 
 
+def test_an_extra_life_is_not_a_loss_of_life():
+  class Counting:
+    """An emulator whose lives are those given."""
+
+    def __init__(self, ale, lives):
+      self._ale = ale
+      self.lives = iter(lives).__next__
+
+    def __getattr__(self, name):
+      return getattr(self._ale, name)
+
+  atari = AtariEnvironment('breakout', seed=1)
+  atari._ale = Counting(atari._ale, [5, 6, 6, 5, 4, 5])
+  atari.reset()
+  assert [atari.step(0).done for _ in range(5)] == [False, False, True, True, False]
+
+
 def test_game_that_ends_during_noops_starts_again():
   # Without action the game of Pong is lost after some 3,100 frames; one of three draws up to 9,000
   # is beyond that.
