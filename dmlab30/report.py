@@ -1,8 +1,8 @@
 """Tables 3 and B.1 of the paper with the results of evaluations beside them.
 
     python -m dmlab30.report --evaluations=runs/dmlab30/evaluation --output=report
-    python -m dmlab30.report --output=report
-    --evaluations='multi-task=runs/dmlab30/evaluation,experts=evaluations/experts'
+    python -m dmlab30.report --output=report \\
+      --evaluations='multi-task=runs/dmlab30/evaluation,experts=evaluations/experts'
 
 Several evaluations with one label make one column, such as those of 30 experts. What was not
 evaluated stays blank. Writes report.md, table_3.csv, table_b1.csv and scores.png.
@@ -10,6 +10,7 @@ evaluated stays blank. Writes report.md, table_3.csv, table_b1.csv and scores.pn
 
 import dataclasses
 import os
+from collections.abc import Mapping, Sequence
 
 from absl import app, flags
 
@@ -18,6 +19,8 @@ from impala_tf import cli
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation.results import RANDOM, load_labelled
 from impala_tf.reports import bars, tables
+
+Row = list[str | float | None]  # Of a table; None is a blank cell.
 
 # Table 3, percent. The agents of `impala_tf` are among the rows; those that are not keep their own.
 _TABLE_3 = {
@@ -28,6 +31,7 @@ _TABLE_3 = {
   'IMPALA, deep, PBT': 49.4,
   'IMPALA, deep, PBT, 8 learners': 49.1,
 }
+
 _EXPERTS, _IMPALA = 'paper: IMPALA-Experts, deep', 'paper: IMPALA, deep, PBT'
 _SCORE_ROWS = {
   'paper': 'mean capped human-normalised score, %',
@@ -37,9 +41,10 @@ _SCORE_ROWS = {
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-  """One agent's, or one set of experts', results.
+  """Results of one agent, or of one set of experts.
 
-  label: its heading. kind: row of Table 3 that it stands in.
+  label: heading of the column.
+  kind: row of Table 3 that it stands in.
   means: mean return by test name; levels that were not evaluated are not in it.
   """
 
@@ -47,9 +52,9 @@ class Column:
   kind: str
   means: dict[str, float]
 
-  def score(self, references='paper'):
-    """The suite's mean capped human-normalised score in percent, None unless all levels were
-    evaluated.
+  def score(self, references: str = 'paper') -> float | None:
+    """Returns the suite's mean capped human-normalised score in percent, None unless all levels
+    were evaluated.
     """
     if any(level.test_name not in self.means for level in levels.all_levels()):
       return None
@@ -58,15 +63,14 @@ class Column:
     )
 
 
-def read_columns(evaluations):
+def read_columns(evaluations: Sequence[str]) -> tuple[list[Column], dict[str, Mapping]]:
   """Reads evaluations.
 
   Args:
-    evaluations: list of folders, each with or without 'label=' before it. The default label is the
-      run's folder's name.
+    evaluations: see `results.load_labelled`.
 
   Returns:
-    A list of Column and a dict from label to protocol.
+    The columns, and the protocols by label.
 
   Raises:
     ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
@@ -79,6 +83,7 @@ def read_columns(evaluations):
       raise ConfigurationError(
         f'The evaluations called {label!r} have {twice[0]} twice: give one of them another label.'
       )
+
   columns = [
     Column(label, _kind(label, found), {name: mean for name, (mean,) in found.means().items()})
     for label, found in by_label.items()
@@ -87,9 +92,12 @@ def read_columns(evaluations):
 
 
 def _kind(label, found):
-  """The row of Table 3 for an evaluation: the one that its label names, or that of its agent."""
+  """Returns the row of Table 3 for an evaluation: the one that its label names, or that of its
+  agent.
+  """
   if label in _TABLE_3:
     return label
+
   agents = {
     (result.agent, result.trained_on == levels.SUITE) for (result,) in found.levels.values()
   }
@@ -101,25 +109,19 @@ def _kind(label, found):
   return f'IMPALA, {agent}' if is_multi_task else f'IMPALA-Experts, {agent}'
 
 
-def table_3(columns):
-  """Table 3 as rows of cells, the header first; None is a blank cell."""
-  kinds = list(dict.fromkeys([*_TABLE_3, *(column.kind for column in columns)]))
-  rows = [['agent', 'paper', *(column.label for column in columns)]]
-  for kind in kinds:
-    rows.append(
-      [
-        kind,
-        _TABLE_3.get(kind),
-        *(column.score() if column.kind == kind else None for column in columns),
-      ]
-    )
+def table_3(columns: Sequence[Column]) -> list[Row]:
+  """Returns Table 3, the header first."""
+  rows: list[Row] = [['agent', 'paper', *(column.label for column in columns)]]
+  for kind in dict.fromkeys([*_TABLE_3, *(column.kind for column in columns)]):
+    scores = [column.score() if column.kind == kind else None for column in columns]
+    rows.append([kind, _TABLE_3.get(kind), *scores])
   return rows
 
 
-def table_b1(columns):
-  """Table B.1 as rows of cells, the header first; None is a blank cell."""
-  columns = _paper_columns() + columns
-  rows = [['level', 'human', 'random', *(column.label for column in columns)]]
+def table_b1(columns: Sequence[Column]) -> list[Row]:
+  """Returns Table B.1, the header first."""
+  columns = [*_paper_columns(), *columns]
+  rows: list[Row] = [['level', 'human', 'random', *(column.label for column in columns)]]
   for level in levels.all_levels():
     means = [column.means.get(level.test_name) for column in columns]
     rows.append([level.test_name, level.human_paper, level.random_paper, *means])
@@ -136,13 +138,14 @@ def _paper_columns():
   ]
 
 
-def markdown(columns, protocols):
-  """The whole report as text."""
+def markdown(columns: Sequence[Column], protocols: Mapping[str, Mapping]) -> str:
+  """Returns the whole report as text."""
   parts = [
     '# DMLab-30',
     '## Mean capped human-normalised score on the test levels, % (Table 3)',
     tables.markdown(table_3(columns)),
   ]
+
   incomplete = [
     f'- {column.label}: {len(_evaluated(column))} of 30 levels are evaluated, so it has no score.'
     for column in columns
@@ -150,19 +153,22 @@ def markdown(columns, protocols):
   ]
   if incomplete:
     parts.append('\n'.join(incomplete))
+
   parts += [
     '## Mean return by level (Table B.1)',
     tables.markdown(table_b1(columns)),
-    "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, whose columns average to the "
-    "scores it reports only that way; the authors' code has those of small and large maps exchanged.",
+    "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, whose "
+    "columns average to the scores it reports only that way; the authors' code has those of small "
+    'and large maps exchanged.',
   ]
-  foreign = sorted(
-    {name for column in columns for name in column.means if levels.get(name) is None}
-  )
+
+  names = {name for column in columns for name in column.means}
+  foreign = sorted(name for name in names if levels.get(name) is None)
   if foreign:
-    rows = [['level', *(column.label for column in columns)]]
+    rows: list[Row] = [['level', *(column.label for column in columns)]]
     rows += [[name, *(column.means.get(name) for column in columns)] for name in foreign]
     parts += ['## Mean return on other levels', tables.markdown(rows)]
+
   if protocols:
     parts += ['## How the evaluations were made', tables.markdown(tables.side_by_side(protocols))]
   return '\n\n'.join(parts) + '\n'
@@ -172,22 +178,23 @@ def _evaluated(column):
   return [level for level in levels.all_levels() if level.test_name in column.means]
 
 
-def draw(columns, output):
+def draw(columns: Sequence[Column], output: str) -> None:
   """Draws the human-normalised score of each level as bars (Figure B.1); a level not evaluated has
   none.
 
   Args:
-    columns: list of Column, drawn beside the paper's.
+    columns: drawn beside the paper's.
     output: PNG file to write.
   """
   bars_of = {}
-  for column in _paper_columns() + columns:
+  for column in [*_paper_columns(), *columns]:
     score = column.score()
     label = column.label if score is None else f'{column.label} ({score:.1f}%)'
     bars_of[label] = {
       level.test_name: level.human_normalised(column.means[level.test_name])
       for level in _evaluated(column)
     }
+
   bars.draw(
     [level.test_name for level in levels.all_levels()],
     bars_of,
@@ -196,7 +203,7 @@ def draw(columns, output):
   )
 
 
-def write(evaluations, output):
+def write(evaluations: Sequence[str], output: str) -> str:
   """Reads evaluations (see `read_columns`) and writes the report's files to a folder, made if
   missing; returns its text.
   """
@@ -209,17 +216,17 @@ def write(evaluations, output):
   return text
 
 
-def _define_flags():
+def _define_flags() -> None:
   flags.DEFINE_list(
     'evaluations',
     [],
-    "folders with results of dmlab30.evaluate, separated by commas; 'label=' may precede",
+    "folders with results of dmlab30.evaluate, separated by commas; 'label=' may precede each",
   )
   flags.DEFINE_string('output', None, 'folder to write to', required=True)
 
 
 @cli.report_user_errors(OSError)
-def main(argv):
+def main(argv: Sequence[str]) -> int:
   """Reports as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
   print(write(flags.FLAGS.evaluations, flags.FLAGS.output), end='')

@@ -11,26 +11,28 @@ from collections.abc import Mapping, Sequence
 
 
 def markdown(rows: Sequence[Sequence]) -> str:
-  """A Markdown table. Numbers get one decimal."""
+  """Returns a table as Markdown. Numbers get one decimal."""
   cells = [[_cell(value).replace('|', '\\|') for value in row] for row in rows]
   widths = [max(3, *(len(row[i]) for row in cells)) for i in range(len(cells[0]))]
+
   # The first column is text, the others are numbers.
-  align = lambda row: [
-    row[0].ljust(widths[0]),
-    *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-  ]
-  lines = ['| ' + ' | '.join(align(row)) + ' |' for row in cells]
+  lines = []
+  for first, *others in cells:
+    aligned = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+    lines.append('| ' + ' | '.join([first.ljust(widths[0]), *aligned]) + ' |')
   rule = ['-' * widths[0], *('-' * (width - 1) + ':' for width in widths[1:])]
   return '\n'.join([lines[0], '| ' + ' | '.join(rule) + ' |', *lines[1:]])
 
 
 def short(value: str | float | None) -> str:
-  """A cell for people to read: numbers with a fraction get four digits."""
-  return '' if value is None else f'{value:.4g}' if isinstance(value, float) else str(value)
+  """Returns a cell for people to read: numbers with a fraction get four digits."""
+  if isinstance(value, float):
+    return f'{value:.4g}'
+  return '' if value is None else str(value)
 
 
 def as_csv(rows: Sequence[Sequence]) -> str:
-  """A table as the text of a CSV file."""
+  """Returns a table as the text of a CSV file."""
   stream = io.StringIO()
   csv.writer(stream, lineterminator='\n').writerows(
     ['' if cell is None else cell for cell in row] for row in rows
@@ -38,7 +40,7 @@ def as_csv(rows: Sequence[Sequence]) -> str:
   return stream.getvalue()
 
 
-def write(folder: str, files: Mapping[str, str | Sequence[Sequence]]):
+def write(folder: str, files: Mapping[str, str | Sequence[Sequence]]) -> None:
   """Writes texts as they are, and tables as CSV, to files of the given names; makes the folder if
   it is missing.
   """
@@ -49,8 +51,8 @@ def write(folder: str, files: Mapping[str, str | Sequence[Sequence]]):
 
 
 def side_by_side(columns: Mapping[str, Mapping]) -> list[list]:
-  """A table with a column for each dict and a row for each of their keys."""
-  names = list(dict.fromkeys(name for column in columns.values() for name in column))
+  """Returns a table with a column for each dict and a row for each of their keys."""
+  names = dict.fromkeys(name for column in columns.values() for name in column)
   return [
     ['', *columns],
     *([name, *(str(column.get(name, '')) for column in columns.values())] for name in names),
