@@ -332,7 +332,8 @@ def _references(level):
   return {'random': game.random, 'human': game.human}
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+  """Defines the flags of the command."""
   flags.DEFINE_list(
     'evaluations',
     [],
@@ -355,5 +356,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  _define_flags()
+  define_flags()
   app.run(main)

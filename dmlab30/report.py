@@ -216,7 +216,8 @@ def write(evaluations: Sequence[str], output: str) -> str:
   return text
 
 
-def _define_flags() -> None:
+def define_flags() -> None:
+  """Defines the flags of the command."""
   flags.DEFINE_list(
     'evaluations',
     [],
@@ -234,5 +235,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == '__main__':
-  _define_flags()
+  define_flags()
   app.run(main)
