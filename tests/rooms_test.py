@@ -3,8 +3,6 @@
 `FLOORS` is the order of the rooms, from what knows nothing of the others to what knows them all.
 """
 
-from __future__ import annotations
-
 import ast
 import os
 import pathlib
@@ -72,6 +70,61 @@ KNOWN_LONG = {
   'impala_tf/processes.py',
 }
 KNOWN_TENSORFLOW = set()
+KNOWN_UNTYPED = {
+  'atari57/environment.py',
+  'dmlab30/environment.py',
+  'dmlab30/level_cache.py',
+  'dmlab30/report.py',
+  'dmlab30/suite.py',
+  'impala_tf/acting/actors.py',
+  'impala_tf/acting/inference.py',
+  'impala_tf/acting/weights.py',
+  'impala_tf/agent/agents.py',
+  'impala_tf/benchmark/benchmark_cluster.py',
+  'impala_tf/benchmark/benchmark_parts.py',
+  'impala_tf/benchmark/command.py',
+  'impala_tf/benchmark/fake_environment.py',
+  'impala_tf/benchmark/process_tree.py',
+  'impala_tf/cli.py',
+  'impala_tf/cluster/cluster_actor.py',
+  'impala_tf/cluster/cluster_learner.py',
+  'impala_tf/cluster/connection.py',
+  'impala_tf/cluster/roles.py',
+  'impala_tf/cluster/sockets.py',
+  'impala_tf/config.py',
+  'impala_tf/config_flags.py',
+  'impala_tf/environments/base.py',
+  'impala_tf/environments/gymnasium_environment.py',
+  'impala_tf/environments/process_group.py',
+  'impala_tf/environments/py_process.py',
+  'impala_tf/environments/worker.py',
+  'impala_tf/files.py',
+  'impala_tf/learning/optimizers.py',
+  'impala_tf/locks.py',
+  'impala_tf/machine.py',
+  'impala_tf/paper/command.py',
+  'impala_tf/paper/paper_experiments.py',
+  'impala_tf/paper/paper_report.py',
+  'impala_tf/paper/paper_run.py',
+  'impala_tf/pbt/__main__.py',
+  'impala_tf/pbt/member.py',
+  'impala_tf/reports/final_return.py',
+  'impala_tf/reports/scalars.py',
+  'impala_tf/reports/tables.py',
+  'impala_tf/saved_config.py',
+  'impala_tf/sweeps/__main__.py',
+  'impala_tf/training/a3c.py',
+  'impala_tf/training/architectures.py',
+  'impala_tf/training/arrangement.py',
+  'impala_tf/training/loop.py',
+  'impala_tf/training/metrics.py',
+  'impala_tf/training/pipeline.py',
+  'impala_tf/training/progress.py',
+  'impala_tf/training/synchronous.py',
+  'impala_tf/transport/replay.py',
+  'impala_tf/transport/unroll_queue.py',
+  'run_experiment.py',
+}
 
 TENSORFLOW = ('tensorflow', 'sonnet', 'tensorflow_probability', 'tensorboard')
 
@@ -182,6 +235,28 @@ def too_long(root: pathlib.Path) -> set[str]:
   }
 
 
+def untyped(root: pathlib.Path) -> set[str]:
+  """Public functions and methods, as 'file: name', that lack the type of an argument or result."""
+  found = set()
+
+  def visit(node, path):
+    for child in ast.iter_child_nodes(node):
+      is_public = not getattr(child, 'name', '').startswith('_') or child.name == '__init__'
+      if isinstance(child, ast.ClassDef) and is_public:
+        visit(child, path)
+      elif isinstance(child, ast.FunctionDef) and is_public:
+        arguments = [*child.args.posonlyargs, *child.args.args, *child.args.kwonlyargs]
+        types = [a.annotation for a in arguments if a.arg not in ('self', 'cls')]
+        if child.name != '__init__':
+          types.append(child.returns)
+        if None in types:
+          found.add(f'{path.relative_to(root)}: {child.name}')
+
+  for path in modules(root).values():
+    visit(ast.parse(path.read_text()), path)
+  return found
+
+
 def entries(root: pathlib.Path) -> list[str]:
   """Lists what `ls impala_tf` shows."""
   return sorted(p.name for p in (root / 'impala_tf').iterdir() if p.name != '__pycache__')
@@ -209,6 +284,10 @@ def test_rooms_and_modules_are_of_a_size_to_be_read():
   assert not too_long(ROOT) - KNOWN_LONG
 
 
+def test_public_signatures_have_types():
+  assert not {name for name in untyped(ROOT) if name.split(':')[0] not in KNOWN_UNTYPED}
+
+
 def _plant(root, files):
   """A small project in which everything is in order, but for `files`."""
   sound = {
@@ -217,7 +296,7 @@ def _plant(root, files):
     'impala_tf/agent/__init__.py': '',
     'impala_tf/agent/networks.py': 'import tensorflow as tf\nfrom impala_tf import config',
     'impala_tf/environments/__init__.py': '',
-    'impala_tf/environments/batch.py': 'def make():\n  from impala_tf.agent import networks',
+    'impala_tf/environments/batch.py': 'def make() -> None:\n  from impala_tf.agent import networks',
     'impala_tf/training/__init__.py': '',
     'impala_tf/training/loop.py': 'from impala_tf.environments import batch',
     'impala_tf/cluster/__init__.py': '',
@@ -238,6 +317,7 @@ def test_a_sound_project_passes(tmp_path):
   assert not circles(root)
   assert not with_tensorflow(root)
   assert not too_long(root)
+  assert not untyped(root)
 
 
 @pytest.mark.parametrize(
@@ -283,3 +363,10 @@ def test_tensorflow_in_a_room_declared_free_of_it_is_found(tmp_path, text):
 def test_a_module_of_too_many_lines_is_found(tmp_path):
   root = _plant(tmp_path, {'dmlab30/suite.py': '\n' * (MAX_LINES + 1)})
   assert too_long(root) == {'dmlab30/suite.py'}
+
+
+@pytest.mark.parametrize(
+  'text', ['def f(x) -> None: ...', 'class A:\n  def f(self): ...', 'def f(x: int): ...']
+)
+def test_a_public_signature_without_types_is_found(tmp_path, text):
+  assert untyped(_plant(tmp_path, {'dmlab30/suite.py': text})) == {'dmlab30/suite.py: f'}
