@@ -32,12 +32,15 @@ def run(module, *flags):
   return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
 
 
-def train_until_signalled(number, log, *flags):
-  """Trains until there is progress to be seen, sends a signal, and returns what was printed."""
+def train_until_signalled(number, log, logdir, *flags):
+  """Trains until the next checkpoint, sends a signal, and returns what was printed."""
+  before = set(logdir.glob('ckpt-*.index'))
   with open(log, 'w') as file:
-    process = start(file, *flags)
+    process = start(file, '--checkpoint_interval=0.5', *flags)
   try:
-    wait_until(lambda: 'frames/s' in log.read_text() or process.poll() is not None, 'progress')
+    wait_until(
+      lambda: set(logdir.glob('ckpt-*.index')) - before or process.poll() is not None, 'progress'
+    )
 
     # To all processes, as a terminal does: the environments' must leave it to their parent.
     os.killpg(process.pid, number)
@@ -52,7 +55,7 @@ def test_trains_stops_on_signals_resumes_and_tests(tmp_path, capsys):
   logdir = tmp_path / 'run'
   flags = (*TINY, f'--logdir={logdir}', '--total_environment_frames=100_000_000')
   for number in (signal.SIGINT, signal.SIGTERM):
-    printed = train_until_signalled(number, tmp_path / f'{number.name}.log', *flags)
+    printed = train_until_signalled(number, tmp_path / f'{number.name}.log', logdir, *flags)
     assert list(logdir.glob('ckpt-*.index'))
     assert str(logdir) in printed.splitlines()[-1]
 
