@@ -1,5 +1,5 @@
-"""The contents of TensorBoard's HParams page: a sweep's search space, and each trial's values, state
-and final metrics.
+"""The contents of TensorBoard's HParams page: a sweep's search space, and each trial's values,
+state and final metrics.
 
 Written without TensorFlow's own summaries, whose first use would take hold of the graphics card
 that the trials need.

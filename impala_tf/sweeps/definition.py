@@ -1,4 +1,4 @@
-"""The definition of a sweep, kept in its folder as sweep.json, by which a later start resumes it."""
+"""The definition of a sweep, kept in its folder as sweep.json, by which later starts resume it."""
 
 import dataclasses
 import json

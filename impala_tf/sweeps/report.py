@@ -7,8 +7,10 @@ return is that of `final_return`.
 """
 
 import contextlib
+import operator
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +62,7 @@ def status(logdir: str, trials: Sequence[Trial]) -> str:
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
   """Returns the trials that came to a final return, the best first."""
   with_return = [t for t in trials if t.state in _WITH_RETURN and t.value is not None]
-  return sorted(with_return, key=lambda trial: -trial.value)
+  return sorted(with_return, key=operator.attrgetter('value'), reverse=True)
 
 
 def markdown(sweeps: Sweeps) -> str:
@@ -74,7 +76,7 @@ def markdown(sweeps: Sweeps) -> str:
     )
     parts.append(f'## {label}\n\n{len(trials)} trials: {counts}.')
     if best:
-      top = [trial.value for trial in best[:BEST]]
+      top = [trial.value for trial in best[:BEST] if trial.value is not None]
       parts[-1] += (
         f' Best final return {top[0]:.4g}, mean of the best {len(top)} {np.mean(top):.4g}.'
       )
@@ -143,7 +145,7 @@ def write(sweeps: Sweeps, output: str) -> str:
       name for _, trials in sweeps.values() for trial in trials for name in trial.hyper_parameters
     )
   )
-  rows = [['sweep', 'trial', 'state', 'frames', 'final_return', *names]]
+  rows: list[list[Any]] = [['sweep', 'trial', 'state', 'frames', 'final_return', *names]]
   for label, (logdir, trials) in sweeps.items():
     for trial in trials:
       frames = frames_of(os.path.join(logdir, trial.name))

@@ -49,7 +49,7 @@ def parse(texts: list[str]) -> Space:
     ConfigurationError: for a field or kind that does not exist, with the nearest name, a range that
       the field does not allow, a field given twice, or a file that can't be read.
   """
-  space = {}
+  space: dict[str, Distribution] = {}
   for text in texts:
     is_file = text.endswith(('.yaml', '.yml'))
     for name, form in _read_yaml(text).items() if is_file else [_split(text)]:

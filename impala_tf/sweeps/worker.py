@@ -15,6 +15,7 @@ from impala_tf.sweeps import dashboard, definition, report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Claim, Study
 
+_POLL_SECONDS = 1.0  # Each time, all trials that are trained elsewhere are looked at.
 _PRUNE_SECONDS = 20
 _STEPS = 20  # A trial's return is compared with the others' at each twentieth of its frames.
 
@@ -78,7 +79,7 @@ class Worker:
           if self._prune and time.monotonic() >= next_comparison:
             next_comparison = time.monotonic() + _PRUNE_SECONDS
             self._stop_bad_ones(children)
-          time.sleep(processes.POLL_SECONDS)
+          time.sleep(_POLL_SECONDS)
     finally:
       for claim in self._claims.values():
         claim.release()

@@ -77,7 +77,7 @@ class Run:
 @pytest.fixture(autouse=True)
 def stand_ins(monkeypatch):
   monkeypatch.setattr(processes, 'RunProcess', Run)
-  monkeypatch.setattr(processes, 'POLL_SECONDS', 0.0)
+  monkeypatch.setattr(worker, '_POLL_SECONDS', 0.0)
   monkeypatch.setattr(Run, 'started', [])
 
 
