@@ -6,7 +6,10 @@ import pytest
 from impala_tf import curves
 from impala_tf.config import ConfigurationError
 
-CSV = 'frames,level,episode_return,episode_frames\n160,pong,-21.0,3000\n320,qbert,50.0,3100\n480,pong,5.5,9000\n'
+CSV = (
+  'frames,level,episode_return,episode_frames\n'
+  '160,pong,-21.0,3000\n320,qbert,50.0,3100\n480,pong,5.5,9000\n'
+)
 
 
 @pytest.mark.parametrize('name', ['', 'episodes.csv'])

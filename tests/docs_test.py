@@ -41,7 +41,8 @@ OTHERS = {
 
 # A command and its arguments, up to the end of the line or anything else that ends it.
 COMMAND = re.compile(
-  r'(?:-m (?P<module>(?:impala_tf|atari57|dmlab30|tests)[\w.]*)|run_experiment\.py|impala-tf)(?P<rest>[^`&;|>\n]*)'
+  r'(?:-m (?P<module>(?:impala_tf|atari57|dmlab30|tests)[\w.]*)|run_experiment\.py|impala-tf)'
+  r'(?P<rest>[^`&;|>\n]*)'
 )
 FLAG = re.compile(r'--([a-z][\w-]*)')
 CONFIG = {field.name for field in dataclasses.fields(Config)}

@@ -58,7 +58,10 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
 
 def test_a_process_ends_when_its_starter_is_killed(tmp_path, runner):
   folder = tmp_path / 'run'
-  program = 'import sys, time; from impala_tf import processes as r; p = r.RunProcess(sys.argv[1], [], sys.argv[2]); time.sleep(60)'
+  program = (
+    'import sys, time; from impala_tf import processes; '
+    'run = processes.RunProcess(sys.argv[1], [], sys.argv[2]); time.sleep(60)'
+  )
   starter = subprocess.Popen([sys.executable, '-c', program, runner, str(folder)])
   try:
     wait_until((folder / 'began').exists)

@@ -1,4 +1,4 @@
-"""The rooms of the project: which may import which, which load no TensorFlow, and how large they are.
+"""The rooms of the project: which import which, which load no TensorFlow, and how large they are.
 
 `FLOORS` is the order of the rooms, from what knows nothing of the others to what knows them all.
 """
@@ -293,7 +293,7 @@ def _plant(root, files):
     'impala_tf/agent/__init__.py': '',
     'impala_tf/agent/networks.py': 'import tensorflow as tf\nfrom impala_tf import config',
     'impala_tf/environments/__init__.py': '',
-    'impala_tf/environments/batch.py': 'def make() -> None:\n  from impala_tf.agent import networks',
+    'impala_tf/environments/batch.py': 'def f() -> None:\n  from impala_tf.agent import networks',
     'impala_tf/training/__init__.py': '',
     'impala_tf/training/loop.py': 'from impala_tf.environments import batch',
     'impala_tf/cluster/__init__.py': '',

@@ -202,7 +202,10 @@ def test_missing_empty_and_doubled_levels_are_errors_that_name_them():
   returns = made_up_returns()
   del returns['rooms_collect_good_objects_test'], returns['natlab_fixed_large_map']
   returns['rooms_watermaze'] = []
-  message = r'\(missing: rooms_collect_good_objects_test, natlab_fixed_large_map; without episodes: rooms_watermaze\)'
+  message = (
+    r'missing: rooms_collect_good_objects_test, natlab_fixed_large_map; '
+    r'without episodes: rooms_watermaze'
+  )
   with pytest.raises(ValueError, match=message):
     levels.mean_score(returns)
   with pytest.raises(ValueError, match='rooms_collect_good_objects_train is there twice'):

@@ -157,7 +157,10 @@ def test_hyper_parameters_reach_the_environment(install, tmp_path):
 
 def test_environments_need_no_tensorflow():
   constructor = suite.DMLabSuite().make_environment('rooms_watermaze', 5, True, settings())
-  code = f'import pickle, sys; pickle.loads({pickle.dumps(constructor)!r}); sys.exit("tensorflow" in sys.modules)'
+  code = (
+    f'import pickle, sys; pickle.loads({pickle.dumps(constructor)!r}); '
+    'sys.exit("tensorflow" in sys.modules)'
+  )
   subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2], check=True)
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: how many episodes of which environments count, and what an agent remembers meanwhile."""
+"""Evaluation: which episodes of which environments count, and what an agent remembers."""
 
 import threading
 import time

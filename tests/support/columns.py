@@ -1,4 +1,4 @@
-"""Columns of printed tables, pinned: how many numbers, their sum, and a hash of names and numbers."""
+"""Columns of printed tables, pinned by count, sum, and a hash of names and numbers."""
 
 import hashlib
 import math

@@ -1,7 +1,7 @@
 """Stands in for the module `deepmind_lab` in tests: the real one's signatures, errors and pitfalls,
 and no engine.
 
-    folder = install(tmp_path, tapes=GOLDEN_TAPES)     # then put `folder` on sys.path, or PYTHONPATH
+    folder = install(tmp_path, tapes=GOLDEN_TAPES)   # then put `folder` on sys.path or PYTHONPATH
 
 A level that has a tape plays that; any other is a script: its n-th step, counted over all episodes
 of an instance, gives a frame filled with n modulo 256 and the reward n + a / 10 for action a.
@@ -203,7 +203,8 @@ class Lab:
     self._row = (self._row + 1) % len(self._tape['actions'])
     if self._settings['check_actions'] and action != self._tape['actions'][self._row]:
       raise RuntimeError(
-        f'Action {action} at row {self._row} is not that of the tape, {self._tape["actions"][self._row]}'
+        f'Action {action} at row {self._row} is not that of the tape, '
+        f'{self._tape["actions"][self._row]}'
       )
     self._running = bool(self._tape['running'][self._row])
     return float(self._tape['rewards'][self._row])

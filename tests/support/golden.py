@@ -20,7 +20,7 @@ def load(name):
 
 
 def variables(agent):
-  """The variables of a deep agent with LSTM and instructions in the authors' order (variables.txt)."""
+  """Lists the variables of a deep agent with LSTM and instructions in the authors' order."""
   convolutions = []
   for section in agent.torso.sections:
     convolutions += [section.convolution, *(layer for block in section.blocks for layer in block)]

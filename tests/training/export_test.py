@@ -21,8 +21,10 @@ LOAD = """
 import numpy as np, sys, tensorflow as tf
 act = tf.saved_model.load(sys.argv[1]).signatures['serving_default']
 outputs = act(frame=np.full([4, 8, 5, 1], 7, np.uint8))
-print(sorted(outputs), outputs['action'].shape, outputs['action'].dtype.name, outputs['policy_logits'].numpy()[3].tolist())
-assert not [name for name in sys.modules if name.startswith(('impala_tf', 'sonnet', 'tensorflow_probability'))]
+action, logits = outputs['action'], outputs['policy_logits']
+print(sorted(outputs), action.shape, action.dtype.name, logits.numpy()[3].tolist())
+foreign = ('impala_tf', 'sonnet', 'tensorflow_probability')
+assert not [name for name in sys.modules if name.startswith(foreign)]
 """
 
 
