@@ -6,6 +6,7 @@ They end with their processes, however those end.
 import contextlib
 import fcntl
 import os
+from collections.abc import Iterator
 from typing import IO
 
 from absl import logging
@@ -56,7 +57,7 @@ def check_supported(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def held(folder, name=_NAME, what='trains'):
+def held(folder: str, name: str = _NAME, what: str = 'trains') -> Iterator[None]:
   """Holds the lock of an existing folder while the context lasts.
 
   A path that is not of this machine's file system but another one that TensorFlow knows

@@ -27,7 +27,7 @@ from impala_tf.sweeps import search_space
 _REPORT = 'report'
 
 
-def define_flags():
+def define_flags() -> None:
   """Defines the flags of the command."""
   config_flags.define()
   flags.DEFINE_string('logdir', None, 'folder of the sweep, which all its machines see')

@@ -1,9 +1,9 @@
 """The trials of a sweep: which there are, who works on them, and what became of them.
 
-Which trials there are follows from the sweep's definition. Whoever works on
-one holds the lock of its folder, which ends with the worker and the run, however those end. What
-became of them is kept in a journal of Optuna's, a file that several machines may write to; Optuna's
-tools read it, and its pruner judges by it. Optuna never samples here.
+The sweep's definition says which trials there are. The worker that trains one holds the lock of
+its folder, which is free again when that worker and the run have ended, even by SIGKILL. The
+states and results are kept in a journal of Optuna's, a file that several machines may write to;
+Optuna's tools read it, and its pruner judges by it. Optuna never samples here.
 """
 
 from __future__ import annotations

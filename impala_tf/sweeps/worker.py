@@ -67,7 +67,7 @@ class Worker:
     next_comparison = 0.0
     try:
       # A run that was killed is not restarted here: its trial waits until all that is left of the
-      # run has ended, for whoever is free first.
+      # run has ended, and the first worker that is free then claims it.
       with processes.Supervisor(stop, restart=False) as children:
         while not stop:
           for ended in children.poll():

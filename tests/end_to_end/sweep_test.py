@@ -97,7 +97,7 @@ def test_a_killed_sweep_resumes_without_losing_or_repeating_a_trial(tmp_path, ca
     last = [float(row['episode_return']) for row in rows[-100:]]
     assert trial.value == pytest.approx(sum(last) / 100)
 
-  # The second trial resumed from its last checkpoint: its worker's death told it to save.
+  # The second trial resumed from its last checkpoint: it saved when its worker died.
   assert 'from frame' in (logdir / 'trial_001' / 'log.txt').read_text()
   assert 'from frame' not in (logdir / 'trial_002' / 'log.txt').read_text()
   printed = capfd.readouterr().out
