@@ -149,21 +149,20 @@ def _act_for_any(role, given):
   # TensorFlow has to know how many threads there will be before it can ask the learner which level
   # it is.
   given = {'num_actors': 2 * machine.cores()} | given
-  from impala_tf.cluster import cluster_actor, connection
-  from impala_tf.training import architectures
+  from impala_tf.cluster import actor, connection
+  from impala_tf.cluster import learner as cluster_learner
+  from impala_tf.training import loop
 
-  def configure(terms):
-    fields = connection.settings(terms) | given
-    suite, config = suites.resolve(**fields)
-    architectures.check(config, in_cluster=True)
-    suite.check(config)
+  def configure(signature):
+    suite, config = suites.resolve(**connection.settings(signature) | given)
+    loop.check(suite, config, cluster_learner.ClusterSource)
     suite.check_installed(config)
     print(f'Acting for:\n{config}', flush=True)
     return suite, config
 
   logging.set_verbosity(logging.WARNING)
   machine.configure_tensorflow(given['num_actors'])
-  return cluster_actor.act(configure, role, _GIVE_UP_AFTER.value)
+  return actor.act(configure, role, _GIVE_UP_AFTER.value)
 
 
 def _run(suite, config, given, logdir, role):
@@ -182,23 +181,25 @@ def _run(suite, config, given, logdir, role):
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check_installed(config)
-  from impala_tf.cluster import cluster_actor, connection
+  from impala_tf.cluster import actor, connection
+  from impala_tf.cluster import learner as cluster_learner
   from impala_tf.evaluation import play
   from impala_tf.pbt import member
-  from impala_tf.training import architectures, export, loop
+  from impala_tf.training import export, loop
 
   logging.set_verbosity(logging.WARNING)
   machine.configure_tensorflow(config.num_actors, config.num_learners)
   if role and role.job == 'actor':
-    architectures.check(config, in_cluster=True)
-    return cluster_actor.act(lambda terms: (suite, config), role, _GIVE_UP_AFTER.value)
+    loop.check(suite, config, cluster_learner.ClusterSource)
+    return actor.act(lambda signature: (suite, config), role, _GIVE_UP_AFTER.value)
   if role:
     connection.connect(role)
     connection.warn_if_exposed(role)
   if _MODE.value == 'train':
-    controller = member.Member(suite, config, logdir) if _POPULATION_MEMBER.value else None
+    callbacks = [member.Member(suite, config, logdir)] if _POPULATION_MEMBER.value else []
     print(f'Training in {logdir}:\n{config}', flush=True)
-    return loop.train(suite, config, logdir, controller, in_cluster=role is not None)
+    source = cluster_learner.ClusterSource if role else None
+    return loop.train(suite, config, logdir, callbacks, source)
   if _MODE.value == 'export':
     folder = os.path.join(logdir, 'saved_model')
     loaded = export.export(suite, config, logdir, folder)

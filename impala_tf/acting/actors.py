@@ -6,7 +6,7 @@ The whole unroll is one tf.function, traced once and shared by all actor threads
 
 import threading
 import time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
 import tree
@@ -183,7 +183,12 @@ class ActorThreads:
       for i in range(num_actors)
     ]
 
-  def start(self):
+  @classmethod
+  def none(cls) -> Self:
+    """Returns a set of no threads, which never fails and ends at once."""
+    return cls(None, 0, None, None, None)
+
+  def start(self) -> None:
     """Starts acting."""
     for thread in self._threads:
       thread.start()

@@ -15,12 +15,11 @@ import psutil
 import tensorflow as tf
 
 from impala_tf import machine
-from impala_tf.acting import weights
+from impala_tf.acting import specs, weights
 from impala_tf.agent import agents
 from impala_tf.benchmark import benchmark_parts
 from impala_tf.cluster import connection, roles
 from impala_tf.environments import suites
-from impala_tf.training import arrangement
 from impala_tf.transport import frame_stacks, unroll_queue
 
 _GRACE_SECONDS = 60.0
@@ -40,15 +39,13 @@ def cluster_of(count, suite, config):
   """A part as `benchmark_parts` describes them: a learner with `count` actor processes."""
   address = _serve()
   agent = agents.for_suite(suite, config)
-  stacks = frame_stacks.FrameStacks(
-    arrangement.Specs(suite, config, agent).unroll, config.frame_stack
-  )
+  stacks = frame_stacks.FrameStacks(specs.Specs(suite, config, agent).unroll, config.frame_stack)
   names = {'queue': f'{connection.QUEUE}_{count}', 'weights': f'{connection.WEIGHTS}_{count}'}
-  place = {'device': connection.LEARNER_DEVICE, 'serialized': True}
+  place = {'device': roles.LEARNER_DEVICE, 'serialized': True}
   queue = unroll_queue.UnrollQueue(
     stacks.unstacked_spec, config.queue_capacity, shared_name=names['queue'], **place
   )
-  published = weights.PublishedWeights(agent, connection.LEARNER_DEVICE, names['weights'])
+  published = weights.PublishedWeights(agent, roles.LEARNER_DEVICE, names['weights'])
   staging = unroll_queue.StagingArea(lambda: queue.dequeue_batch(config.batch_size))
   context = multiprocessing.get_context('forkserver')
   # Imported once for all of them, which share the memory that takes.
@@ -131,15 +128,13 @@ def _send(pipe, address, task, names, config):
   connection.connect(roles.Role('actor', task, address, f'127.0.0.1:{roles.free_port()}'))
   suite = suites.find(config.level_name)
   agent = agents.for_suite(suite, config)
-  stacks = frame_stacks.FrameStacks(
-    arrangement.Specs(suite, config, agent).unroll, config.frame_stack
-  )
-  place = {'device': connection.LEARNER_DEVICE, 'serialized': True}
+  stacks = frame_stacks.FrameStacks(specs.Specs(suite, config, agent).unroll, config.frame_stack)
+  place = {'device': roles.LEARNER_DEVICE, 'serialized': True}
   queue = unroll_queue.UnrollQueue(
     stacks.unstacked_spec, config.queue_capacity, shared_name=names['queue'], **place
   )
   pull = tf.function(
-    weights.PublishedWeights(agent, connection.LEARNER_DEVICE, names['weights'], version=None).pull
+    weights.PublishedWeights(agent, roles.LEARNER_DEVICE, names['weights'], version=None).pull
   )
   unrolls = benchmark_parts.unrolls_to_send(suite, config, agent)
   seconds = []

@@ -16,12 +16,12 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import structs
-from impala_tf.acting import inference, weights
+from impala_tf import structs, timing
+from impala_tf.acting import inference, specs, weights
 from impala_tf.agent import agents
 from impala_tf.benchmark import fake_environment
 from impala_tf.environments import base
-from impala_tf.training import architectures, loop, metrics, pipeline
+from impala_tf.training import episodes, impala, loop, sources
 from impala_tf.transport import unroll_queue
 
 
@@ -68,27 +68,29 @@ def _no_extra(result):
 @contextlib.contextmanager
 def train(suite, config):
   """All as in a training, but for reports and checkpoints."""
-  learner = loop.make_learner(suite, config)
-  with architectures.make(suite, config, learner.agent, [config.seed]) as running:
-    steps = (config.frames_per_update for _ in running.updates(learner))
-    readers = {'learner': running.learner_timer.reader(), 'actors': running.actor_shares()}
-    yield steps, readers, _no_extra
+  learner, timer = loop.make_learner(suite, config), timing.StageTimer()
+  with loop.SOURCES[config.architecture](suite, config, learner, [config.seed]) as source:
+    readers = {'learner': timer.reader(), 'actors': source.actors.shares()}
+    yield _updates(config, learner, source, timer), readers, _no_extra
+
+
+def _updates(config, learner, source, timer):
+  """Yields the frames of one update after the other."""
+  while True:
+    with timer('wait'):
+      batch = source.next_batch()
+    with timer('update'):
+      source.publish(learner.update(batch.unrolls).updates)
+    yield config.frames_per_update
 
 
 @contextlib.contextmanager
 def act(suite, config):
   """Actors, queue and staging area without a learner; nobody waits for anything but the actors."""
-  agent = agents.for_suite(suite, config)
-  with pipeline.Pipeline(suite, config, agent, [config.seed]) as running:
-
-    def steps():
-      while True:
-        if running.staging.get(timeout=1.0) is not None:
-          yield config.frames_per_update
-        elif running.actors.error is not None:
-          raise running.actors.error
-
-    yield steps(), {'actors': running.actor_shares()}, _no_extra
+  learner = loop.make_learner(suite, config)
+  with impala.ImpalaSource(suite, config, learner, [config.seed]) as source:
+    steps = (config.frames_per_update for _ in iter(source.next_batch, None))
+    yield steps, {'actors': source.actors.shares()}, _no_extra
 
 
 @contextlib.contextmanager
@@ -144,18 +146,25 @@ def infer(suite, config):
   yield steps(), {}, _no_extra
 
 
+class _SameBatch(sources.Source):
+  """A source that has one batch again and again, and actors that do nothing."""
+
+  def __init__(self, learner, unrolls):
+    self.weights = weights.PublishedWeights(learner.agent)
+    self._batch = sources.Batch(unrolls, [])
+
+  def next_batch(self, stop=False):
+    return self._batch
+
+
 @contextlib.contextmanager
 def learn(suite, config):
   """The learner's update, and the publishing of its weights, on one batch again and again."""
   learner = loop.make_learner(suite, config)
   batch_size = config.batch_total
   batch = example_unroll(suite, config, learner.agent, batch_size)
-  published = weights.PublishedWeights(learner.agent)
-
-  def steps():
-    while True:
-      published.publish(tf.cast(learner.update(batch).updates, tf.int32))
-      yield config.frames_per_update
+  source = _SameBatch(learner, batch)
+  steps = _updates(config, learner, source, timing.StageTimer())
 
   def extra(result):
     flops = (
@@ -172,7 +181,7 @@ def learn(suite, config):
       'share of that': per_cpu_second / peak,
     }
 
-  yield steps(), {}, extra
+  yield steps, {}, extra
 
 
 @contextlib.contextmanager
@@ -188,7 +197,7 @@ def queue(suite, config):
   )
   unrolls_queue = unroll_queue.UnrollQueue(spec, config.queue_capacity)
   staging = unroll_queue.StagingArea(
-    lambda: unrolls_queue.dequeue_batch(config.batch_size), on_host=metrics.episodes_in
+    lambda: unrolls_queue.dequeue_batch(config.batch_size), on_host=episodes.episodes_in
   )
 
   def feed():
@@ -261,7 +270,7 @@ def update_flops(agent, observation_spec, config):
   the recurrent state, inside the LSTM's loop over time, are left out: they are below one per cent.
   """
   rows = config.unroll_length + 1
-  step_outputs = unroll_queue.tensor_specs(
+  step_outputs = specs.tensor_specs(
     structs.step_output_spec(observation_spec), [rows, config.batch_size]
   )
 

@@ -1,21 +1,21 @@
 """Learner and actors as processes of several machines, joined by TensorFlow's own runtime.
 
-Queue, published weights and heartbeat_board live on the learner's machine, where all find them by
-name:
+Queue, published weights and heartbeats live on the learner's machine, where all find them by name:
 
     queue = UnrollQueue(spec, capacity, device=LEARNER_DEVICE, shared_name=QUEUE)
 
 so that a local and a remote actor run the same code. The runtime has no authentication and runs
 what it is sent; see `warn_if_exposed`.
 
-    connect(role)                     # before anything else of TensorFlow; also to connect anew
-    heartbeat_board = HeartbeatBoard()
-    heartbeat_board.post(LearnerHeartbeat(...))                            # the learner
-    learner = heartbeat_board.exchange(role.task, ActorHeartbeat(...))     # an actor, now and then
+    connect(role)                     # before anything else of TensorFlow; also to connect again
 """
 
-import dataclasses
-import json
+import contextlib
+import random
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 import tree
@@ -23,14 +23,16 @@ from absl import logging
 
 import impala_tf
 from impala_tf import config as config_lib
-from impala_tf.cluster import roles, sockets
-from impala_tf.config import ConfigurationError
+from impala_tf import errors, structs
+from impala_tf.agent import agents
+from impala_tf.cluster import heartbeats, roles, sockets
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments import suite as suite_lib
 
-LEARNER_DEVICE = '/job:learner/replica:0/task:0/device:CPU:0'
-QUEUE, WEIGHTS, _BOARD = 'unrolls', 'weights', 'heartbeat_board'
-_LEARNER = -1  # the key of the learner's notice; those of actors are their tasks
+QUEUE, WEIGHTS = 'unrolls', 'weights'
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 15.0  # seconds between two attempts to connect
 
-# How TensorFlow tells that the other side is gone, or that it is there again and knows nothing of
+# How TensorFlow reports that the other side is gone, or that it is there again and knows nothing of
 # us.
 CONNECTION_ERRORS = (
   tf.errors.UnavailableError,
@@ -45,24 +47,20 @@ CONNECTION_ERRORS = (
 )
 
 
-def connect(role):
-  """Makes this process a part of the cluster: the learner opens its port, an actor also connects to
-  the learner.
+def connect(role: roles.Role) -> None:
+  """Makes this process a part of the cluster: the learner opens its port, an actor also connects.
 
-  An actor may call it again to connect anew, while no operation of TensorFlow runs. It waits for a
+  An actor may call it again to connect again, while no operation of TensorFlow runs. It waits for a
   learner that isn't there.
-
-  Args:
-    role: `roles.Role`.
 
   Raises:
     ConfigurationError: if the port can't be opened.
     tf.errors.OpError: if the learner was lost meanwhile.
   """
-  jobs = {'learner': [role.learner]}
+  jobs: dict[str, Any] = {'learner': [role.learner]}
   if role.job == 'actor':
     jobs['actor'] = {role.task: role.address}
-  # It goes on about its session's configuration.
+  # TensorFlow would write about the configuration of its session.
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.WARNING)
   try:
@@ -75,168 +73,143 @@ def connect(role):
       raise
     flag = 'learner_address' if role.job == 'learner' else 'actor_address'
     raise ConfigurationError(
-      f'The port of {role.address} is taken, perhaps by another {role.job}. Give another one by --{flag}.'
+      f'The port of {role.address} is taken, perhaps by another {role.job}. Give another one by '
+      f'--{flag}.'
     ) from error
   finally:
     logging.set_verbosity(verbosity)
   sockets.set_keepalive()
 
 
-def warn_if_exposed(role):
-  """Closes the port of this process to other machines if its address allows that, and otherwise
-  warns of what it means.
-  """
+def warn_if_exposed(role: roles.Role) -> None:
+  """Closes the port of this process to other machines, or warns if its address is for them."""
   _, port = roles.host_and_port(role.address)
   if not (role.is_local and sockets.restrict_to_loopback(port)):
     logging.warning(
-      'Port %d is open to everyone who can reach this machine, and whoever connects can run anything here: TensorFlow asks for '
-      'no password and encrypts nothing. Use it in private networks only, behind a firewall; the README says how.',
+      'Port %d is open to everyone who can reach this machine, and everyone who connects can run '
+      'anything here: TensorFlow asks for no password and encrypts nothing. Use it in private '
+      'networks only, behind a firewall; the README says how.',
       port,
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class ActorHeartbeat:
-  """What an actor's process tells of itself.
-
-  beat: int, how many notices it wrote before; its life sign.
-  levels: list of int, the indices of the levels that it plays.
-  unrolls: int, sent so far.
-  restarts: int, of its processes of environments.
-  statistics: dict of counters of its environments.
-  shares: dict, how it spent its time since the notice before, by stage.
-  left: whether it has ended.
-  refused: why the learner's settings are not its own, the empty text if they are.
-  """
-
-  beat: int = 0
-  levels: list = dataclasses.field(default_factory=list)
-  unrolls: int = 0
-  restarts: int = 0
-  statistics: dict = dataclasses.field(default_factory=dict)
-  shares: dict = dataclasses.field(default_factory=dict)
-  left: bool = False
-  refused: str = ''
-
-  def __post_init__(self):
-    """Refuses what the learner could not add up."""
-    if not all(
-      isinstance(n, int | float)
-      for n in (*self.levels, *self.statistics.values(), *self.shares.values())
-    ):
-      raise TypeError(f'Not all numbers: {self}')
+class LearnerLostError(errors.UserError, RuntimeError):
+  """The learner has not answered for too long."""
 
 
-@dataclasses.dataclass(frozen=True)
-class LearnerHeartbeat:
-  """What the learner tells.
+class Connection:
+  """An actor's connection to the learner, and the exchange of heartbeats over it."""
 
-  state: 'running', 'stopped' (it will be back) or 'finished' (it will not); empty as long as it has
-    told nothing.
-  starts: int, how often its run was started.
-  queue_capacity: int, of its queue; whoever asks for it by another would be refused.
-  terms: dict, see `terms`.
-  """
-
-  state: str = ''
-  starts: int = 0
-  queue_capacity: int = 0
-  terms: dict = dataclasses.field(default_factory=dict)
-
-
-class HeartbeatBoard:
-  """A table on the learner's machine in which each process keeps one notice: JSON, of which nothing
-  is executed.
-  """
-
-  @staticmethod
-  def _table():
-    # Made anew in each function: an object made eagerly would destroy the shared table when it is
-    # collected.
-    return tf.raw_ops.MutableHashTableV2(
-      key_dtype=tf.int64, value_dtype=tf.string, shared_name=_BOARD
-    )
-
-  @tf.function(
-    input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([], tf.string)], autograph=False
-  )
-  def _exchange(self, key, notice):
-    with tf.device(LEARNER_DEVICE):
-      table = self._table()
-      with tf.control_dependencies(
-        [tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=key, values=notice)]
-      ):
-        return tf.raw_ops.LookupTableFindV2(
-          table_handle=table, keys=tf.constant(_LEARNER, tf.int64), default_value=''
-        )
-
-  @tf.function(input_signature=[], autograph=False)
-  def _all(self):
-    with tf.device(LEARNER_DEVICE):
-      return tf.raw_ops.LookupTableExportV2(
-        table_handle=self._table(), Tkeys=tf.int64, Tvalues=tf.string
-      )
-
-  def post(self, notice):
-    """Replaces the notice of the learner by a `LearnerHeartbeat`."""
-    self._exchange(tf.constant(_LEARNER, tf.int64), _text(notice))
-
-  def exchange(self, task, notice):
-    """Replaces the notice of an actor.
+  def __init__(
+    self, role: roles.Role, give_up_after: float, clock: Callable[[], float] = time.monotonic
+  ):
+    """Describes it.
 
     Args:
-      task: int.
-      notice: `ActorHeartbeat`.
+      role: of this actor.
+      give_up_after: seconds to wait for a learner.
+      clock: gives seconds.
+    """
+    self._role = role
+    self._give_up_after = give_up_after
+    self._clock = clock
+    self._board = heartbeats.Heartbeats()
+    self._beat = 0
+    self._is_connected = False
+    self._was_connected = False
+
+  def connect(self, stop: Any) -> heartbeats.LearnerHeartbeat | None:
+    """Waits until the learner is there and ready, connecting as often as it takes.
+
+    Args:
+      stop: becomes true once the waiting is to end.
 
     Returns:
-      The learner's notice, `LearnerHeartbeat`.
+      The learner's heartbeat; None if `stop` came first.
+
+    Raises:
+      LearnerLostError: if no learner answered in time.
+      ConfigurationError: if the port is taken.
+    """
+    began, pause = self._clock(), _FIRST_PAUSE
+    is_new = not self._is_connected
+    while not stop:
+      learner = self._attempt()
+      if learner is not None and learner.state in ('running', 'finished'):
+        if is_new:
+          print(f'Connected to the learner at {self._role.learner}.', flush=True)
+        return learner
+      if not is_new:
+        is_new = True
+        what = 'stopped' if learner else 'gone'
+        print(f'The learner at {self._role.learner} has {what}. Waiting for it.', flush=True)
+      self.check_silence(self._clock() - began)
+      # Not all at once, when a thousand actors have lost the same learner.
+      wait(pause * random.uniform(0.5, 1.0), stop)
+      pause = min(2 * pause, _LAST_PAUSE)
+    return None
+
+  def check_silence(self, seconds: float) -> None:
+    """Raises LearnerLostError if so many seconds without an answer of the learner are too many."""
+    if seconds > self._give_up_after:
+      raise LearnerLostError(
+        f'No answer of a learner at {self._role.learner} for {seconds:.0f} s. Start it, or correct '
+        '--learner_address; --give_up_after says how long to wait.'
+      )
+
+  def _attempt(self):
+    """Returns the learner's heartbeat, None if it can't be had now."""
+    if not self._is_connected:
+      # TensorFlow would wait for ever, and deaf to signals, for a learner that isn't there.
+      try:
+        socket.create_connection(roles.host_and_port(self._role.learner), timeout=5).close()
+      except OSError:
+        return None
+    try:
+      if not self._is_connected:
+        connect(self._role)
+        if not self._was_connected:
+          warn_if_exposed(self._role)
+        self._is_connected = self._was_connected = True
+      return self.exchange()
+    except CONNECTION_ERRORS:
+      self._is_connected = False
+      return None
+
+  def exchange(self, **fields: Any) -> heartbeats.LearnerHeartbeat:
+    """Sends the fields of a `heartbeats.ActorHeartbeat`, and returns the learner's heartbeat.
 
     Raises:
       tf.errors.OpError: one of `CONNECTION_ERRORS` if the learner is lost.
     """
-    return (
-      _parsed(LearnerHeartbeat, self._exchange(tf.constant(task, tf.int64), _text(notice)).numpy())
-      or LearnerHeartbeat()
-    )
+    self._beat += 1
+    heartbeat = heartbeats.ActorHeartbeat(beat=self._beat, **fields)
+    return self._board.exchange(self._role.task, heartbeat)
 
-  def read(self):
-    """The notices of the actors, a dict from tasks to `ActorHeartbeat`; without what is none."""
-    keys, values = self._all()
-    notices = {
-      int(key): _parsed(ActorHeartbeat, value)
-      for key, value in zip(keys.numpy(), values.numpy(), strict=True)
-    }
-    return {
-      task: notice for task, notice in notices.items() if task != _LEARNER and notice is not None
-    }
+  def abandon(self) -> None:
+    """Gives the connection up, so that `connect` makes another one."""
+    self._is_connected = False
+
+  def leave(self, refused: str = '') -> None:
+    """Informs the learner, if it is there, that this actor ends; `refused` says why it refuses."""
+    if self._is_connected:
+      with contextlib.suppress(*CONNECTION_ERRORS):
+        self.exchange(left=True, refused=refused)
 
 
-def _text(notice):
-  return tf.constant(json.dumps(dataclasses.asdict(notice)))
+def wait(seconds: float, stop: Any) -> None:
+  """Waits for some seconds, or until `stop` is true."""
+  deadline = time.monotonic() + seconds
+  while not stop and time.monotonic() < deadline:
+    time.sleep(min(0.2, seconds))
 
 
-def _parsed(type_, text):
-  """A notice from its text, None if it is another program's."""
-  try:
-    values = json.loads(text)
-    notice = type_(**values)
-  except (TypeError, ValueError):
-    return None
-  sound = all(
-    type(getattr(notice, field.name)) is field.type for field in dataclasses.fields(type_)
-  )
-  return notice if sound else None
+def signature(
+  suite: suite_lib.Suite, config: Config, agent: agents.Agent, unroll_spec: structs.Unroll
+) -> dict[str, str]:
+  """Returns what learner and actors must have in common: all that shapes unrolls and weights.
 
-
-def terms(suite, config, agent, unroll_spec):
-  """What learner and actors must have in common, a dict from names to texts: all that shapes
-  unrolls and weights.
-
-  Args:
-    suite: `suite.Suite`.
-    config: `config.Config`. The fields that don't change what is learned may differ.
-    agent: a built `agents.Agent`.
-    unroll_spec: as `unroll_queue.unroll_spec`.
+  The fields of the configuration that don't change what is learned are not among it.
   """
   return {
     **{name: str(getattr(config, name)) for name in config_lib.lasting_fields()},
@@ -248,19 +221,19 @@ def terms(suite, config, agent, unroll_spec):
   }
 
 
-def settings(terms):
-  """The hyper-parameters that are among a learner's terms, a dict from fields to values.
+def settings(signature: dict[str, str]) -> dict[str, Any]:
+  """Returns the fields of the configuration that are in a learner's signature.
 
   Raises:
     ConfigurationError: if a text means no value of its field, as of another version.
   """
   return {
-    name: config_lib.parse(name, terms[name])
+    name: config_lib.parse(name, signature[name])
     for name in config_lib.lasting_fields()
-    if name in terms
+    if name in signature
   }
 
 
-def differing_terms(theirs, ours):
-  """The names of the terms in which two dicts of them differ, a list."""
+def differing(theirs: dict[str, str], ours: dict[str, str]) -> list[str]:
+  """Returns the names by which two signatures differ."""
   return [name for name in dict.fromkeys([*ours, *theirs]) if theirs.get(name) != ours.get(name)]

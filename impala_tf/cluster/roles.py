@@ -20,6 +20,8 @@ from impala_tf.config import ConfigurationError
 
 JOBS = ('learner', 'actor')
 DEFAULT_PORT = 8470
+# Where queue, published weights and heartbeats live, for all parts.
+LEARNER_DEVICE = '/job:learner/replica:0/task:0/device:CPU:0'
 _LOOPBACK = '127.0.0.1'
 
 

@@ -22,7 +22,7 @@ from impala_tf.config import Config
 from impala_tf.environments import process_group, py_process, recording
 from impala_tf.environments.suite import Suite
 from impala_tf.training import checkpoints
-from impala_tf.training.metrics import Episode
+from impala_tf.training.episodes import Episode
 
 _GAME_FRAME_RATE = 60  # Emulator frames per second of game time, in both suites.
 

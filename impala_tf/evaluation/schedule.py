@@ -11,7 +11,7 @@ import tqdm
 from impala_tf import signals
 from impala_tf.evaluation.play import EvaluatedRun, Player, Share
 from impala_tf.evaluation.results import RANDOM, LevelResult
-from impala_tf.training.metrics import Episode
+from impala_tf.training.episodes import Episode
 
 
 @dataclasses.dataclass

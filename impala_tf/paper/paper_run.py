@@ -120,10 +120,12 @@ class Settings:
       for level in (
         self._levels(experiment, method) if self.runner == processes.RUN_EXPERIMENT else ()
       ):
-        from impala_tf.training import loop  # It loads TensorFlow: not before --help.
+        # They load TensorFlow: not before --help.
+        from impala_tf.cluster import learner
+        from impala_tf.training import loop
 
-        run = given | {'level_name': level}
-        loop.check(*suites.resolve(**run), in_cluster=self._is_cluster(method))
+        source = learner.ClusterSource if self._is_cluster(method) else None
+        loop.check(*suites.resolve(**given | {'level_name': level}), source)
     if self.cluster is None:
       return
     alone = [method.label for method in experiment.methods if not self._has_cluster_form(method)]

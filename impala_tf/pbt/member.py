@@ -28,7 +28,7 @@ from impala_tf.config import Config, ConfigurationError
 from impala_tf.pbt import lineage, rules
 from impala_tf.pbt.population import Population
 from impala_tf.training import checkpoints, episode_log
-from impala_tf.training.metrics import Episode
+from impala_tf.training.episodes import Episode
 
 POPULATION_FILE = 'population.json'
 MEMBER_FILE = 'member.json'

@@ -5,34 +5,12 @@ training. A run on several levels has its suite's score instead, that of the las
 each level finished an episode.
 """
 
-import os
-
 import numpy as np
 
-from impala_tf import files
 from impala_tf.reports import scalars
-from impala_tf.training import episode_log
+from impala_tf.training import episode_log, episodes
 
 WINDOW = 100
-_SCORE_FILE = 'score.json'
-
-
-def expect_scores(logdir):
-  """Notes at the start of a run on several levels that it has scores, of which none may be known
-  yet.
-  """
-  path = os.path.join(logdir, _SCORE_FILE)
-  if files.read_json(path) is None:
-    files.write_json(path, {'frames': 0, 'name': None, 'score': None})
-
-
-def note_score(logdir, frames, name, score):
-  """Keeps the score of a run on several levels after so many frames, in place of an earlier one;
-  `name` is its scalar's.
-  """
-  files.write_json(
-    os.path.join(logdir, _SCORE_FILE), {'frames': int(frames), 'name': name, 'score': float(score)}
-  )
 
 
 def read(logdir, max_frames=None):
@@ -45,7 +23,7 @@ def read(logdir, max_frames=None):
   Returns:
     A float, or None if nothing has ended yet.
   """
-  noted = files.read_json(os.path.join(logdir, _SCORE_FILE))
+  noted = episodes.read_score(logdir)
   if noted is not None:
     if max_frames is None or noted['frames'] <= max_frames:
       return noted['score']
@@ -66,7 +44,7 @@ def curve(logdir):
   Returns:
     Two arrays of the same length, frames and values.
   """
-  noted = files.read_json(os.path.join(logdir, _SCORE_FILE))
+  noted = episodes.read_score(logdir)
   if noted is not None:
     points = scalars.read(logdir, noted['name']) if noted['name'] else []
     return np.array([frames for frames, _, _ in points]), np.array(

@@ -9,52 +9,72 @@ nothing.
 
 import queue
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import tensorflow as tf
 
 from impala_tf import structs
-from impala_tf.acting import actors, inference
-from impala_tf.config import ConfigurationError
+from impala_tf.acting import group
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
-from impala_tf.training import arrangement, metrics
+from impala_tf.training import episodes, sources
 from impala_tf.transport import unroll_queue
 
 
 class _Work(NamedTuple):
   """What an actor sends.
 
-  gradients: `learner.Gradients`.
-  played: `structs.Unroll`, time-major, of which only level and episode information are there.
+  gradients: for the learner.
+  played: time-major, of which only level and episode information are there.
   """
 
   gradients: learner_lib.Gradients
   played: structs.Unroll
 
 
-class A3C(arrangement.Arrangement):
+class A3CSource(sources.Source):
   """Actors with gradients.
 
-  Each update is of the unrolls of one actor, of which the next begins when it was applied.
+  Each update is of the unrolls of one actor, whose next one begins when the update was published.
   """
 
-  def __init__(self, suite, config, agent, seed, version=0):
-    """As `arrangement.Arrangement`."""
-    super().__init__(suite, config, agent, seed, version)
-    self.actors = None
-    self._sent = queue.SimpleQueue()
+  def __init__(
+    self,
+    suite: suite_lib.Suite,
+    config: Config,
+    learner: learner_lib.Learner,
+    seed: list[int],
+  ):
+    """Describes the parts, as `sources.Source`."""
+    super().__init__(suite, config, learner, seed)
+    self._sent: queue.SimpleQueue = queue.SimpleQueue()
+    self._applied = threading.Event()  # of the gradients that the learner has
     self._stopping = threading.Event()
 
+  def _make_actors(self, suite, config, seed):
+    return group.ActorGroup(suite, config, self._learner.agent, self.weights, seed)
+
   @classmethod
-  def check(cls, config):
-    """Raises `config.ConfigurationError` if a batch is not what one actor plays, or something asks
-    for batches of others.
+  def check(cls, suite: suite_lib.Suite, config: Config) -> None:
+    """Checks the configuration.
+
+    Raises:
+      ConfigurationError: if a batch is not what one actor plays, or something asks for batches of
+        others.
     """
-    arrangement.check_own_inference(config)
+    super().check(suite, config)
+    group.check_local_inference(config)
+    if config.num_learners > 1:
+      raise ConfigurationError(
+        f'num_learners={config.num_learners}: with architecture=a3c actors compute the gradients. '
+        'Leave it out.'
+      )
     if config.batch_size != config.envs_per_actor:
       raise ConfigurationError(
-        f'architecture=a3c takes each update with the unrolls of one actor: batch_size={config.batch_size} must be '
-        f'envs_per_actor={config.envs_per_actor}. Change --batch_size or --envs_per_actor; those of the paper are 1.'
+        'architecture=a3c takes each update with the unrolls of one actor: '
+        f'batch_size={config.batch_size} must be envs_per_actor={config.envs_per_actor}. Change '
+        '--batch_size or --envs_per_actor; those of the paper are 1.'
       )
     for name, reason in (
       ('replay_fraction', 'has no batches to replay in'),
@@ -63,47 +83,34 @@ class A3C(arrangement.Arrangement):
       if getattr(config, name):
         raise ConfigurationError(f'architecture=a3c {reason}: --{name} must be left out.')
 
-  def _make_policy(self):
-    return inference.LocalInference(self._agent, self.weights)
-
-  def _update(self, learner):
-    if self.actors is None:
-      # Not earlier, as their work is traced with the learner's loss.
-      worker = _Worker(self._unroller, self.policy, learner)
-      self.actors = actors.ActorThreads(
-        worker, self._config.num_actors, self._send, self.actor_timer, on_failure=self._stopping.set
-      )
-      self.actors.start()
-    with self.learner_timer('wait'):
-      try:
-        work, applied = self._sent.get(timeout=1.0)
-      except queue.Empty:
-        return None
-    with self.learner_timer('update'):
-      update = learner.update(work.gradients)
-      self.weights.publish(tf.cast(update.updates, tf.int32))
-    applied.set()
-    return metrics.episodes_in(work.played), update
+  def __enter__(self) -> Self:
+    self.actors.start()
+    worker = _Worker(self.actors.unroller, self.actors.policy, self._learner)
+    self.actors.start_threads(self._send, on_failure=self._stopping.set, unroller=worker)
+    return self
 
   def _send(self, work):
-    """Hands in gradients, and waits until they were applied: an actor's next unroll is to know of
-    them.
-    """
+    """Hands in gradients and waits until they are applied, as the next unroll is to know of them."""
     applied = threading.Event()
     self._sent.put((work, applied))
     while not applied.wait(0.5) and not self._stopping.is_set():
       pass
 
-  def _failure_of_actor(self):
-    return self.actors.error
+  def _get(self, timeout):
+    try:
+      work, self._applied = self._sent.get(timeout=timeout)
+    except queue.Empty:
+      return None
+    return sources.Batch(work.gradients, episodes.episodes_in(work.played))
 
-  def _stop(self):
+  def publish(self, updates: tf.Tensor) -> None:
+    """Publishes the weights and frees the actor whose gradients were applied."""
+    super().publish(updates)
+    self._applied.set()
+
+  def __exit__(self, *exception) -> None:
     self._stopping.set()
-    if self.actors is not None:
-      self.actors.stop()
-    self.environments.close()
-    if self.actors is not None:
-      self.actors.join()
+    self.actors.close()
 
 
 class _Worker:
@@ -126,5 +133,5 @@ class _Worker:
     self._work.get_concrete_function()
 
   def unroll(self, index, carry):
-    """The next `actors.Carry` and the `_Work` of an unroll, as `actors.Unroller.unroll`."""
+    """Plays and learns as `actors.Unroller.unroll`; returns the next `actors.Carry` and `_Work`."""
     return self._work(tf.constant(index, tf.int32), carry)

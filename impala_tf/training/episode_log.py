@@ -12,7 +12,7 @@ from absl import logging
 
 from impala_tf import files
 from impala_tf.config import ConfigurationError
-from impala_tf.training import metrics
+from impala_tf.training.episodes import Episode
 
 FILE_NAME = 'episodes.csv'
 COLUMNS = ('frames', 'level', 'episode_return', 'episode_frames')
@@ -63,7 +63,7 @@ class EpisodeLog:
 
     Args:
       logdir: existing folder, anything that tf.io.gfile takes.
-      levels: names of the run's levels; `metrics.Episode.level` is an index into them.
+      levels: names of the run's levels; `episodes.Episode.level` is an index into them.
       num_action_repeats: emulator frames of an agent step.
       frames: of the restored checkpoint, 0 if there was none.
 
@@ -78,7 +78,7 @@ class EpisodeLog:
     self._writer = csv.writer(self._buffer, lineterminator='\n')
     self._repair(int(frames))
 
-  def add(self, frames: int, episodes: Sequence[metrics.Episode]) -> None:
+  def add(self, frames: int, episodes: Sequence[Episode]) -> None:
     """Notes episodes; nothing is written yet."""
     for episode in episodes:
       self._writer.writerow(

@@ -7,7 +7,7 @@ The bound keeps the data fresh: an actor that is ahead of the learner waits in `
 import itertools
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -141,41 +141,6 @@ def as_batch(unrolls: structs.Unroll) -> structs.Unroll:
   """
   return unrolls._replace(
     step_outputs=time_major(unrolls.step_outputs), agent_outputs=time_major(unrolls.agent_outputs)
-  )
-
-
-def tensor_specs(array_specs: Any, leading: Sequence[int] = ()) -> Any:
-  """Turns a nest of `structs.ArraySpec` into one of `tf.TensorSpec`, with `leading` dimensions
-  before each shape.
-  """
-  return tree.map_structure(
-    lambda spec: tf.TensorSpec([*leading, *spec.shape], tf.as_dtype(spec.dtype)), array_specs
-  )
-
-
-def unroll_spec(
-  step_output_spec: structs.StepOutput, num_actions: int, agent_state_spec: Any, unroll_length: int
-) -> structs.Unroll:
-  """Describes one unroll by `tf.TensorSpec`s.
-
-  Args:
-    step_output_spec: of `structs.ArraySpec`, one environment at one step.
-    num_actions: size of the policy's logits.
-    agent_state_spec: nest of `tf.TensorSpec`, one environment's agent state; the empty tuple
-      without memory.
-    unroll_length: T.
-  """
-  rows = unroll_length + 1
-  return structs.Unroll(
-    level=tf.TensorSpec([], tf.int32),
-    policy_version=tf.TensorSpec([], tf.int32),
-    agent_state=agent_state_spec,
-    step_outputs=tensor_specs(step_output_spec, [rows]),
-    agent_outputs=structs.AgentOutput(
-      action=tf.TensorSpec([rows], tf.int32),
-      policy_logits=tf.TensorSpec([rows, num_actions], tf.float32),
-      baseline=tf.TensorSpec([rows], tf.float32),
-    ),
   )
 
 

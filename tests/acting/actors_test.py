@@ -9,9 +9,8 @@ import tensorflow as tf
 import tree
 
 from impala_tf import structs, timing
-from impala_tf.acting import actors, inference, weights
+from impala_tf.acting import actors, group, inference, weights
 from impala_tf.agent import agents, networks
-from impala_tf.training import arrangement
 from tests.support import golden, scripted
 
 GOLDEN = golden.load('actor')
@@ -372,7 +371,7 @@ class SlowToBegin(FakeUnroller):
 def test_the_first_episode_is_a_part_of_the_time_of_unrolls():
   clock = Clock()
   timer = timing.StageTimer(clock)
-  shares = arrangement.stage_shares(timer)
+  shares = group.stage_shares(timer)
   threads = actors.ActorThreads(
     SlowToBegin(clock, timer), 1, lambda unrolls: None, timer, on_failure=lambda: None
   )

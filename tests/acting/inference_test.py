@@ -9,12 +9,11 @@ import tensorflow as tf
 import tree
 
 from impala_tf import structs
-from impala_tf.acting import actors, inference, weights
+from impala_tf.acting import actors, group, inference, specs, weights
 from impala_tf.agent import agents
 from impala_tf.training import loop
-from impala_tf.training.pipeline import Pipeline
 from impala_tf.transport import unroll_queue
-from tests.support import catch, scripted
+from tests.support import catch, scripted, updates
 
 CONFIG = dataclasses.replace(catch.CONFIG, level_name='catch_with_memory')
 
@@ -24,7 +23,7 @@ def make(shared, agent):
   if not shared:
     return published, inference.LocalInference(agent, published)
   state = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), agent.initial_state(1))
-  step_outputs = unroll_queue.tensor_specs(structs.step_output_spec(catch.Catch.observation_spec))
+  step_outputs = specs.tensor_specs(structs.step_output_spec(catch.Catch.observation_spec))
   return published, inference.BatchedInference(
     agent, published, [tf.TensorSpec([], tf.int32), step_outputs, state]
   )
@@ -185,8 +184,8 @@ def test_a_training_with_shared_inference_learns():
   config = dataclasses.replace(catch.CONFIG, inference='shared', num_actors=2, envs_per_actor=16)
   learner = loop.make_learner(catch.CatchSuite(), config)
   returns, learned = [], False
-  with Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running:
-    for _, episodes, _ in running.updates(learner):
+  with updates.source_of(catch.CatchSuite(), config, learner) as source:
+    for episodes, _ in updates.updates(source, learner):
       returns += [episode.episode_return for episode in episodes]
       learned = len(returns) >= 500 and np.mean(returns[-500:]) > 0.7
       if learned:
@@ -209,10 +208,10 @@ def test_a_policy_that_fails_ends_the_run_with_its_error(monkeypatch):
 
   monkeypatch.setattr(learner.agent, 'step', failing_step)
   with (
-    Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running,
-    pytest.raises(RuntimeError, match='out of order'),
+    updates.source_of(catch.CatchSuite(), config, learner) as source,
+    pytest.raises(group.ActorError, match='out of order'),
   ):
-    for _ in running.updates(learner):
+    for _ in updates.updates(source, learner):
       pass
 
 
@@ -224,21 +223,17 @@ def test_no_number_of_actors_blocks(num_actors, shared):
     num_actors=num_actors,
     envs_per_actor=1,
     inference=shared,
-    total_environment_frames=160 * 12,
   )
   learner = loop.make_learner(catch.CatchSuite(), config)
-  with Pipeline(catch.CatchSuite(), config, learner.agent, [1]) as running:
-    frames = [frames for frames, _, _ in running.updates(learner)]
-  assert frames[-1] == 160 * 12
+  with updates.source_of(catch.CatchSuite(), config, learner) as source:
+    assert len(list(updates.updates(source, learner, 12))) == 12
 
 
 def test_unrolls_of_a_resumed_run_know_how_many_updates_are_behind_them():
-  agent = agents.for_suite(catch.CatchSuite(), catch.CONFIG)
-  with Pipeline(catch.CatchSuite(), catch.CONFIG, agent, [1], version=123) as running:
-    batch = None
-    while batch is None:
-      batch = running.staging.get(timeout=1.0)
-  assert set(batch[0].policy_version.numpy()) == {123}
+  learner = loop.make_learner(catch.CatchSuite(), catch.CONFIG)
+  learner.updates.assign(123)
+  with updates.source_of(catch.CatchSuite(), catch.CONFIG, learner) as source:
+    assert set(source.next_batch().unrolls.policy_version.numpy()) == {123}
 
 
 @pytest.mark.parametrize(
@@ -259,20 +254,18 @@ def test_unrolls_of_a_resumed_run_know_how_many_updates_are_behind_them():
 )
 def test_shared_inference_is_as_the_flags_say(monkeypatch, given, expected):
   config = dataclasses.replace(CONFIG, inference='shared', **given)
-  running = Pipeline(catch.CatchSuite(), config, agents.for_suite(catch.CatchSuite(), config), [1])
-  running.weights = None
   monkeypatch.setattr(
     inference, 'BatchedInference', lambda agent, published, specs, **options: options
   )
-  assert running._make_policy() == expected
+  assert updates.source_of(catch.CatchSuite(), config).actors.policy == expected
 
 
 def test_the_queue_is_as_large_as_the_flag_says_and_tells_how_full_it_is():
   config = dataclasses.replace(catch.CONFIG, queue_capacity=3)
-  running = Pipeline(catch.CatchSuite(), config, agents.for_suite(catch.CatchSuite(), config), [1])
-  assert running.queue_fill() == (0, 3)
+  source = updates.source_of(catch.CatchSuite(), config)
+  assert source.queue_fill() == (0, 3)
   zeros = tree.map_structure(
-    lambda spec: tf.zeros([2, *spec.shape], spec.dtype), running._batches.spec
+    lambda spec: tf.zeros([2, *spec.shape], spec.dtype), source.batches.spec
   )
-  running.queue.enqueue_many(zeros)
-  assert running.queue_fill() == (2, 3)
+  source.queue.enqueue_many(zeros)
+  assert source.queue_fill() == (2, 3)

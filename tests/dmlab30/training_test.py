@@ -17,9 +17,10 @@ import pytest
 import tree
 
 from dmlab30 import levels, suite
+from impala_tf.acting import group
 from impala_tf.agent import agents
 from impala_tf.learning import learner
-from impala_tf.training import arrangement, checkpoints, loop
+from impala_tf.training import checkpoints, loop
 from tests.support import deepmind_lab_stand_in as stand_in
 from tests.support import experiment
 from tests.support.run_files import read_episodes, read_scalars
@@ -339,7 +340,7 @@ def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(
   chosen = settings(
     'rooms_watermaze', 'shallow', unroll_length=4, batch_size=1, total_environment_frames=10**6
   )
-  with pytest.raises(arrangement.ActorError) as raised:
+  with pytest.raises(group.ActorError) as raised:
     loop.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run'))
   error = str(raised.value)
   assert message in error

@@ -55,7 +55,7 @@ def test_stops_refuses_and_tells_why(tmp_path):
       lambda: processes.log('learner').count('came: 5') == 2, 'notice of it'
     )  # it looks but now and then
     processes.wait_until(
-      lambda: 'frames/s' in processes.log('learner').partition('Going on from frame')[2],
+      lambda: 'frames/s' in processes.log('learner').partition('Resuming from frame')[2],
       'more training',
     )
     processes.send('5', signal.SIGTERM)
@@ -106,5 +106,5 @@ def test_an_actor_without_a_learner_gives_up(tmp_path):
   with Processes(tmp_path, *ENDLESS) as processes:
     processes.start('0', '--give_up_after=2')
     assert processes.wait('0') == 1
-    assert f'No word from a learner at {processes.address}' in processes.log('0')
+    assert f'No answer of a learner at {processes.address}' in processes.log('0')
     assert 'Traceback' not in processes.log('0')

@@ -94,7 +94,7 @@ def test_trains_to_the_end_though_parts_are_killed(tmp_path):
     assert launched.wait() == 0, launched.text()
     text = launched.text()
     assert 'actor 1 was killed by SIGKILL and is restarted' in text
-    assert '[learner] Going on from frame' in text
+    assert '[learner] Resuming from frame' in text
     assert re.search(r'\[learner\] 32k/32k frames .* actors \d', text), text
     assert launched.pids()['actor 1'] != first['actor 1']
     launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 20)

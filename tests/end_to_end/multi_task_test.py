@@ -11,12 +11,10 @@ import pytest
 
 from impala_tf import config as config_lib
 from impala_tf.acting import weights
-from impala_tf.agent import agents
 from impala_tf.evaluation import play
 from impala_tf.reports import final_return
 from impala_tf.training import checkpoints, loop
-from impala_tf.training import pipeline as pipeline_lib
-from tests.support import catch, timed
+from tests.support import catch, timed, updates
 from tests.support.run_files import read_episodes, read_scalars
 
 
@@ -121,7 +119,7 @@ def test_levels_played_more_often_than_others_are_warned_of(tmp_path, caplog, nu
       TimedSuite(3), settings(num_actors=num_actors, total_environment_frames=160), str(tmp_path)
     )
   warned = [
-    record.getMessage() for record in caplog.records if 'no multiple' in record.getMessage()
+    record.getMessage() for record in caplog.records if 'not a multiple' in record.getMessage()
   ]
   if better is None:
     assert warned == []
@@ -135,9 +133,9 @@ def test_processes_play_the_level_that_their_unrolls_name():
   suite, config = TimedSuite(3), settings(num_actors=7, total_environment_frames=160)
   names = suite.levels(config)
   seen = {}
-  with pipeline_lib.Pipeline(suite, config, agents.for_suite(suite, config), [1, 1]) as pipeline:
+  with updates.source_of(suite, config) as source:
     while len(seen) < 3:
-      unrolls, _ = pipeline.staging.get(timeout=60)
+      unrolls = source.next_batch().unrolls
       steps = unrolls.step_outputs.info.episode_steps.numpy().max(axis=0)
       for level, longest in zip(unrolls.level.numpy(), steps, strict=True):
         seen.setdefault(names[level], set()).add(int(longest))

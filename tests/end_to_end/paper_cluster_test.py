@@ -90,7 +90,7 @@ def test_a_launched_cluster_goes_on_after_a_signal_that_leaves_nothing_behind(
   ((trial, folder),) = trials(str(tmp_path), 'slow_catch')
   assert trial.state == 'finished'
   text = (folder / 'log.txt').read_text()
-  assert '[learner] Going on from frame' in text
+  assert '[learner] Resuming from frame' in text
   assert re.search(r'\[learner\] 4(\.\d+)?k/4k frames', text)
   assert '[launch] actor 1 is process' in text
   assert wait_until(lambda: not descendants(), 60), descendants()

@@ -71,7 +71,7 @@ def test_a_run_is_stopped_and_goes_on_and_any_agent_can_read_it(tmp_path):
   command = [sys.executable, '-m', 'tests.support.several_learners', 'training', '2', str(tmp_path)]
   done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
   assert f'exit codes [{128 + signal.SIGTERM}, 0]' in done.stdout, done.stderr
-  assert 'Going on from frame 960, update 3.' in done.stdout
+  assert 'Resuming from frame 960, update 3.' in done.stdout
   agent = agents.for_suite(catch.CatchSuite(), catch.CONFIG)
   before = [v.numpy() for v in agent.trainable_variables]
   assert checkpoints.load_weights(str(tmp_path), agent).frames == 1920

@@ -16,7 +16,7 @@ from impala_tf.pbt import lineage, member, rules
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.training import checkpoints, loop
-from impala_tf.training.metrics import Episode
+from impala_tf.training.episodes import Episode
 from tests.support import catch
 
 SETTINGS = dataclasses.replace(

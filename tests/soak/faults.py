@@ -60,11 +60,11 @@ def kill_learner(training, draw):
 def kill_actor(training, draw):
   """Kills an actor: its environments end, the learner continues, and the task can be restarted."""
   name = draw.choice(training.actors)
-  starts = training.count(training.learner, 'Going on from frame')
+  starts = training.count(training.learner, 'Resuming from frame')
   training.processes.kill(name)
   training.check_that_nothing_runs(name)
   _start_actor(training, name)
-  assert training.count(training.learner, 'Going on from frame') == starts
+  assert training.count(training.learner, 'Resuming from frame') == starts
   return {}
 
 

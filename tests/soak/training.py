@@ -146,14 +146,14 @@ class Training:
     """
     reached = self.frames()
     resumed, lines = (
-      self.count(self.learner, 'Going on from frame'),
+      self.count(self.learner, 'Resuming from frame'),
       self.count(self.learner, 'frames/s'),
     )
     self.processes.start(self.learner)
     self.wait(
-      lambda: self.count(self.learner, 'Going on from frame') > resumed, 'start from the checkpoint'
+      lambda: self.count(self.learner, 'Resuming from frame') > resumed, 'start from the checkpoint'
     )
-    frame = int(re.findall(r'Going on from frame ([\d_]+)', self.processes.log(self.learner))[-1])
+    frame = int(re.findall(r'Resuming from frame ([\d_]+)', self.processes.log(self.learner))[-1])
     assert frame == expected, f'It resumes from frame {frame}, not {expected}.'
     self.wait(lambda: self.count(self.learner, 'frames/s') > lines, 'training after the start')
     self.wait_for_frames()

@@ -12,20 +12,19 @@ import time
 import tensorflow as tf
 
 from impala_tf import machine
-from impala_tf.acting import weights
+from impala_tf.acting import specs, weights
 from impala_tf.agent import agents
 from impala_tf.benchmark import benchmark_parts
 from impala_tf.cluster import connection, roles
-from impala_tf.training import arrangement
 from impala_tf.transport import unroll_queue
 from tests.support import catch
 
 THREADS, PULLS = 8, 20
-_PLACE = {'device': connection.LEARNER_DEVICE, 'shared_name': connection.QUEUE, 'serialized': True}
+_PLACE = {'device': roles.LEARNER_DEVICE, 'shared_name': connection.QUEUE, 'serialized': True}
 
 
 def _learn(agent, queue):
-  published = weights.PublishedWeights(agent, connection.LEARNER_DEVICE, connection.WEIGHTS)
+  published = weights.PublishedWeights(agent, roles.LEARNER_DEVICE, connection.WEIGHTS)
   queue.size()
   version = 0
   while True:
@@ -36,7 +35,7 @@ def _learn(agent, queue):
 
 def _act(agent, queue):
   published = weights.PublishedWeights(
-    agent, connection.LEARNER_DEVICE, connection.WEIGHTS, version=None
+    agent, roles.LEARNER_DEVICE, connection.WEIGHTS, version=None
   )
   unrolls = benchmark_parts.unrolls_to_send(catch.CatchSuite(), catch.CONFIG, agent)
   threads = [
@@ -69,7 +68,7 @@ def main(job, address):
   connection.connect(roles.Role(job, 0, address, own))
   agent = agents.for_suite(catch.CatchSuite(), catch.CONFIG)
   queue = unroll_queue.UnrollQueue(
-    arrangement.Specs(catch.CatchSuite(), catch.CONFIG, agent).unroll, 1, **_PLACE
+    specs.Specs(catch.CatchSuite(), catch.CONFIG, agent).unroll, 1, **_PLACE
   )
   {'learner': _learn, 'actor': _act}[job](agent, queue)
 

@@ -68,7 +68,7 @@ def run(folder, seed):
       code = processes.wait(name, 400)
       assert code == 0, f'{name} ended with {code}:\n{processes.logs()}'
     text = processes.log('learner')
-    assert 'Going on from frame' in text, text
+    assert 'Resuming from frame' in text, text
     processes.wait_until(lambda: not processes.left_over(), 'end of all processes', 20)
   check_continuity(logdir)
   assert shared_memory_names() <= shared_memory

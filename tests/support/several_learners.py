@@ -20,7 +20,7 @@ from impala_tf import structs
 from impala_tf.agent import networks
 from impala_tf.cluster import connection, roles
 from impala_tf.learning import learner, multi_device, optimizers
-from impala_tf.training import loop
+from impala_tf.training import loop, run_log
 from tests.learning import learner_test
 from tests.support import catch, golden
 
@@ -75,14 +75,14 @@ def _train_in_two_starts(count, logdir):
   settings = dataclasses.replace(
     catch.CONFIG, num_learners=count, total_environment_frames=160 * count * 6
   )
-  add = loop.Report.add
+  add = run_log.RunLogger.log
 
   def add_and_stop(self, frames, *args):
     add(self, frames, *args)
     if frames == settings.total_environment_frames // 2:
       signal.raise_signal(signal.SIGTERM)
 
-  loop.Report.add = add_and_stop
+  run_log.RunLogger.log = add_and_stop
   print('exit codes', [loop.train(catch.CatchSuite(), settings, logdir) for _ in range(2)])
 
 

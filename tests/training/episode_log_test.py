@@ -5,7 +5,7 @@ import pytest
 from impala_tf import files
 from impala_tf.config import ConfigurationError
 from impala_tf.training.episode_log import EpisodeLog
-from impala_tf.training.metrics import Episode
+from impala_tf.training.episodes import Episode
 
 LEVELS = ('pong', 'a, "b"')
 HEADER = 'frames,level,episode_return,episode_frames\n'

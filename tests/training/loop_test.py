@@ -14,10 +14,11 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import config, files, saved_config, timing
+from impala_tf.acting import group
 from impala_tf.environments import process_group
 from impala_tf.evaluation import play
 from impala_tf.learning import learner, optimizers
-from impala_tf.training import architectures, arrangement, checkpoints, loop, metrics
+from impala_tf.training import checkpoints, episodes, impala, loop, run_log
 from tests.support import catch, frail
 from tests.support.run_files import read_episodes, read_scalars
 
@@ -75,25 +76,25 @@ def test_learns_what_a_random_policy_does_not(tmp_path, seed, level):
 def test_a_second_start_goes_on(tmp_path, capsys):
   suite = catch.CatchSuite()
   # The first start ends at half of the frames by a request to stop, as by a signal.
-  original = loop.Report.add
+  original = run_log.RunLogger.log
 
   def add_and_stop(self, frames, *args):
     original(self, frames, *args)
     if frames >= 160 * 6:
       signal.raise_signal(signal.SIGTERM)
 
-  loop.Report.add = add_and_stop
+  run_log.RunLogger.log = add_and_stop
   try:
     assert loop.train(suite, SHORT, str(tmp_path)) == 128 + signal.SIGTERM
   finally:
-    loop.Report.add = original
+    run_log.RunLogger.log = original
   frames, updates, _ = restored(tmp_path, SHORT)
   assert (frames, updates) == (160 * 6, 6)
   episodes = read_episodes(tmp_path)
   capsys.readouterr()
 
   assert loop.train(suite, SHORT, str(tmp_path)) == 0
-  assert 'Going on from frame 960, update 6' in capsys.readouterr().out
+  assert 'Resuming from frame 960, update 6' in capsys.readouterr().out
   assert restored(tmp_path, SHORT)[:2] == (160 * 12, 12)
   all_episodes = read_episodes(tmp_path)
   assert all_episodes[: len(episodes)] == episodes
@@ -137,7 +138,7 @@ def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
     seeds = []
     with monkeypatch.context() as patched:
       patched.setattr(tf.random, 'set_seed', seeds.append)
-      patched.setattr(architectures, 'make', end)
+      patched.setattr(impala.ImpalaSource, '__init__', end)
       with pytest.raises(EnoughSeenError):
         loop.train(suite, SHORT, str(tmp_path))
     return seeds
@@ -161,10 +162,15 @@ def test_the_mean_return_of_a_resumed_run_is_of_the_episodes_before_its_checkpoi
     '',
   ]
   (tmp_path / 'episodes.csv').write_text('\n'.join(lines))
-  report = loop.Report(
-    catch.CatchSuite(), SHORT, str(tmp_path), types.SimpleNamespace(frames=20, updates=2)
+  logger = run_log.RunLogger(
+    catch.CatchSuite(),
+    SHORT,
+    str(tmp_path),
+    types.SimpleNamespace(frames=20, updates=2),
+    types.SimpleNamespace(actors=types.SimpleNamespace(shares=lambda: dict)),
+    timing.StageTimer(),
   )
-  assert report._statistics.mean_return() == 3.5
+  assert logger._statistics.mean_return() == 3.5
 
 
 def test_another_configuration_is_refused_by_its_fields(tmp_path):
@@ -187,12 +193,12 @@ def test_one_environment_fills_a_batch_of_eight(tmp_path):
 
 def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
   settings = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
-  add, episodes_in = loop.Report.add, metrics.episodes_in
+  add, episodes_in = run_log.RunLogger.log, episodes.episodes_in
 
-  def add_and_kill(self, frames, episodes, update, pipeline):
-    add(self, frames, episodes, update, pipeline)
+  def add_and_kill(self, frames, *args):
+    add(self, frames, *args)
     if frames == 160 * 5:
-      os.kill(pipeline.environments[1].pid, signal.SIGKILL)
+      os.kill(self._source.actors.environments[1].pid, signal.SIGKILL)
 
   consumed = []
 
@@ -200,8 +206,8 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
     consumed.append(tf.nest.map_structure(np.asarray, unrolls.step_outputs))
     return episodes_in(unrolls, count)
 
-  monkeypatch.setattr(loop.Report, 'add', add_and_kill)
-  monkeypatch.setattr(metrics, 'episodes_in', note)
+  monkeypatch.setattr(run_log.RunLogger, 'log', add_and_kill)
+  monkeypatch.setattr(episodes, 'episodes_in', note)
   assert loop.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
 
   assert restored(tmp_path, settings)[:2] == (160 * 40, 40)
@@ -231,7 +237,7 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
 def test_a_process_that_keeps_failing_ends_the_run_with_a_checkpoint(tmp_path, failure, message):
   settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
   expected = rf'(?s)at frame [\d_]+: .*{message}.*restarted 3 times in a row'
-  with pytest.raises(arrangement.ActorError, match=expected) as raised:
+  with pytest.raises(group.ActorError, match=expected) as raised:
     loop.train(frail.FrailSuite(tmp_path, failure, 150), settings, str(tmp_path / 'run'))
   assert '__inference' not in str(raised.value)
   frames, updates, _ = restored(tmp_path / 'run', settings)
@@ -250,7 +256,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoi
 
 def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
   settings = dataclasses.replace(SHORT, summary_interval=0.001, checkpoint_interval=0.001)
-  path, add = tmp_path / 'episodes.csv', loop.Report.add
+  path, add = tmp_path / 'episodes.csv', run_log.RunLogger.log
   text = []
 
   def add_and_fill(self, frames, *args):
@@ -262,7 +268,7 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkey
     add(self, frames, *args)
 
   with monkeypatch.context() as patch:
-    patch.setattr(loop.Report, 'add', add_and_fill)
+    patch.setattr(run_log.RunLogger, 'log', add_and_fill)
     with pytest.raises(files.StorageError, match=r'episodes\.csv: .*No space left on device'):
       loop.train(catch.CatchSuite(), settings, str(tmp_path))
   assert restored(tmp_path, settings)[0] == 160 * 7
@@ -306,20 +312,20 @@ def test_counters_of_the_environments_are_among_the_summaries(tmp_path):
 
 def test_lag_is_updates_since_the_unroll_began(tmp_path):
   lags = []
-  original = loop.Report.add
+  original = run_log.RunLogger.log
 
-  def add(self, frames, episodes, update, pipeline):
+  def add(self, frames, episodes, update):
     lags.append(
       (int(update.updates), int(update.lag_min), float(update.lag_mean), int(update.lag_max))
     )
-    original(self, frames, episodes, update, pipeline)
+    original(self, frames, episodes, update)
 
-  loop.Report.add = add
+  run_log.RunLogger.log = add
   longer = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
   try:
     loop.train(catch.CatchSuite(), longer, str(tmp_path))
   finally:
-    loop.Report.add = original
+    run_log.RunLogger.log = original
   assert lags[0] == (1, 0, 0.0, 0)
   for updates, least, mean, most in lags:
     assert 0 <= least <= mean <= most < updates
@@ -328,7 +334,7 @@ def test_lag_is_updates_since_the_unroll_began(tmp_path):
   assert lags[-1][1] < 20
 
 
-class Halving:
+class Halving(loop.Callback):
   """A `loop.Callback` that halves the learning rate after each update, counts, and saves after the
   second.
   """
@@ -353,8 +359,8 @@ class Halving:
       raise RuntimeError('killed')
 
 
-def test_a_controller_changes_the_learner_and_is_saved_with_it(tmp_path, monkeypatch):
-  suite, controller = catch.CatchSuite(), Halving()
+def test_a_callback_changes_the_learner_and_is_saved_with_it(tmp_path, monkeypatch):
+  suite, callback = catch.CatchSuite(), Halving()
   # As if killed: nothing is saved on the way out.
   original, saves = checkpoints.Checkpointer.save, []
   monkeypatch.setattr(
@@ -363,16 +369,16 @@ def test_a_controller_changes_the_learner_and_is_saved_with_it(tmp_path, monkeyp
     lambda self: saves.append(0) or (original(self) if len(saves) < 2 else None),
   )
   with pytest.raises(RuntimeError, match='killed'):
-    loop.train(suite, SHORT, str(tmp_path), controller)
-  np.testing.assert_allclose([row[1] for row in controller.tape[1:]], [0.0015, 0.00075], rtol=1e-6)
-  assert [row[0] for row in controller.tape] == ['start', 160, 320]
-  assert sum(row[2] for row in controller.tape[1:]) == len(read_episodes(tmp_path)) > 0
+    loop.train(suite, SHORT, str(tmp_path), [callback])
+  np.testing.assert_allclose([row[1] for row in callback.tape[1:]], [0.0015, 0.00075], rtol=1e-6)
+  assert [row[0] for row in callback.tape] == ['start', 160, 320]
+  assert sum(row[2] for row in callback.tape[1:]) == len(read_episodes(tmp_path)) > 0
 
   monkeypatch.setattr(checkpoints.Checkpointer, 'save', original)
   for path in tmp_path.glob('events*'):
     path.unlink()
   resumed = Halving()
-  assert loop.train(suite, SHORT, str(tmp_path), resumed) == 0
+  assert loop.train(suite, SHORT, str(tmp_path), [loop.Callback(), resumed]) == 0
   assert resumed.tape[0][:2] == ('start', 320)
   np.testing.assert_allclose(resumed.tape[0][2], 0.00075, rtol=1e-6)
   assert len(resumed.tape) == 1 + 10
@@ -396,13 +402,3 @@ def test_what_can_not_be_trained_binds_no_folder(tmp_path):
     loop.train(catch.CatchSuite(), dataclasses.replace(catch.CONFIG, num_learners=2), str(tmp_path))
   # Or what the message advises would be refused as another configuration.
   assert saved_config.load(str(tmp_path)) is None
-
-
-@pytest.mark.parametrize(('environments', 'warned'), [((1, 4), True), ((2, 4), False)])
-def test_fewer_environments_than_a_batch_are_warned_of(caplog, environments, warned):
-  num_actors, envs_per_actor = environments
-  settings = dataclasses.replace(catch.CONFIG, num_actors=num_actors, envs_per_actor=envs_per_actor)
-  loop._check_actors(['catch'], settings)
-  assert [
-    'A batch of 8 new unrolls will hold several in a row' in r.getMessage() for r in caplog.records
-  ] == [True] * warned

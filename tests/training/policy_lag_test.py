@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.acting import weights
-from impala_tf.training import architectures, loop
-from tests.support import catch
+from impala_tf.training import loop
+from tests.support import catch, updates
 
 SETTINGS = dataclasses.replace(
   catch.CONFIG, architecture='a2c_sync_trajectories', total_environment_frames=160 * 8
@@ -42,8 +42,8 @@ def test_actors_act_with_the_weights_of_so_many_updates_ago(lag):
 
   learner.update = update
   lags = []
-  with architectures.make(suite, settings, agent, [1, 1]) as arrangement:
-    for _, _, metrics in arrangement.updates(learner):
+  with updates.source_of(suite, settings, learner) as source:
+    for _, metrics in updates.updates(source, learner, 8):
       lags.append((int(metrics.lag_min), int(metrics.lag_max)))
   assert lags == [(min(k, lag), min(k, lag)) for k in range(8)]
   for k, distances in enumerate(seen):
@@ -58,7 +58,7 @@ def test_with_actors_ahead_of_the_learner_the_lag_is_the_least():
     SETTINGS, architecture='impala', policy_lag=5, total_environment_frames=160 * 20
   )
   learner = loop.make_learner(suite, settings)
-  with architectures.make(suite, settings, learner.agent, [1, 1]) as arrangement:
-    lags = [int(metrics.lag_min) for _, _, metrics in arrangement.updates(learner)]
+  with updates.source_of(suite, settings, learner) as source:
+    lags = [int(metrics.lag_min) for _, metrics in updates.updates(source, learner, 20)]
   assert len(lags) == 20
   assert min(lags[5:]) >= 5

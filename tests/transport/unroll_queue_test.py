@@ -9,13 +9,14 @@ import tensorflow as tf
 import tree
 
 from impala_tf import structs
+from impala_tf.acting import specs
 from impala_tf.transport import unroll_queue
 
 T, ACTIONS = 3, 2
 STEP_SPEC = structs.step_output_spec(
   structs.Observation(structs.ArraySpec((2, 2, 1), np.uint8), structs.ArraySpec((), np.bytes_))
 )
-SPEC = unroll_queue.unroll_spec(STEP_SPEC, ACTIONS, (tf.TensorSpec([5], tf.float32),), T)
+SPEC = specs.unroll_spec(STEP_SPEC, ACTIONS, (tf.TensorSpec([5], tf.float32),), T)
 
 
 def make_unrolls(first, n):

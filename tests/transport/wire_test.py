@@ -6,6 +6,7 @@ import tensorflow as tf
 import tree
 
 from impala_tf import structs
+from impala_tf.acting import specs
 from impala_tf.transport import unroll_queue, wire
 
 T, ACTIONS = 3, 5
@@ -14,7 +15,7 @@ TEXT = structs.ArraySpec((), np.bytes_)
 
 def make_spec(instruction, state):
   observation = structs.Observation(structs.ArraySpec((4, 6, 2), np.uint8), instruction)
-  return unroll_queue.unroll_spec(structs.step_output_spec(observation), ACTIONS, state, T)
+  return specs.unroll_spec(structs.step_output_spec(observation), ACTIONS, state, T)
 
 
 def make_unrolls(spec, n, seed=0):

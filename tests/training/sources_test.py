@@ -1,20 +1,21 @@
-"""The baselines beside IMPALA: each learns, and each waits as it should."""
+"""The sources of batches: how long a learner waits, and what the baselines beside IMPALA give it."""
 
 import contextlib
 import dataclasses
 import functools
+import logging as standard_logging
 import threading
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from impala_tf import config, timing
-from impala_tf.acting import weights
-from impala_tf.agent import agents
+from impala_tf.acting import group, weights
 from impala_tf.learning import losses
-from impala_tf.training import architectures, arrangement, loop, synchronous
-from tests.support import catch, frail
+from impala_tf.training import a2c, loop, sources
+from tests.support import catch, frail, updates
 
 OF_ONE_ACTOR = {'batch_size': 4, 'envs_per_actor': 4}
 BASELINES = {
@@ -35,36 +36,122 @@ def settings_of(baseline, **given):
 
 
 def updates_of(suite, settings, count, look=lambda batch: None):
-  """The first updates of an arrangement: a list of (frames, episodes, `learner.Metrics`); `look`
-  sees each batch.
-  """
+  """The episodes and metrics of the first updates from a source; `look` sees each batch."""
   learner = loop.make_learner(suite, settings)
   original = learner.update
   learner.update = lambda batch: (look(batch), original(batch))[1]
-  results = []
-  with architectures.make(suite, settings, learner.agent, [settings.seed, 1]) as running:
-    for result in running.updates(learner):
-      results.append(result)
-      if len(results) == count:
-        break
-  return results
+  with updates.source_of(suite, settings, learner) as source:
+    return list(updates.updates(source, learner, count))
 
 
-@by_baseline
-def test_each_learns_what_a_random_policy_does_not(baseline):
-  suite, settings = catch.CatchSuite(), settings_of(baseline, learning_rate=0.006)
+class Clock:
+  """Time that moves when told."""
+
+  now = 1000.0
+
+  def __call__(self):
+    return self.now
+
+
+class Scripted(sources.Source):
+  """Gives batches, or None where there is none, from a list; at each of them `seconds` pass."""
+
+  def __init__(self, script, clock=None, seconds=0.0, error=None):
+    self._script, self._clock, self._seconds = list(script), clock, seconds
+    self._learner = types.SimpleNamespace(frames=160)
+    self.polls = 0
+    self.actors = types.SimpleNamespace(
+      error=error, poll=self._poll, describe_wait=lambda: 'They sleep.'
+    )
+
+  def _poll(self):
+    self.polls += 1
+
+  def _get(self, timeout):
+    if self._clock:
+      self._clock.now += self._seconds
+    return self._script.pop(0)
+
+
+def test_a_batch_is_waited_for_and_actors_are_looked_at_meanwhile():
+  source = Scripted([None, None, 'batch'])
+  assert source.next_batch() == 'batch'
+  assert source.polls == 3
+
+
+def test_waiting_ends_when_it_is_to_stop():
+  assert Scripted([]).next_batch(stop=True) is None
+
+
+def test_a_failed_actor_ends_the_waiting_with_what_was_wrong():
+  source = Scripted(['batch', None], error=KeyError('no ball'))
+  assert source.next_batch() == 'batch'
+  with pytest.raises(group.ActorError, match="at frame 160: 'no ball'"):
+    source.next_batch()
+
+
+def test_a_learner_that_waits_says_so_once_a_minute(monkeypatch, caplog):
+  clock = Clock()
+  monkeypatch.setattr(sources, 'time', types.SimpleNamespace(monotonic=clock))
+  caplog.set_level(standard_logging.WARNING)
+  source = Scripted([*[None] * 7, 'batch', *[None] * 13, 'batch'], clock, seconds=10.0)
+  source.next_batch()
+  source.next_batch()
+  said = [record.getMessage() for record in caplog.records]
+  assert said == [
+    f'The learner has waited {seconds} s for a batch. They sleep.' for seconds in (60, 60, 120)
+  ]
+
+
+def test_time_of_an_unroll_is_that_of_environments_and_of_inference():
+  clock = Clock()
+  timer = timing.StageTimer(clock)
+  shares = group.stage_shares(timer)
+  assert shares() == {}
+  for stage, seconds in (('unroll', 8.0), ('environment', 3.0), ('enqueue', 2.0)):
+    with timer(stage):
+      clock.now += seconds
+  assert shares() == pytest.approx({'environment': 0.3, 'inference': 0.5, 'queue': 0.2})
+
+
+def test_gradients_of_a3c_teach_what_a_random_policy_does_not_know():
+  # The other baselines give the learner the same batches as IMPALA does, see the next test.
+  suite, settings = catch.CatchSuite(), settings_of('a3c', learning_rate=0.006)
   learner = loop.make_learner(suite, settings)
   # It ends once 300 balls in a row were caught by more than four of five; a random policy misses
   # most.
-  returns, learned = [], False
-  with architectures.make(suite, settings, learner.agent, [settings.seed, 1]) as running:
-    for _, episodes, _ in running.updates(learner):
+  returns = []
+  with updates.source_of(suite, settings, learner) as source:
+    for episodes, _ in updates.updates(source, learner, 750):
       returns += [episode.episode_return for episode in episodes]
-      learned = len(returns) >= 300 and np.mean(returns[-300:]) > 0.6
-      if learned:
+      if len(returns) >= 300 and np.mean(returns[-300:]) > 0.6:
         break
   assert np.mean(returns[:300]) < -0.2
-  assert learned
+  assert np.mean(returns[-300:]) > 0.6
+
+
+@pytest.mark.parametrize('baseline', [name for name in BASELINES if name != 'a3c'])
+def test_batches_are_what_the_newest_policy_played(baseline):
+  # What makes a batch one to learn from: at each row the agent, with the weights before the update,
+  # would have chosen as was played, and that led to the next row.
+  suite, settings = catch.CatchSuite(), settings_of(baseline, learning_rate=0.05)
+  learner = loop.make_learner(suite, settings)
+  original, differences = learner.update, []
+
+  def update(batch):
+    outputs, _ = learner.agent.unroll(
+      batch.agent_outputs.action, batch.step_outputs, batch.agent_state
+    )
+    acted = batch.agent_outputs
+    differences.append(np.abs(outputs.policy_logits[:-1] - acted.policy_logits[1:]).max())
+    differences.append(np.abs(outputs.baseline[:-1] - acted.baseline[1:]).max())
+    return original(batch)
+
+  learner.update = update
+  with updates.source_of(suite, settings, learner) as source:
+    lags = [int(metrics.lag_max) for _, metrics in updates.updates(source, learner, 5)]
+  assert lags == [0] * 5
+  assert max(differences) < 1e-4
 
 
 @by_baseline
@@ -73,11 +160,10 @@ def test_counters_and_nothing_left_running(baseline):
   settings = settings_of(baseline)
   results = updates_of(catch.CatchSuite(), settings, 10)
   frames = settings.batch_size * 20
-  assert [result[0] for result in results] == [frames * k for k in range(1, 11)]
-  assert [int(result[2].updates) for result in results] == list(range(1, 11))
-  assert int(results[-1][2].frames) == frames * 10
+  assert [int(metrics.updates) for _, metrics in results] == list(range(1, 11))
+  assert [int(metrics.frames) for _, metrics in results] == [frames * k for k in range(1, 11)]
   # Episodes have seven steps; those of a batch ended in it.
-  episodes = [episode for _, played, _ in results for episode in played]
+  episodes = [episode for played, _ in results for episode in played]
   assert {episode.episode_steps for episode in episodes} == {7}
   assert frames * 10 // 7 - 8 <= len(episodes) <= frames * 10 // 7
   left = [
@@ -98,7 +184,7 @@ def test_synchronous_batches_are_the_next_unroll_of_each_environment(baseline):
     6,
     lambda batch: batches.append(tf.nest.map_structure(np.asarray, batch)),
   )
-  for (_, _, update), before, batch in zip(results[1:], batches, batches[1:], strict=False):
+  for (_, update), before, batch in zip(results[1:], batches, batches[1:], strict=False):
     assert int(update.lag_max) == 0
     np.testing.assert_array_equal(
       batch.step_outputs.observation.frame[0], before.step_outputs.observation.frame[-1]
@@ -159,8 +245,8 @@ def test_synchronous_batches_may_have_replayed_unrolls_whose_episodes_count_but_
   )
   assert set(sizes) == {16}
   frames = 8 * 20
-  assert [result[0] for result in results] == [frames * k for k in range(1, 11)]
-  assert frames * 10 // 7 - 8 <= sum(len(played) for _, played, _ in results) <= frames * 10 // 7
+  assert [int(metrics.frames) for _, metrics in results] == [frames * k for k in range(1, 11)]
+  assert frames * 10 // 7 - 8 <= sum(len(played) for played, _ in results) <= frames * 10 // 7
 
 
 class Slow:
@@ -178,7 +264,7 @@ class Slow:
 
 def test_processes_in_step_work_at_the_same_time_and_keep_their_order():
   barrier = threading.Barrier(3)
-  lock_step = synchronous._LockStep([Slow(i, barrier) for i in range(3)], timing.StageTimer())
+  lock_step = a2c._LockStep([Slow(i, barrier) for i in range(3)], timing.StageTimer())
   first, second = lock_step.call('initial'), lock_step.call('step', np.arange(6, dtype=np.int32))
   lock_step.close()
   assert first['number'].tolist() == second['number'].tolist() == [0, 0, 1, 1, 2, 2]
@@ -206,7 +292,7 @@ def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch
   # Each actor is on-policy by its own copy, though the weights changed under it.
   assert len(ratios) >= 40
   assert max(ratios) < 1e-4
-  lags = [(int(update.lag_min), int(update.lag_max)) for _, _, update in results]
+  lags = [(int(update.lag_min), int(update.lag_max)) for _, update in results]
   assert all(low == high for low, high in lags)
   # Between two gradients of one actor are those of the others, which it may or may not have known
   # of.
@@ -216,14 +302,14 @@ def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch
 
 def test_an_a3c_actor_waits_for_its_own_gradient():
   results = updates_of(catch.CatchSuite(), settings_of('a3c', num_actors=1), 10)
-  assert {int(update.lag_max) for _, _, update in results} == {0}
+  assert {int(update.lag_max) for _, update in results} == {0}
 
 
 @by_baseline
 def test_an_actor_that_fails_ends_the_run_with_a_checkpoint(tmp_path, baseline):
   settings = settings_of(baseline, total_environment_frames=10**9)
   with pytest.raises(
-    arrangement.ActorError,
+    group.ActorError,
     match=r'(?s)at frame [\d_]+: .*the ball is stuck.*restarted 3 times in a row',
   ):
     loop.train(frail.FrailSuite(tmp_path, 'raise', 150), settings, str(tmp_path / 'run'))
@@ -259,39 +345,19 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(
   assert not (tmp_path / 'run').exists()
 
 
-@by_baseline
-def test_baselines_have_no_form_for_a_cluster(baseline):
-  settings = settings_of(baseline)
-  architectures.check(settings)
-  with pytest.raises(
-    config.ConfigurationError, match=f'architecture={settings.architecture} is for one machine'
-  ):
-    architectures.check(settings, in_cluster=True)
-
-
-def test_a_cluster_has_no_shared_inference(tmp_path):
-  settings = dataclasses.replace(catch.CONFIG, inference='shared')
-  architectures.check(settings)
-  with pytest.raises(config.ConfigurationError, match=r'inference=shared .* Leave --inference out'):
-    loop.train(catch.CatchSuite(), settings, str(tmp_path / 'run'), in_cluster=True)
-  assert not (tmp_path / 'run').exists()
-
-
 def test_time_of_processes_in_step_is_not_added_up():
-  suite, settings = catch.CatchSuite(), settings_of('a2c_sync_step')
-  running = architectures.make(suite, settings, agents.for_suite(suite, settings), [1, 1])
-  with running.environments[0]._timer('environment'):
-    assert running.actor_timer.seconds() == {}
+  actors = updates.source_of(catch.CatchSuite(), settings_of('a2c_sync_step')).actors
+  with actors.environments[0]._timer('environment'):
+    assert actors.timer.seconds() == {}
 
 
 def test_the_first_episode_is_a_part_of_the_time_of_unrolls():
-  suite, settings = catch.CatchSuite(), settings_of('a2c_sync_trajectories')
-  running = architectures.make(suite, settings, agents.for_suite(suite, settings), [1, 1])
+  source = updates.source_of(catch.CatchSuite(), settings_of('a2c_sync_trajectories'))
   stages = []
 
   class Unroller:
     def initial(self, index):
-      stages.append(running.actor_timer.inside)
+      stages.append(source.actors.timer.inside)
 
     def unroll(self, index, carry):
       return carry, 'unrolls'
@@ -305,6 +371,18 @@ def test_the_first_episode_is_a_part_of_the_time_of_unrolls():
       yield
       self.inside = None
 
-  running.actor_timer, running._unroller, running._carries = Timer(), Unroller(), [None]
-  assert running._play(0) == 'unrolls'
+  source.actors.timer, source.actors.unroller = Timer(), Unroller()
+  assert source._play(0) == 'unrolls'
   assert stages == ['unroll']
+
+
+@pytest.mark.parametrize(('environments', 'warned'), [((1, 4), True), ((2, 4), False)])
+def test_fewer_environments_than_a_batch_are_warned_of(caplog, environments, warned):
+  num_actors, envs_per_actor = environments
+  group.check(
+    catch.CatchSuite(),
+    dataclasses.replace(catch.CONFIG, num_actors=num_actors, envs_per_actor=envs_per_actor),
+  )
+  assert [
+    'A batch of 8 new unrolls will hold several in a row' in r.getMessage() for r in caplog.records
+  ] == [True] * warned

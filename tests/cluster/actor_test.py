@@ -7,14 +7,16 @@ import dataclasses
 import itertools
 import threading
 import time
+import types
 
 import pytest
 import tensorflow as tf
 
 from impala_tf.acting import actors
-from impala_tf.cluster import cluster_actor, connection, roles
+from impala_tf.acting.group import ActorError
+from impala_tf.cluster import actor, connection, heartbeats, roles
 from impala_tf.config import ConfigurationError
-from impala_tf.training.arrangement import ActorError
+from impala_tf.environments import restarts
 from tests.support import catch
 
 LOST = tf.errors.UnavailableError(None, None, 'gone')
@@ -34,7 +36,7 @@ class Link:
   def leave(self, refused=''):
     self.tape.append(refused)
 
-  def lose(self):
+  def abandon(self):
     self.tape.append('lost')
 
   def check_silence(self, seconds):
@@ -61,11 +63,11 @@ def link_to(monkeypatch):
   waits.
   """
   clock = Clock()
-  monkeypatch.setattr(cluster_actor, 'wait', clock.wait)
-  monkeypatch.setattr(cluster_actor.random, 'uniform', lambda low, high: high)
+  monkeypatch.setattr(connection, 'wait', clock.wait)
+  monkeypatch.setattr(connection.random, 'uniform', lambda low, high: high)
 
   def make_link(attempts):
-    link = cluster_actor.Link(
+    link = connection.Connection(
       roles.Role('actor', 0, '10.0.0.1:1', '10.0.0.2:2'), give_up_after=50.0, clock=clock
     )
     monkeypatch.setattr(link, '_attempt', lambda: next(attempts))
@@ -77,61 +79,85 @@ def link_to(monkeypatch):
 def make(task=0, suite=None, **changes):
   settings = dataclasses.replace(catch.CONFIG, **changes)
   role = roles.Role('actor', task, '10.0.0.1:1', '10.0.0.2:2')
-  return cluster_actor.Acting(
-    suite or catch.CatchSuite(), settings, role, connection.LearnerHeartbeat('running', 1)
+  return actor.ClusterActor(
+    suite or catch.CatchSuite(), settings, role, heartbeats.LearnerHeartbeat('running', 1)
   )
 
 
 def test_levels_are_dealt_out_over_the_actors_of_all_processes():
-  levels = [make(task, ThreeLevels(), num_actors=2)._levels for task in range(3)]
+  levels = [make(task, ThreeLevels(), num_actors=2)._actors.levels for task in range(3)]
   assert levels == [[0, 1], [2, 0], [1, 2]]
 
 
 def test_actors_play_in_environments_for_training():
   suite = catch.Noting()
   with make(suite=suite, num_actors=1) as acting:
-    acting._environments.start()
+    acting._actors.environments.start()
   assert suite.is_test == [False] * 4
+
+
+def test_no_two_starts_of_an_actor_play_the_same_episodes(monkeypatch):
+  seeds = []
+  original = restarts.make_environments
+  monkeypatch.setattr(
+    restarts, 'make_environments', lambda *args: (seeds.append(args[5]), original(*args))[1]
+  )
+  for task in (3, 3, 4):
+    make(task)
+  # The run's seed, its starts and the task, and what differs between starts of the same actor.
+  assert [seed[:3] for seed in seeds] == [[1, 1, 3], [1, 1, 3], [1, 1, 4]]
+  assert len({seed[3] for seed in seeds}) == 3
+
+
+def test_unrolls_of_all_environments_are_counted():
+  acting = make(envs_per_actor=4)
+  sent = []
+  acting._queue = types.SimpleNamespace(enqueue_many=sent.append)
+  acting._stacks = types.SimpleNamespace(unstack_frames=lambda unrolls: unrolls)
+  for name in ('first', 'second'):
+    acting._enqueue_many(name)
+  assert sent == ['first', 'second']
+  assert acting._heartbeat_fields()['unrolls'] == 8
 
 
 def test_a_learner_with_other_settings_is_told_and_left():
   acting, link = make(), Link()
-  theirs = make(discounting=0.5, num_actors=7)._terms
-  acting.check(connection.LearnerHeartbeat('running', 1, terms=acting._terms), link)
+  theirs = make(discounting=0.5, num_actors=7)._signature
+  acting.check(heartbeats.LearnerHeartbeat('running', 1, signature=acting._signature), link)
   assert link.tape == []
   with pytest.raises(
     ConfigurationError,
     match=r'(?s)10\.0\.0\.1:1 has other settings.*discounting: 0\.5 there, 0\.99 here',
   ):
-    acting.check(connection.LearnerHeartbeat('running', 1, terms=theirs), link)
+    acting.check(heartbeats.LearnerHeartbeat('running', 1, signature=theirs), link)
   assert link.tape == ['discounting']
 
 
 def test_a_lost_learner_is_no_failure_unless_nothing_ever_arrives(monkeypatch):
   waits = []
-  monkeypatch.setattr(cluster_actor, 'wait', lambda seconds, stop: waits.append(seconds))
+  monkeypatch.setattr(connection, 'wait', lambda seconds, stop: waits.append(seconds))
   acting, link = make(), Link()
   for has_sent in (False, False, True, False, False, False, False):
-    acting._conclude(LOST, has_sent, link, False)
+    acting._classify_end(LOST, has_sent, link, False)
   assert waits == [1, 2, 1, 2, 3, 4]
   assert link.tape == ['lost'] * 6
   with pytest.raises(ActorError, match=r'5 connections in a row .* from 10\.0\.0\.2:2: .*gone'):
-    acting._conclude(LOST, False, link, False)
+    acting._classify_end(LOST, False, link, False)
 
 
 def test_attempts_to_connect_become_rarer_until_it_gives_up(link_to):
   link, clock = link_to(itertools.repeat(None))
   with pytest.raises(
-    cluster_actor.LearnerLostError, match=r'No word from a learner at 10\.0\.0\.1:1 for 60 s\.'
+    connection.LearnerLostError, match=r'No answer of a learner at 10\.0\.0\.1:1 for 60 s\.'
   ):
     link.connect(False)
   assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
 
 def test_a_learner_that_has_stopped_is_waited_for(link_to):
-  running = connection.LearnerHeartbeat('running', 2)
+  running = heartbeats.LearnerHeartbeat('running', 2)
   link, clock = link_to(
-    iter([None, connection.LearnerHeartbeat('stopped', 1), connection.LearnerHeartbeat(), running])
+    iter([None, heartbeats.LearnerHeartbeat('stopped', 1), heartbeats.LearnerHeartbeat(), running])
   )
   assert link.connect(False) == running
   assert len(clock.waits) == 3
@@ -141,7 +167,7 @@ def test_a_learner_that_has_stopped_is_waited_for(link_to):
 
 def test_an_error_of_another_kind_is_a_failure():
   with pytest.raises(ActorError, match=r'An actor failed: .*a defect'):
-    make()._conclude(KeyError('a defect'), True, Link(), False)
+    make()._classify_end(KeyError('a defect'), True, Link(), False)
 
 
 class LongUnrolls:
@@ -153,6 +179,11 @@ class LongUnrolls:
 
   def __init__(self, *arguments, **options):
     self._freed = threading.Event()
+
+  @classmethod
+  def none(cls):
+    """In place of no threads."""
+    return cls(on_failure=None)
 
   def start(self):
     """They play."""
@@ -196,7 +227,7 @@ class Answering(Link):
 
   def exchange(self, **told):
     for state in self._states:
-      return connection.LearnerHeartbeat(state)
+      return heartbeats.LearnerHeartbeat(state)
     raise LOST
 
 
@@ -205,15 +236,15 @@ def acting(monkeypatch):
   """A function that makes an `Acting` whose threads are of a given kind, without environments of
   its own.
   """
-  monkeypatch.setattr(cluster_actor, 'BEAT_SECONDS', 0.01)
-  monkeypatch.setattr(cluster_actor, '_JOIN_SECONDS', 0.1)
-  monkeypatch.setattr(cluster_actor, 'wait', lambda seconds, stop: None)
+  monkeypatch.setattr(heartbeats, 'INTERVAL_SECONDS', 0.01)
+  monkeypatch.setattr(actor, '_JOIN_SECONDS', 0.1)
+  monkeypatch.setattr(connection, 'wait', lambda seconds, stop: None)
 
   def make_acting(kind):
     monkeypatch.setattr(actors, 'ActorThreads', kind)
     made = make()
-    made._unroller = object()
-    made._tell = dict
+    made._is_started, made._actors.unroller = True, object()
+    made._heartbeat_fields = dict
     return made
 
   return make_acting
@@ -222,19 +253,19 @@ def acting(monkeypatch):
 def test_the_end_of_the_training_ends_an_actor_however_long_its_unrolls_last(acting):
   made, link = acting(Endless), Answering('running', 'finished')
   with made:
-    assert made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+    assert made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
     # It has heard, and does not ask a learner that is about to go.
     assert link.tape == []
     closed = []
-    made._environments.close = lambda: closed.append(True)
+    made._actors.environments.close = lambda: closed.append(True)
   assert closed == [True]
 
 
 def test_an_actor_whose_queue_was_closed_asks_why_before_it_waits_for_unrolls(acting, monkeypatch):
-  monkeypatch.setattr(cluster_actor, 'BEAT_SECONDS', 5.0)
+  monkeypatch.setattr(heartbeats, 'INTERVAL_SECONDS', 5.0)
   made, link = acting(Freed), Answering('running', 'finished')
   with made:
-    assert made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+    assert made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
 
 
 def test_a_learner_that_is_there_and_does_nothing_is_given_up(acting, monkeypatch):
@@ -244,11 +275,11 @@ def test_a_learner_that_is_there_and_does_nothing_is_given_up(acting, monkeypatc
   def check_silence(seconds):
     silences.append(seconds)
     if seconds > 0.5:
-      raise cluster_actor.LearnerLostError('silent')
+      raise connection.LearnerLostError('silent')
 
   monkeypatch.setattr(link, 'check_silence', check_silence)
-  with made, pytest.raises(cluster_actor.LearnerLostError):
-    made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+  with made, pytest.raises(connection.LearnerLostError):
+    made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
   assert len(silences) > 1
 
 
@@ -275,22 +306,22 @@ def test_a_finished_learner_is_not_connected_to_again(monkeypatch):
 
     def connect(self, stop):
       calls.append('connect')
-      return connection.LearnerHeartbeat('running', 1)
+      return heartbeats.LearnerHeartbeat('running', 1)
 
     def leave(self, refused=''):
       calls.append('leave')
 
-  monkeypatch.setattr(cluster_actor, 'Acting', OneTime)
-  monkeypatch.setattr(cluster_actor, 'Link', Connected)
+  monkeypatch.setattr(actor, 'ClusterActor', OneTime)
+  monkeypatch.setattr(actor, 'Connection', Connected)
   role = roles.Role('actor', 0, '10.0.0.1:1', '10.0.0.2:2')
-  assert cluster_actor.act(lambda terms: (catch.CatchSuite(), catch.CONFIG), role, 1.0) == 0
+  assert actor.act(lambda signature: (catch.CatchSuite(), catch.CONFIG), role, 1.0) == 0
   assert calls == ['connect', 'check', 'run', 'leave', 'exit']
 
 
 def test_a_lost_learner_is_not_asked_for_before_all_unrolls_have_ended(acting):
   made, link = acting(LongUnrolls), Answering('running')
   began = time.monotonic()
-  assert not made.run(connection.LearnerHeartbeat('running', 1, 1), link, False)
+  assert not made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
   assert (
     time.monotonic() - began >= 0.5
   )  # Longer than `_JOIN_SECONDS`, after which one that is to end would be left.

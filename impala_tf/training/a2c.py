@@ -1,0 +1,185 @@
+"""Batched A2C: the learner waits for the actors, and they for it, so that what is learned from was
+played by the newest policy.
+
+    updates    1         2                1         2
+    actor 0    ssss______ssss____         ssss______ssss____
+    actor 1    sss_s_____ss_ss___         sss_______sss_____
+    learner    ______llll______ll         ____llll______llll
+               step by step               unroll by unroll
+
+Time goes to the right; s is a step of an environment, l the learner's work, and _ waiting (Figure 2
+of Espeholt et al., 2018).
+"""
+
+import concurrent.futures
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+import tree
+
+from impala_tf import timing
+from impala_tf.acting import actors as actors_lib
+from impala_tf.acting import group
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments import process_group
+from impala_tf.environments import suite as suite_lib
+from impala_tf.learning import learner as learner_lib
+from impala_tf.training import episodes, sources
+from impala_tf.transport import replay, unroll_queue
+
+
+class UnrollSource(sources.Source):
+  """Actors play an unroll each; when the slowest is done, the learner takes an update with all.
+
+  With shared inference this is the paper's A2C with dynamic batching.
+  """
+
+  def __init__(
+    self,
+    suite: suite_lib.Suite,
+    config: Config,
+    learner: learner_lib.Learner,
+    seed: list[int],
+  ):
+    """Describes the parts, as `sources.Source`."""
+    super().__init__(suite, config, learner, seed)
+    self._fresh = config.fresh_per_batch
+    self._level = tf.constant(np.repeat(self.actors.levels, config.envs_per_actor), tf.int32)
+    self._batches = replay.make(self.actors.specs.unroll, config, seed)
+    self._carries = [None] * self._num_players(config)
+
+  def _num_players(self, config):
+    return config.num_actors
+
+  @classmethod
+  def check(cls, suite: suite_lib.Suite, config: Config) -> None:
+    """Checks the configuration.
+
+    Raises:
+      ConfigurationError: if there are not as many environments as new unrolls in a batch.
+    """
+    super().check(suite, config)
+    environments, fresh = config.num_actors * config.envs_per_actor, config.fresh_per_batch
+    if environments != fresh:
+      raise ConfigurationError(
+        f'architecture={config.architecture} learns from one unroll of each environment at a time, '
+        'so there must be as many environments as new unrolls in a batch: '
+        f'{config.num_actors} actors of {config.envs_per_actor} are {environments}, the batch has '
+        f'{fresh}. Change --num_actors, --envs_per_actor or --batch_size.'
+      )
+
+  def __enter__(self) -> Self:
+    self.actors.start()
+    self._pool = concurrent.futures.ThreadPoolExecutor(
+      len(self._carries), thread_name_prefix='actor'
+    )
+    self._join = tf.function(self._build_join, autograph=False)
+    return self
+
+  def _build_join(self, unrolls):
+    together = tree.map_structure(lambda *parts: tf.concat(parts, 0), *unrolls)
+    return unroll_queue.as_batch(self._batches.unstack_frames(together._replace(level=self._level)))
+
+  def _get(self, timeout):
+    # It waits as long as it takes: actors end or fail.
+    del timeout
+    try:
+      unrolls = list(self._pool.map(self._play, range(len(self._carries))))
+    except Exception as error:  # Of any kind, as it ended an actor.
+      self.actors.failure = error
+      return None
+    batch = self._batches.complete(self._join(unrolls))
+    return sources.Batch(batch, episodes.episodes_in(batch, self._fresh))
+
+  def _play(self, index):
+    unroller = self.actors.unroller
+    with self.actors.timer('unroll'):
+      if self._carries[index] is None:
+        self._carries[index] = unroller.initial(index)
+      self._carries[index], unrolls = unroller.unroll(index, self._carries[index])
+    return unrolls
+
+  def __exit__(self, *exception) -> None:
+    self.actors.close()
+    self._pool.shutdown()
+
+
+class StepSource(UnrollSource):
+  """All environments step together, and one call of the network chooses the actions of all.
+
+  Each step waits for the slowest environment.
+  """
+
+  def _make_actors(self, suite, config, seed):
+    # Processes work at the same time: what each takes must not be added up.
+    unread = timing.StageTimer()
+    return _LockStepGroup(
+      suite, config, self._learner.agent, self.weights, seed, environment_timer=unread
+    )
+
+  def _num_players(self, config):
+    return 1
+
+  @classmethod
+  def check(cls, suite: suite_lib.Suite, config: Config) -> None:
+    """Checks the configuration.
+
+    Raises:
+      ConfigurationError: as `UnrollSource`, or if inference is to be shared.
+    """
+    super().check(suite, config)
+    group.check_local_inference(config)
+
+
+class _LockStepGroup(group.ActorGroup):
+  """Actors whose processes are called together, as if they were one actor."""
+
+  def _make_unroller(self):
+    config = self._config
+    self._lock_step = _LockStep(self.environments, self.timer)
+    return actors_lib.Unroller(
+      self.policy,
+      process_group.ProcessGroup([self._lock_step]),
+      [0],
+      config.num_actors * config.envs_per_actor,
+      config.unroll_length,
+    )
+
+  def close(self, timeout: float = 30.0) -> None:
+    super().close(timeout)
+    self._lock_step.close()
+
+
+class _LockStep:
+  """Processes of environments that are called together, in place of the one process of an actor."""
+
+  def __init__(self, processes: Any, timer: timing.StageTimer):
+    """Binds a `process_group.ProcessGroup`; its calls count for the stage 'environment'."""
+    self._processes = processes
+    self._timer = timer
+    self._pool = concurrent.futures.ThreadPoolExecutor(
+      len(processes), thread_name_prefix='lock-step'
+    )
+
+  def call(self, method: str, *args: np.ndarray) -> Any:
+    """Calls a method of all, as `py_process.PyProcess.call`.
+
+    Arrays of all environments go in and come out, in the order of the processes.
+    """
+    count = len(self._processes)
+    if method == 'tensor_specs':
+      return tree.map_structure(
+        lambda spec: type(spec)((spec.shape[0] * count, *spec.shape[1:]), spec.dtype),
+        self._processes[0].call(method, *args),
+      )
+    with self._timer('environment'):
+      parts = [np.split(array, count) for array in args]
+      outputs = list(
+        self._pool.map(lambda process, *part: process.call(method, *part), self._processes, *parts)
+      )
+      return tree.map_structure(lambda *arrays: np.concatenate(arrays), *outputs)
+
+  def close(self) -> None:
+    """Ends its threads, once the processes are closed."""
+    self._pool.shutdown()

@@ -1,0 +1,75 @@
+"""The learner's side of a cluster: what it takes from its actors' heartbeats, and what it refuses."""
+
+import dataclasses
+import types
+
+import pytest
+
+from impala_tf import config
+from impala_tf.cluster import heartbeats, learner, sockets
+from impala_tf.cluster.heartbeats import ActorHeartbeat
+from impala_tf.training import loop
+from tests.support import catch
+
+
+class Clock:
+  now = 100.0
+
+  def __call__(self):
+    return self.now
+
+
+def test_numbers_of_the_actors_that_are_there_come_together():
+  clock = Clock()
+  actors = learner.RemoteActors(('catch',), clock)
+  shares = actors.shares()
+  assert (actors.connected, actors.restarts, actors.statistics(), shares()) == (0, 0, {}, {})
+  actors.membership.update(
+    {9: ActorHeartbeat(1, restarts=100, statistics={'hits': 100.0}, shares={'queue': 1.0})}
+  )
+  clock.now += heartbeats.LOST_SECONDS
+  of_the_first = {'queue': 0.25, 'inference': 0.75}
+  of_the_second = {'queue': 0.75, 'inference': 0.25}
+  actors.membership.update(
+    {
+      0: ActorHeartbeat(1, restarts=2, statistics={'hits': 1.0}, shares=of_the_first),
+      1: ActorHeartbeat(1, restarts=1, statistics={'hits': 2.5}, shares=of_the_second),
+      2: ActorHeartbeat(1),  # It has not reported yet what it does with its time.
+    }
+  )
+  assert (actors.connected, actors.restarts, actors.statistics()) == (3, 3, {'hits': 3.5})
+  assert shares() == {'queue': 0.5, 'inference': 0.5}
+
+
+def test_it_looks_now_and_then_and_expects_answers_of_new_connections_too(monkeypatch):
+  clock, calls = Clock(), []
+  actors = learner.RemoteActors(('catch',), clock)
+  monkeypatch.setattr(sockets, 'set_keepalive', lambda: calls.append(clock.now))
+  monkeypatch.setattr(actors.board, 'read', dict)
+  for _ in range(12):
+    actors.poll()
+    clock.now += 1
+  assert calls == [100, 105, 110]
+
+
+@pytest.mark.parametrize('architecture', ['a2c_sync_step', 'a2c_sync_trajectories', 'a3c'])
+def test_baselines_have_no_form_for_a_cluster(tmp_path, architecture):
+  settings = dataclasses.replace(catch.CONFIG, architecture=architecture)
+  with pytest.raises(config.ConfigurationError, match=f'architecture={architecture} '):
+    loop.train(catch.CatchSuite(), settings, str(tmp_path / 'run'), source=learner.ClusterSource)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_cluster_has_no_shared_inference():
+  settings = dataclasses.replace(catch.CONFIG, inference='shared')
+  loop.check(catch.CatchSuite(), settings)
+  with pytest.raises(config.ConfigurationError, match='inference=shared'):
+    loop.check(catch.CatchSuite(), settings, learner.ClusterSource)
+
+
+def test_a_learner_of_a_cluster_needs_no_actors_of_its_own():
+  settings = dataclasses.replace(catch.CONFIG, num_actors=1)
+  suite = types.SimpleNamespace(check=lambda settings: None, levels=lambda settings: ('a', 'b'))
+  loop.check(suite, settings, learner.ClusterSource)
+  with pytest.raises(config.ConfigurationError, match='num_actors=1 '):
+    loop.check(suite, settings)

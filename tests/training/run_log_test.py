@@ -1,0 +1,66 @@
+"""Summaries of a run: what TensorBoard shows of it."""
+
+import resource
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from impala_tf import files
+from impala_tf.training import run_log
+from impala_tf.training.episodes import Episode
+
+
+def read_scalars(logdir):
+  """[(step, name, value)] of all event files."""
+  found = []
+  for path in sorted(logdir.glob('events*')):
+    for record in tf.data.TFRecordDataset(str(path)):
+      event = tf.compat.v1.Event.FromString(record.numpy())
+      found += [
+        (event.step, value.tag, float(tf.make_ndarray(value.tensor)))
+        for value in event.summary.value
+      ]
+  return found
+
+
+class TestSummaries:
+  def test_scalars_over_frames(self, tmp_path):
+    summaries = run_log.Summaries(str(tmp_path), ['pong'], 4)
+    summaries.write(
+      2**40, {'total_loss': 1.5, 'mean_return': None, 'learning_rate': tf.constant(0.25)}
+    )
+    summaries.write(np.int64(2**40 + 1), {'total_loss': 2.5, 'restarts': 0})
+    summaries.close()
+    assert read_scalars(tmp_path) == [
+      (2**40, 'total_loss', 1.5),
+      (2**40, 'learning_rate', 0.25),
+      (2**40 + 1, 'total_loss', 2.5),
+      (2**40 + 1, 'restarts', 0.0),
+    ]
+
+  def test_episodes(self, tmp_path):
+    summaries = run_log.Summaries(str(tmp_path), ['pong', 'breakout'], 4)
+    summaries.write_episodes(80, [Episode(1, -2.5, 100), Episode(0, 21.0, 7)])
+    assert read_scalars(tmp_path) == [
+      (80, 'breakout/episode_return', -2.5),
+      (80, 'breakout/episode_frames', 400.0),
+      (80, 'pong/episode_return', 21.0),
+      (80, 'pong/episode_frames', 28.0),
+    ]
+
+
+def test_summaries_tell_of_a_disk_that_takes_no_more(tmp_path):
+  make = lambda: run_log.Summaries(str(tmp_path), ('pong',), 4)
+  summaries = make()
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  # No file may grow: what a full disk does, to this process alone.
+  resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
+  try:
+    for deed in (lambda: summaries.write(0, {'x': 1.0}), make):
+      with pytest.raises(
+        files.StorageError, match=rf"^Can't write {tmp_path}: .*File too large\. Make room, .*$"
+      ):
+        deed()
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
