@@ -1,50 +1,58 @@
 """Acting: unrolls of T steps, and the threads that make them.
 
 The whole unroll is one tf.function, traced once and shared by all actor threads: which actor it
-  acts for is a tensor.
+acts for is a tensor.
 """
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
 import tree
 
-from impala_tf import machine, structs
+from impala_tf import machine, structs, timing
+from impala_tf.environments import process_group
 
 
 class Carry(NamedTuple):
   """What one actor keeps between two unrolls; [n, ...] for its n environments.
 
-  step_output: `structs.StepOutput`, row T of the unroll before.
-  agent_output: `structs.AgentOutput`, row T of the unroll before.
+  step_output, agent_output: row T of the unroll before.
   agent_state: the agent's state before it consumes that row.
   """
 
-  step_output: Any
-  agent_output: Any
+  step_output: structs.StepOutput
+  agent_output: structs.AgentOutput
   agent_state: Any
 
 
 class Unroller:
   """Makes unrolls of an actor's n environments.
 
-  carry_spec: `Carry` of `tf.TensorSpec`.
+    carry = unroller.initial(index)
+    while True:
+      carry, unrolls = unroller.unroll(index, carry)
 
-  carry = unroller.initial(index)
-  while True:
-    carry, unrolls = unroller.unroll(index, carry)
+  carry_spec: `Carry` of `tf.TensorSpec`.
   """
 
-  def __init__(self, policy, environments, levels, num_environments, unroll_length):
+  def __init__(
+    self,
+    policy: Any,
+    environments: process_group.ProcessGroup,
+    levels: list[int],
+    num_environments: int,
+    unroll_length: int,
+  ):
     """Traces the unroll function.
 
     Args:
       policy: where actions come from, an `inference.LocalInference` or
         `inference.BatchedInference`.
-      environments: a `process_group.ProcessGroup` of `base.EnvironmentBatch`, one process an actor.
-      levels: a list of int, the index of each actor's level.
+      environments: of `base.EnvironmentBatch`, one process for each actor.
+      levels: the index of each actor's level.
       num_environments: n, environments per actor.
       unroll_length: T, steps per unroll.
     """
@@ -53,6 +61,7 @@ class Unroller:
     self._levels = tf.constant(levels, tf.int32)
     self._num_environments = num_environments
     self._unroll_length = unroll_length
+
     index_spec = tf.TensorSpec([], tf.int32)
     self._initial = tf.function(self._build_initial, input_signature=[index_spec], autograph=False)
     carry = self._initial.get_concrete_function().structured_outputs
@@ -60,24 +69,18 @@ class Unroller:
     self._unroll = tf.function(
       self._build_unroll, input_signature=[index_spec, self.carry_spec], autograph=False
     )
-    # Traced here, before any thread may call it: substitution of the weights is not for several
-    # threads.
+    # Traced here, before any thread may call it: weights can't be substituted by several threads.
     self._unroll.get_concrete_function()
 
-  def initial(self, index):
-    """Starts the environments of actor `index` (an int) and returns their first `Carry`."""
+  def initial(self, index: int) -> Carry:
+    """Starts the environments of actor `index` and returns their first carry."""
     return self._initial(tf.constant(index, tf.int32))
 
-  def unroll(self, index, carry):
-    """Plays T steps.
-
-    Args:
-      index: an int, the actor.
-      carry: its `Carry`.
+  def unroll(self, index: int, carry: Carry) -> tuple[Carry, structs.Unroll]:
+    """Plays T steps with actor `index`, whose carry is given.
 
     Returns:
-      The next `Carry`, and `structs.Unroll` with a leading [n]: [n, T+1, ...] for step and agent
-      outputs.
+      The next carry, and the unrolls with a leading [n]: [n, T+1, ...] for step and agent outputs.
 
     Raises:
       tf.errors.OutOfRangeError: if the actor's process was closed.
@@ -99,12 +102,14 @@ class Unroller:
   def _build_unroll(self, index, carry):
     return self.play(index, carry, *self._policy.begin())
 
-  def play(self, index, carry, context, version):
-    """As `unroll`, for use inside a tf.function.
+  def play(
+    self, index: tf.Tensor, carry: Carry, context: Any, version: tf.Tensor
+  ) -> tuple[Carry, structs.Unroll]:
+    """Plays T steps as `unroll`, inside a tf.function.
 
     Args:
-      index: int32 scalar tensor, the actor.
-      carry: its `Carry`.
+      index: int32 scalar, the actor.
+      carry: the actor's.
       context, version: what the policy's `begin` gave.
     """
     # On the host, where environments and queue are: a graphics card would be sent each unroll only
@@ -117,16 +122,12 @@ class Unroller:
         return tf.TensorArray(tensor.dtype, rows, element_shape=tensor.shape).write(0, tensor)
 
       def step(t, carry, rows):
-        last_action, step_output, agent_state = (
-          carry.agent_output.action,
-          carry.step_output,
-          carry.agent_state,
-        )
         with tf.device(None):  # Wherever the network runs best.
           agent_output, agent_state = self._policy.step(
-            context, last_action, step_output, agent_state
+            context, carry.agent_output.action, carry.step_output, carry.agent_state
           )
         step_output = self._environments.call(index, 'step', agent_output.action)
+
         row = (step_output, agent_output)
         rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, row)
         return t + 1, Carry(step_output, agent_output, agent_state), rows
@@ -137,11 +138,11 @@ class Unroller:
         loop_vars=(1, carry, tree.map_structure(array, first)),
         parallel_iterations=1,
       )
+
       step_outputs, agent_outputs = tree.map_structure(self._stack, rows)
-      spread = lambda scalar: tf.fill([self._num_environments], scalar)
       unrolls = structs.Unroll(
-        level=spread(self._levels[index]),
-        policy_version=spread(version),
+        level=tf.fill([self._num_environments], self._levels[index]),
+        policy_version=tf.fill([self._num_environments], version),
         agent_state=carry.agent_state,
         step_outputs=step_outputs,
         agent_outputs=agent_outputs,
@@ -155,23 +156,30 @@ class Unroller:
 
 
 class ActorThreads:
-  """One thread an actor, each making unrolls for the queue until closed or failed.
+  """One thread for each actor, which makes unrolls for the queue until it is stopped or fails.
 
-  The first failure ends all of them: it is kept in `error`, and `on_failure` is called, once, so
+  The first failure ends all of them: it is kept in `error`, and `on_failure` is called once, so
   that nobody waits for unrolls that will never come.
   """
 
-  def __init__(self, unroller, num_actors, enqueue_many, timer, on_failure):
+  def __init__(
+    self,
+    unroller: Any,
+    num_actors: int,
+    enqueue_many: Callable[[Any], None],
+    timer: timing.StageTimer,
+    on_failure: Callable[[], None],
+  ):
     """Describes the threads.
 
     Args:
-      unroller: an `Unroller`.
+      unroller: an `Unroller`, or what has the same `initial` and `unroll`.
       num_actors: how many threads.
       enqueue_many: takes the unrolls of one actor, as `unroll_queue.UnrollQueue.enqueue_many`.
-      timer: a `timing.StageTimer`; gets the stages 'unroll' and 'enqueue'.
-      on_failure: called without arguments by the first thread that fails.
+      timer: gets the stages 'unroll' and 'enqueue'.
+      on_failure: called by the first thread that fails.
     """
-    self.error = None
+    self.error: Exception | None = None
     self._unroller = unroller
     self._enqueue_many = enqueue_many
     self._timer = timer
@@ -186,7 +194,7 @@ class ActorThreads:
   @classmethod
   def none(cls) -> Self:
     """Returns a set of no threads, which never fails and ends at once."""
-    return cls(None, 0, None, None, None)
+    return cls(None, 0, lambda unrolls: None, timing.StageTimer(), lambda: None)
 
   def start(self) -> None:
     """Starts acting."""
@@ -203,8 +211,8 @@ class ActorThreads:
         with self._timer('enqueue'):
           self._enqueue_many(unrolls)
     except Exception as error:
-      # Closing the processes or the queue under a working actor ends it this way too; that is no
-      # failure.
+      # Closing the processes or the queue under a working actor ends it this way too, which is not
+      # a failure.
       with self._lock:
         if self._stopping.is_set():
           return
@@ -212,15 +220,15 @@ class ActorThreads:
         self.error = error
       self._on_failure()
 
-  def stop(self):
+  def stop(self) -> None:
     """Asks the threads to end.
 
-    Then close queue and processes, which frees those that wait, and `join`.
+    Then close queue and processes, which frees the threads that wait, and `join`.
     """
     with self._lock:
       self._stopping.set()
 
-  def join(self, timeout=30.0):
+  def join(self, timeout: float = 30.0) -> None:
     """Waits until all threads have ended.
 
     Raises:
@@ -235,6 +243,6 @@ class ActorThreads:
         f'Still running {timeout:.0f} s after they were stopped: {", ".join(running)}.'
       )
 
-  def running(self):
-    """The names of the threads that have not ended, a list."""
+  def running(self) -> list[str]:
+    """Returns the names of the threads that have not ended."""
     return [thread.name for thread in self._threads if thread.is_alive()]

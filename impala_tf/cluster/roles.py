@@ -1,5 +1,4 @@
-"""Which part of a cluster a process plays, and the addresses of the parts. This module imports no
-TensorFlow.
+"""The part of a cluster that a process plays, and the addresses of the parts.
 
     role = roles.resolve('actor', task=3, learner_address='10.0.0.1:8470')
 
@@ -15,6 +14,7 @@ import ipaddress
 import json
 import os
 import socket
+from collections.abc import Mapping
 
 from impala_tf.config import ConfigurationError
 
@@ -41,63 +41,79 @@ class Role:
   address: str
 
   @property
-  def is_local(self):
-    """Whether only processes of this machine can reach this one, as far as its address goes."""
+  def is_local(self) -> bool:
+    """Whether the address is one that only processes of this machine can reach."""
     return is_loopback(host_and_port(self.address)[0])
 
 
-def resolve(job=None, task=None, learner_address=None, actor_address=None, environment=os.environ):
-  """The role that flags and TF_CONFIG give to this process; flags go first.
+def resolve(
+  job: str | None = None,
+  task: int | None = None,
+  learner_address: str | None = None,
+  actor_address: str | None = None,
+  environment: Mapping[str, str] = os.environ,
+) -> Role | None:
+  """Returns the role that flags and TF_CONFIG give to this process; flags go first.
 
   Args:
-    job: 'learner', 'actor' or None.
-    task: int, number of the actor, or None.
-    learner_address: 'host' or 'host:port', or None.
-    actor_address: 'host' or 'host:port' at which the learner finds this actor, or None.
+    job: 'learner' or 'actor'.
+    task: number of the actor.
+    learner_address: 'host' or 'host:port'.
+    actor_address: 'host' or 'host:port' at which the learner finds this actor.
     environment: where TF_CONFIG may be.
 
   Returns:
-    `Role`; None if neither flags nor TF_CONFIG name a job, for a run on one machine.
+    None if neither flags nor TF_CONFIG name a job, for a run on one machine.
 
   Raises:
     ConfigurationError: if something is missing, malformed or senseless.
   """
   config = _tf_config(environment)
-  if job is None:
-    job = config.job
-    if job is None:
-      _refuse_without_job(task=task, learner_address=learner_address, actor_address=actor_address)
-      return None
-  if task is None:
-    task = config.task if config.job == job else None
+  if job is None and config.job is None:
+    _refuse_without_job(task=task, learner_address=learner_address, actor_address=actor_address)
+    return None
+  job = job or config.job
+  if task is None and config.job == job:
+    task = config.task
   learner = learner_address or (config.learners or [f'{_LOOPBACK}:{DEFAULT_PORT}'])[0]
   learner = '{}:{}'.format(*host_and_port(learner, DEFAULT_PORT, '--learner_address'))
   if job == 'learner':
-    if task not in (None, 0):
-      raise ConfigurationError(
-        f'--task={task}: there is one learner in a cluster, and its task is 0. Leave --task out.'
-      )
-    if actor_address:
-      raise ConfigurationError(f'--actor_address={actor_address} is for actors. Leave it out.')
-    return Role('learner', 0, learner, learner)
+    return _learner_role(task, learner, actor_address)
+  return _actor_role(task, learner, actor_address, config.actors)
+
+
+def _learner_role(task, learner, actor_address):
+  if task not in (None, 0):
+    raise ConfigurationError(
+      f'--task={task}: there is one learner in a cluster, and its task is 0. Leave --task out.'
+    )
+  if actor_address:
+    raise ConfigurationError(f'--actor_address={actor_address} is for actors. Leave it out.')
+  return Role('learner', 0, learner, learner)
+
+
+def _actor_role(task, learner, actor_address, known_addresses):
   if task is None:
     raise ConfigurationError(
       '--task is missing: number the actors 0, 1, 2 and so on, each with a number of its own.'
     )
   if task < 0:
     raise ConfigurationError(f'--task={task} must be at least 0.')
-  given = actor_address or (config.actors[task] if task < len(config.actors) else None)
-  own = given or _own_host(learner)
-  host, port = host_and_port(own, 0, '--actor_address')
+  if not actor_address and task < len(known_addresses):
+    actor_address = known_addresses[task]
+  address = actor_address or _own_host(learner)
+  host, port = host_and_port(address, 0, '--actor_address')
+
   if is_loopback(host) and not is_loopback(host_and_port(learner)[0]):
-    if not given:
+    if not actor_address:
       raise ConfigurationError(
-        f'The learner, {learner}, is this machine, by a name that leads to {host} here and elsewhere to another address. Give '
-        "--learner_address as a number, or --actor_address, this machine's."
+        f'The learner, {learner}, is this machine, by a name that leads to {host} here and '
+        'elsewhere to another address. Give --learner_address as a number, or --actor_address, '
+        "this machine's."
       )
     raise ConfigurationError(
-      f'--actor_address={own} means this machine to itself, but the learner, {learner}, must reach it. Give an address by '
-      'which it can.'
+      f'--actor_address={address} means this machine to itself, but the learner, {learner}, must '
+      'reach it. Give an address by which it can.'
     )
   return Role('actor', task, learner, f'{host}:{port or free_port()}')
 
@@ -114,7 +130,10 @@ def _tf_config(environment):
   text = environment.get('TF_CONFIG', '')
   if not text.strip():
     return _Config()
-  wanted = 'It should look like {"cluster": {"learner": ["HOST:PORT"], "actor": [...]}, "task": {"type": "actor", "index": 0}}.'
+  wanted = (
+    'It should look like {"cluster": {"learner": ["HOST:PORT"], "actor": [...]}, "task": {"type": '
+    '"actor", "index": 0}}.'
+  )
   try:
     config = json.loads(text)
     cluster, task = config.get('cluster', {}), config.get('task', {})
@@ -129,7 +148,7 @@ def _tf_config(environment):
     )
   if index is not None and type(index) is not int:
     raise ConfigurationError(
-      f'TF_CONFIG has the task index {index!r}, which is no whole number. {wanted}'
+      f'TF_CONFIG has the task index {index!r}, which is not a whole number. {wanted}'
     )
   if len(lists[0]) > 1:
     raise ConfigurationError(
@@ -138,16 +157,18 @@ def _tf_config(environment):
   return _Config(job, index, *lists)
 
 
-def _refuse_without_job(**given):
-  for name, value in given.items():
+def _refuse_without_job(**flags):
+  for name, value in flags.items():
     if value is not None:
       raise ConfigurationError(
         f'--{name}={value} is for clusters: say --job_name=learner or --job_name=actor, too.'
       )
 
 
-def host_and_port(address, default_port=None, flag='address'):
-  """('host', port) of 'host:port', or of 'host' where there is a default port.
+def host_and_port(
+  address: str, default_port: int | None = None, flag: str = 'address'
+) -> tuple[str, int]:
+  """Splits 'host:port', or 'host' where there is a default port.
 
   Raises:
     ConfigurationError: for anything else.
@@ -157,13 +178,14 @@ def host_and_port(address, default_port=None, flag='address'):
     host, port = address, str(default_port)
   if not host or not port.isdecimal() or not int(port) < 2**16 or host.count(':'):
     raise ConfigurationError(
-      f'{flag}={address!r} is no address such as 10.0.0.1:{DEFAULT_PORT} or node7:{DEFAULT_PORT}.'
+      f'{flag}={address!r} is not an address such as 10.0.0.1:{DEFAULT_PORT} or '
+      f'node7:{DEFAULT_PORT}.'
     )
   return host, int(port)
 
 
-def is_loopback(host):
-  """Whether a host's name or number means this machine to itself."""
+def is_loopback(host: str) -> bool:
+  """Returns whether a host's name or number means this machine to itself."""
   try:
     return ipaddress.ip_address(host).is_loopback
   except ValueError:
@@ -171,8 +193,9 @@ def is_loopback(host):
 
 
 def _own_host(learner):
-  """By which address this machine reaches the learner, which is as a rule how the learner reaches
-  it.
+  """Finds the address by which this machine reaches the learner.
+
+  As a rule the learner reaches it by that, too.
   """
   host, port = host_and_port(learner)
   try:
@@ -181,12 +204,13 @@ def _own_host(learner):
       return probe.getsockname()[0]
   except OSError as error:
     raise ConfigurationError(
-      f"Can't find the way to the learner, {learner}: {error}. Correct --learner_address, or give --actor_address."
+      f"Can't find the way to the learner, {learner}: {error}. Correct --learner_address, or give "
+      '--actor_address.'
     ) from None
 
 
-def free_port():
-  """A TCP port that nobody uses now."""
+def free_port() -> int:
+  """Returns a TCP port that nobody uses now."""
   with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
     probe.bind(('', 0))
     return probe.getsockname()[1]

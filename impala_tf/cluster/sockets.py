@@ -1,26 +1,26 @@
-"""What TensorFlow's runtime lets nobody set about its sockets, set from outside.
+"""Socket options that TensorFlow's gRPC server does not expose, set through /proc/self/fd.
 
-Its server listens on all interfaces, and its connections wait for ever for a machine that has gone
-without a word. Both are settings of sockets, which belong to the process and not to the library
-that opened them. Linux only; elsewhere nothing happens, and the functions say so. This module
-imports no TensorFlow.
+The server listens on all interfaces, and its connections wait for ever for a machine that has gone
+without a word. Both are options of sockets, which belong to the process and not to the library that
+opened them. Linux only: elsewhere nothing happens.
 """
 
 import contextlib
 import os
 import socket
+from collections.abc import Iterator
 
 _FOLDER = '/proc/self/fd'
 SILENCE_SECONDS = 30  # after which a connection that gets no answer is given up
 
 
-def restrict_to_loopback(port):
+def restrict_to_loopback(port: int) -> bool:
   """Lets the sockets of this process that listen on `port` hear this machine only.
 
   Returns:
-    Whether it could be done for all of them, and there was one.
+    Whether there was one, and it could be done for all of them.
   """
-  fenced = []
+  restricted = []
   for connection in _tcp_sockets():
     with contextlib.suppress(OSError):
       if (
@@ -31,15 +31,14 @@ def restrict_to_loopback(port):
           # Unlike a filter of packets this needs no privilege, and it holds for connections made
           # from here on.
           connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')
-          fenced.append(True)
+          restricted.append(True)
         except OSError:
-          fenced.append(False)
-  return bool(fenced) and all(fenced)
+          restricted.append(False)
+  return bool(restricted) and all(restricted)
 
 
-def set_keepalive():
-  """Has the connections of this process end with an error when the other side is silent for
-  `SILENCE_SECONDS`.
+def set_keepalive() -> None:
+  """Lets connections of this process fail when the other side is silent for `SILENCE_SECONDS`.
 
   Without it, a call to a machine whose cable was pulled would wait for a quarter of an hour, and
   one that only waits for an answer for ever. Call it now and then: each call looks at the
@@ -54,8 +53,8 @@ def set_keepalive():
       connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * SILENCE_SECONDS)
 
 
-def _tcp_sockets():
-  """Duplicates of the TCP sockets of this process, each open while it is looked at."""
+def _tcp_sockets() -> Iterator[socket.socket]:
+  """Yields duplicates of the TCP sockets of this process, each open while it is looked at."""
   try:
     names = os.listdir(_FOLDER)
   except OSError:

@@ -5,7 +5,12 @@ Sonnet's and Keras' RMSProp start their mean square at zero, and so take a much 
 hyper-parameters were found with.
 """
 
+from collections.abc import Sequence
+from typing import TypeAlias
+
 import tensorflow as tf
+
+Gradient: TypeAlias = tf.Tensor | tf.IndexedSlices
 
 
 class RMSProp(tf.Module):
@@ -19,11 +24,17 @@ class RMSProp(tf.Module):
   The other rows keep theirs, undecayed, as in the authors' training of the word embeddings.
   """
 
-  def __init__(self, variables, decay=0.99, momentum=0.0, name='rmsprop'):
+  def __init__(
+    self,
+    variables: Sequence[tf.Variable],
+    decay: float = 0.99,
+    momentum: float = 0.0,
+    name: str = 'rmsprop',
+  ):
     """Makes the slots.
 
     Args:
-      variables: list of float32 tf.Variable that `apply` will update.
+      variables: float32, which `apply` will update.
       decay: of the mean square.
       momentum: of the steps.
       name: of the module.
@@ -38,14 +49,20 @@ class RMSProp(tf.Module):
       tf.Variable(tf.zeros_like(v), trainable=False, name='moment') for v in variables
     ]
 
-  def apply(self, gradients, variables, learning_rate, epsilon):
+  def apply(
+    self,
+    gradients: Sequence[Gradient],
+    variables: Sequence[tf.Variable],
+    learning_rate: tf.Tensor,
+    epsilon: tf.Tensor,
+  ) -> None:
     """Takes one step.
 
     Args:
-      gradients: list of tensors or tf.IndexedSlices, one for each variable.
-      variables: the list that the optimizer was made with.
-      learning_rate: float32 scalar tensor.
-      epsilon: float32 scalar tensor, added to the mean square under the root.
+      gradients: one for each variable.
+      variables: those that the optimizer was made with.
+      learning_rate: float32 scalar.
+      epsilon: float32 scalar, added to the mean square under the root.
     """
     for gradient, variable, mean_square, moment in zip(
       gradients, variables, self.mean_squares, self.moments, strict=True
@@ -79,14 +96,16 @@ class RMSProp(tf.Module):
     tf.raw_ops.ResourceScatterSub(resource=variable.handle, indices=rows, updates=step)
 
 
-def linear_decay(initial, frames, total_frames):
-  """`initial` falling to 0 in a straight line over `total_frames`, and staying there; a float32
-  scalar.
+def linear_decay(initial: float | tf.Tensor, frames: tf.Tensor, total_frames: int) -> tf.Tensor:
+  """Lets a learning rate fall to 0 in a straight line over `total_frames`, and stay there.
 
   Args:
-    initial: float or float32 scalar, the learning rate at frame 0.
+    initial: float32 scalar, the learning rate at frame 0.
     frames: int64 scalar, emulator frames consumed so far, action repeats included.
-    total_frames: int, the frames of the whole training.
+    total_frames: of the whole training.
+
+  Returns:
+    The present learning rate, a float32 scalar.
   """
   # In float64: float32 can't tell frames apart beyond 2^24, and training counts them by the
   # thousand million.
@@ -94,26 +113,28 @@ def linear_decay(initial, frames, total_frames):
   return tf.cast(tf.cast(initial, tf.float64) * (1.0 - done), tf.float32)
 
 
-def clip_by_global_norm(gradients, max_norm):
-  """Scales the gradients down together if their joint L2 norm is above `max_norm`.
+def clip_by_global_norm(
+  gradients: Sequence[Gradient], max_norm: float | tf.Tensor | None
+) -> tuple[list[Gradient], tf.Tensor]:
+  """Scales gradients down together if their joint L2 norm is above `max_norm`.
 
   Args:
-    gradients: list of tensors or tf.IndexedSlices.
-    max_norm: float or float32 scalar, or None for no clipping.
+    gradients: of all variables.
+    max_norm: float32 scalar, or None for no clipping.
 
   Returns:
     The gradients, and their norm before the clipping as a float32 scalar.
   """
   # Slices of the same row are summed first: the norm of a sum is not that of its parts.
-  gradients = [_deduplicated(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
-  norm = tf.linalg.global_norm(gradients)
+  summed = [_deduplicated(g) if isinstance(g, tf.IndexedSlices) else g for g in gradients]
+  norm = tf.linalg.global_norm(summed)
   if max_norm is not None:
-    gradients, _ = tf.clip_by_global_norm(gradients, max_norm, use_norm=norm)
-  return gradients, norm
+    summed, _ = tf.clip_by_global_norm(summed, max_norm, use_norm=norm)
+  return summed, norm
 
 
 def _deduplicated(slices):
-  """Equal tf.IndexedSlices in which each row comes once."""
+  """Adds up the tf.IndexedSlices of the same row, so that each row comes once."""
   rows, positions = tf.unique(slices.indices)
   values = tf.math.unsorted_segment_sum(slices.values, positions, tf.shape(rows)[0])
   return tf.IndexedSlices(values, rows, slices.dense_shape)

@@ -16,7 +16,7 @@ from impala_tf.acting import actors
 from impala_tf.acting.group import ActorError
 from impala_tf.cluster import actor, connection, heartbeats, roles
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import restarts
+from impala_tf.environments import process_group
 from tests.support import catch
 
 LOST = tf.errors.UnavailableError(None, None, 'gone')
@@ -98,9 +98,9 @@ def test_actors_play_in_environments_for_training():
 
 def test_no_two_starts_of_an_actor_play_the_same_episodes(monkeypatch):
   seeds = []
-  original = restarts.make_environments
+  original = process_group.make_environments
   monkeypatch.setattr(
-    restarts, 'make_environments', lambda *args: (seeds.append(args[5]), original(*args))[1]
+    process_group, 'make_environments', lambda *args: (seeds.append(args[5]), original(*args))[1]
   )
   for task in (3, 3, 4):
     make(task)

@@ -66,10 +66,10 @@ def test_tf_config_gives_what_flags_leave_out():
     (
       {'job': 'learner', 'learner_address': 'x:port'},
       {},
-      "--learner_address='x:port' is no address",
+      "--learner_address='x:port' is not an address",
     ),
-    ({'job': 'learner', 'learner_address': 'x:70000'}, {}, 'is no address'),
-    ({'job': 'learner', 'learner_address': ':70'}, {}, 'is no address'),
+    ({'job': 'learner', 'learner_address': 'x:70000'}, {}, 'is not an address'),
+    ({'job': 'learner', 'learner_address': ':70'}, {}, 'is not an address'),
     (
       {'job': 'actor', 'task': 0, 'learner_address': '10.0.0.1', 'actor_address': 'localhost:5'},
       {},

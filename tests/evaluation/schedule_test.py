@@ -11,7 +11,7 @@ import pytest
 
 from impala_tf.environments import py_process
 from impala_tf.evaluation import play, schedule
-from impala_tf.training.metrics import Episode
+from impala_tf.training.episodes import Episode
 
 RUN = play.EvaluatedRun('', types.SimpleNamespace(num_action_repeats=4, seed=1))
 

@@ -42,13 +42,19 @@ class Pixels(snt.Module):
     return tf.cast(tf.reshape(frames, [-1, 3]), tf.float32) / 255.0
 
 
-def make_small(torso=None, strategy=None, **changes):
+def make_small(torso=None, strategy=None, instructed=False, **changes):
+  """A learner of the smallest agent; one that is instructed has embeddings, with sparse gradients."""
   tf.random.set_seed(0)
+  observation = structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8))
+  encoder = None
   with strategy.scope() if strategy else contextlib.nullcontext():
+    if instructed:
+      observation = observation._replace(instruction=structs.ArraySpec((), np.bytes_))
+      encoder = networks.InstructionEncoder()
     agent = agents.Agent(
-      4, torso or Pixels(), core=networks.LSTM(3), use_last_action_and_reward=True
+      4, torso or Pixels(), encoder, core=networks.LSTM(3), use_last_action_and_reward=True
     )
-    agent.build(structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8)))
+    agent.build(observation)
     optimizer = optimizers.RMSProp(agent.trainable_variables)
   config = dataclasses.replace(CONFIG, **changes)
   if strategy:
@@ -61,7 +67,7 @@ def numbers(metrics):
   return np.array([float(value) for value in metrics if value is not None])
 
 
-def small_unroll(seed=0, rows=6, columns=2):
+def small_unroll(seed=0, rows=6, columns=2, instructed=False):
   random = np.random.RandomState(seed)
   floats = lambda *shape: random.randn(*shape).astype(np.float32)
   unroll = structs.Unroll(
@@ -82,6 +88,10 @@ def small_unroll(seed=0, rows=6, columns=2):
       baseline=floats(rows, columns),
     ),
   )
+  if instructed:
+    words = np.array([b'go left', b'go right', b'stay'])[random.randint(3, size=[rows, columns])]
+    observation = unroll.step_outputs.observation._replace(instruction=words)
+    unroll = unroll._replace(step_outputs=unroll.step_outputs._replace(observation=observation))
   return tree.map_structure(tf.constant, unroll)
 
 

@@ -357,7 +357,7 @@ def test_a_failure_shows_in_the_exit_code_and_a_signal_ends_all(monkeypatch):
   [
     ('table1', {'cluster': 2}, '--cluster=2: table1 measures what one machine does'),
     ('figureE1', {'cluster': 2}, 'all methods of figureE1 keep actors and learner in step'),
-    ('table2', {'cluster': 'node7:x'}, "--cluster='node7:x' is no address"),
+    ('table2', {'cluster': 'node7:x'}, "--cluster='node7:x' is not an address"),
     ('table2', {'cluster': 'node7:1', 'parallel': 2}, 'there is room for one learner at a time'),
     # What the population would refuse comes before the other rows are trained.
     ('table3', {'given': {'seed': 2}}, '--seed is set by the population itself'),

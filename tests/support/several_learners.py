@@ -1,9 +1,11 @@
 """Learners on logical processors, which a process must ask for before anything else: so in one of
 their own.
 
-python -m tests.support.several_learners small 4 out.npz       # four updates of the smallest agent, four learners of two unrolls
-python -m tests.support.several_learners golden 3 out.npz      # two updates of the authors' agent, three learners of one unroll
-python -m tests.support.several_learners training 2 folder     # a whole run that is stopped at half and started again
+    python -m tests.support.several_learners small 4 out.npz       # four learners of two unrolls
+    python -m tests.support.several_learners training 2 folder     # a run in two starts
+
+The first makes four updates of the smallest agent, the second stops a run at half its frames and
+starts it again.
 
 A further word, cluster, has the process be the learner of a cluster.
 """
@@ -14,61 +16,31 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-import tree
 
-from impala_tf import structs
-from impala_tf.agent import networks
 from impala_tf.cluster import connection, roles
-from impala_tf.learning import learner, multi_device, optimizers
+from impala_tf.learning import learner, multi_device
 from impala_tf.training import loop, run_log
 from tests.learning import learner_test
-from tests.support import catch, golden
+from tests.support import catch
 
 CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
 
 
 def small_batches():
   """Four batches of eight unrolls."""
-  return [learner_test.small_unroll(seed, columns=8) for seed in range(4)]
-
-
-def golden_batch():
-  """The authors' batch of three unrolls."""
-  inputs = golden.load('learner_in_synthetic_T20')
-  zeros = np.zeros(3, np.int32)
-  unroll = structs.Unroll(
-    level=zeros,
-    policy_version=zeros,
-    agent_state=networks.LSTMState(inputs['state_c'], inputs['state_h']),
-    step_outputs=golden.step_outputs(inputs),
-    agent_outputs=structs.AgentOutput(
-      inputs['last_actions'], inputs['behaviour_logits'], inputs['behaviour_baseline']
-    ),
-  )
-  return tree.map_structure(tf.constant, unroll)
+  return [learner_test.small_unroll(seed, columns=8, instructed=True) for seed in range(4)]
 
 
 def _small(strategy):
   count = strategy.num_replicas_in_sync
   subject = learner_test.make_small(
-    strategy=strategy, num_learners=count, batch_size=8 // count, clip_global_norm=CLIP
+    strategy=strategy,
+    instructed=True,
+    num_learners=count,
+    batch_size=8 // count,
+    clip_global_norm=CLIP,
   )
   return subject, small_batches(), subject.agent.trainable_variables, subject.optimizer.mean_squares
-
-
-def _golden(strategy):
-  with strategy.scope():
-    agent = golden.agent()
-    optimizer = optimizers.RMSProp(agent.trainable_variables, decay=0.99, momentum=0.0)
-  config = dataclasses.replace(
-    learner_test.GOLDEN_CONFIG, batch_size=1, num_learners=strategy.num_replicas_in_sync
-  )
-  subject = multi_device.MultiDeviceLearner(strategy, agent, optimizer, config)
-  slots = {
-    v.ref(): slot for v, slot in zip(agent.trainable_variables, optimizer.mean_squares, strict=True)
-  }
-  variables = golden.variables(agent)
-  return subject, [golden_batch()] * 2, variables, [slots[v.ref()] for v in variables]
 
 
 def _train_in_two_starts(count, logdir):
@@ -99,7 +71,7 @@ def main(kind, count, path, *place):
     address = f'127.0.0.1:{roles.free_port()}'
     connection.connect(roles.Role('learner', 0, address, address))
   strategy = multi_device.make_strategy(count)
-  subject, batches, variables, slots = {'small': _small, 'golden': _golden}[kind](strategy)
+  subject, batches, variables, slots = _small(strategy)
   written = {}
   for number, batch in enumerate(batches):
     written[f'metrics_{number}'] = learner_test.numbers(subject.update(batch))

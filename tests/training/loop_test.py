@@ -58,19 +58,29 @@ def play_at_random(num_episodes):
   return total / num_episodes
 
 
-@pytest.mark.parametrize(('seed', 'level'), [(1, 'catch'), (2, 'catch_with_memory')])
-def test_learns_what_a_random_policy_does_not(tmp_path, seed, level):
-  settings = dataclasses.replace(catch.CONFIG, seed=seed, level_name=level)
-  assert loop.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
-  # Threads are timed differently in each run; with memory, 0.71 was the lowest of seven, and the
-  # highest 0.97.
-  assert np.mean(returns(tmp_path)[-1000:]) > 0.4
+class UntilLearned(loop.Callback):
+  """Stops a run, as a signal does, once 500 balls in a row gave a mean return above 0.4."""
+
+  def __init__(self):
+    self.returns = []
+
+  def on_update(self, frames, episodes, save):
+    self.returns += [episode.episode_return for episode in episodes]
+    if len(self.returns) >= 500 and np.mean(self.returns[-500:]) > 0.4:
+      signal.raise_signal(signal.SIGTERM)
+
+
+def test_learns_with_memory_what_a_random_policy_does_not(tmp_path):
+  # Threads are timed differently in each run. By the end of all frames the mean was 0.71 in the
+  # worst of seven runs.
+  settings = dataclasses.replace(catch.CONFIG, seed=2, level_name='catch_with_memory')
+  suite = catch.CatchSuite()
+  assert loop.train(suite, settings, str(tmp_path), [UntilLearned()]) == 128 + signal.SIGTERM
+  assert np.mean(returns(tmp_path)[-500:]) > 0.4
   assert play_at_random(1000) < -0.4
-  played = play.evaluate_checkpoint(
-    catch.CatchSuite(), settings, str(tmp_path), num_episodes=50, seed=7
-  )
-  assert len(played[level]) == 50
-  assert np.mean(played[level]) > 0.3
+  played = play.evaluate_checkpoint(suite, settings, str(tmp_path), num_episodes=50, seed=7)
+  assert len(played['catch_with_memory']) == 50
+  assert np.mean(played['catch_with_memory']) > 0.2
 
 
 def test_a_second_start_goes_on(tmp_path, capsys):
@@ -282,31 +292,28 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkey
   )
 
 
-def test_nothing_is_left_running(tmp_path):
+def test_a_run_leaves_summaries_and_nothing_running(tmp_path):
   before = set(threading.enumerate())
-  loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  logdir = tmp_path / 'run'
+  assert loop.train(frail.FrailSuite(tmp_path, 'exit', 10**6), SHORT, str(logdir)) == 0
   left = [t for t in set(threading.enumerate()) - before if t.name.startswith(('actor', 'staging'))]
   assert left == []
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
-
-def test_summaries_have_frames_as_their_step(tmp_path):
-  loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
-  steps = {tag: [step for step, _ in values] for tag, values in read_scalars(tmp_path).items()}
+  # Summaries have frames as their step.
+  found = read_scalars(logdir)
+  steps = {tag: [step for step, _ in values] for tag, values in found.items()}
   assert steps['learner/total_loss'] == [160 * 12]
   assert steps['learner/lag_mean'] == [160 * 12]
   assert all(step % 160 == 0 for step in steps['catch/episode_return'])
-  assert [int(row['frames']) for row in read_episodes(tmp_path)] == steps['catch/episode_return']
+  assert [int(row['frames']) for row in read_episodes(logdir)] == steps['catch/episode_return']
 
-
-def test_counters_of_the_environments_are_among_the_summaries(tmp_path):
-  loop.train(frail.FrailSuite(tmp_path, 'exit', 10**6), SHORT, str(tmp_path / 'run'))
-  found = read_scalars(tmp_path / 'run')
+  # Counters of the environments are among them.
   assert found['boards'] == [(160 * 12, 8.0)]
   assert found['broken'] == [(160 * 12, 0.0)]
-  ((_, steps),) = found['steps']
-  assert steps % 400 == 0  # Looked at every hundred steps of a process with four environments.
-  assert steps > 0
+  ((_, count),) = found['steps']
+  assert count % 400 == 0  # Looked at every hundred steps of a process with four environments.
+  assert count > 0
   assert found['environments/restarts'] == [(160 * 12, 0.0)]
 
 
