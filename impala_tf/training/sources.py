@@ -71,6 +71,7 @@ class Source:
     """
     self._learner = learner
     place = {'version': int(learner.updates), **self._place_of_weights}
+    self.weights: weights_lib.PublishedWeights
     if config.policy_lag:
       self.weights = weights_lib.LaggingWeights(learner.agent, config.policy_lag, **place)
     else:
