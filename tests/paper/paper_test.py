@@ -21,7 +21,7 @@ from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Study
 from impala_tf.training import loop
-from tests.support import catch, own_flags
+from tests.support import own_flags
 
 ROOT = pathlib.Path(__file__).parents[2]
 EXPERIMENTS = paper_experiments.EXPERIMENTS
@@ -48,7 +48,7 @@ def test_every_method_is_a_valid_configuration(name, cores):
     values = method.hyper_parameters({'discounting': 0.95}, cores)
     agent = values.get('agent', 'shallow')
     config = dataclasses.replace(module.preset(level, agent), **values)
-    loop.SOURCES[config.architecture].check(catch.CatchSuite(), config)
+    loop.SOURCES[config.architecture].check(module.SUITE, config)
     assert config.discounting == 0.95
     assert config.batch_size == (1 if config.architecture == 'a3c' else 32)
 
