@@ -46,8 +46,7 @@ def test_every_method_is_a_valid_configuration(name, cores):
   assert experiment.methods
   for method in experiment.methods:
     values = method.hyper_parameters({'discounting': 0.95}, cores)
-    agent = values.get('agent', 'shallow')
-    config = dataclasses.replace(module.preset(level, agent), **values)
+    config = module.SUITE.configure(level, **values)
     loop.SOURCES[config.architecture].check(module.SUITE, config)
     assert config.discounting == 0.95
     assert config.batch_size == (1 if config.architecture == 'a3c' else 32)
