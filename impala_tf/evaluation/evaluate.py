@@ -51,7 +51,7 @@ class EvaluationSettings:
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   test_changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     """Checks what fits together."""
     if self.record_video > self.num_episodes:
       raise ConfigurationError(
@@ -210,26 +210,7 @@ def _evaluate(suite, games, output, settings):
     _check_videos(found, names.values(), output, settings)
     found.save(output, suite.score_columns())  # Fails now rather than after hours, if it fails.
 
-    # Counted before finished levels are left out, so that a level is played the same when an
-    # evaluation was interrupted.
-    per_level = settings.processes_per_level or max(1, settings.processes // max(1, len(played)))
-    jobs = [
-      schedule.Job(
-        run,
-        names[level],
-        schedule.divide(
-          run,
-          level,
-          per_level,
-          num_episodes=settings.num_episodes,
-          envs_per_process=settings.envs_per_process,
-          seed=settings.seed,
-          videos=_videos_of(names[level], output, settings),
-        ),
-      )
-      for run, level in played
-      if names[level] not in found.levels
-    ]
+    jobs = _jobs_of(found, [(run, level, names[level]) for run, level in played], output, settings)
     if jobs and settings.record_video:
       os.makedirs(os.path.join(output, 'videos'), exist_ok=True)
 
@@ -245,6 +226,27 @@ def _evaluate(suite, games, output, settings):
 
     player = play.Player(suite, settings.greedy)
     return found, schedule.play_all(player, jobs, settings.processes, keep)
+
+
+def _jobs_of(found, played, output, settings):
+  """Returns the jobs of those of a list of (run, level, name in the results) that are left."""
+  # Counted with the finished levels, so that a level is played the same when an evaluation was
+  # interrupted.
+  per_level = settings.processes_per_level or max(1, settings.processes // len(played))
+  jobs = []
+  for run, level, name in played:
+    if name not in found.levels:
+      shares = schedule.divide(
+        run,
+        level,
+        per_level,
+        num_episodes=settings.num_episodes,
+        envs_per_process=settings.envs_per_process,
+        seed=settings.seed,
+        videos=_videos_of(name, output, settings),
+      )
+      jobs.append(schedule.Job(run, name, shares))
+  return jobs
 
 
 def _check_same(found, protocol, played, output):
