@@ -87,6 +87,18 @@ def test_trials_that_failed_wait_again_if_wanted(tmp_path):
   assert [trial.value for trial in one.trials()] == [1.0, 2.0]
 
 
+def test_what_another_worker_has_retried_meanwhile_does_not_wait_again(tmp_path, monkeypatch):
+  late, early = open_study(tmp_path, num_trials=1), open_study(tmp_path, num_trials=1)
+  early.claim().fail('Error: too bad')
+  seen = late.trials()
+  early.retry_failed()
+  early.claim().finish(2.0)
+  with monkeypatch.context() as patched:
+    patched.setattr(late, 'trials', lambda: seen)
+    late.retry_failed()
+  assert states(late) == ['finished']
+
+
 def test_what_ended_while_a_worker_looked_for_trials_is_not_its(tmp_path, monkeypatch):
   late, early = open_study(tmp_path, num_trials=2), open_study(tmp_path, num_trials=2)
   seen = late.trials()
