@@ -1,1 +1,1 @@
-"""The suite of 57 Atari 2600 games. Importing it imports no TensorFlow."""
+"""The suite of 57 Atari 2600 games."""

@@ -103,7 +103,7 @@ def read_columns(evaluations: Sequence[str]) -> tuple[list[Column], dict[str, La
     foreign = sorted(found.levels.keys() - {game.name for game in games.all_games()})
     if foreign:
       raise ConfigurationError(
-        f'{foreign[0]}, which the evaluation called {label!r} has, is not one of the 57 Atari games.'
+        f'{foreign[0]}, in the evaluation {label!r}, is not one of the 57 Atari games.'
       )
 
   columns = [Column(label, _kind(label, found), found.means()) for label, found in by_label.items()]

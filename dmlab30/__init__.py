@@ -1,1 +1,1 @@
-"""The suite of 30 DeepMind Lab levels. Importing it imports neither TensorFlow nor DeepMind Lab."""
+"""The suite of 30 DeepMind Lab levels."""

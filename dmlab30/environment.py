@@ -45,8 +45,9 @@ TEST_MIXER_SEED = 0x600D5EED
 _FRAME, _INSTRUCTION = 'RGB_INTERLEAVED', 'INSTR'
 _FOLDER_PREFIX = 'environment_'
 _HOW_TO_INSTALL = (
-  'It is built from source: https://github.com/google-deepmind/lab, `python/pip_package`; with Python 3.13 '
-  '`pip install dmlab-gym && dmlab-gym build` does it in a container. dmlab30/README.md says more.'
+  'It is built from source: https://github.com/google-deepmind/lab, `python/pip_package`; with '
+  'Python 3.13 `pip install dmlab-gym && dmlab-gym build` does it in a container. '
+  'dmlab30/README.md says more.'
 )
 
 
@@ -207,7 +208,8 @@ def _import_deepmind_lab():
     import deepmind_lab
   except ImportError as error:
     raise ConfigurationError(
-      f'DeepMind Lab is installed but can not be imported: {error}. It needs the package dm_env; if `imp` is what it misses, '
-      f'it is of a version for Python before 3.12. {_HOW_TO_INSTALL}'
+      f'DeepMind Lab is installed but can not be imported: {error}. It needs the package dm_env; '
+      'if it lacks `imp`, it is of a version for Python before 3.12. '
+      f'{_HOW_TO_INSTALL}'
     ) from error
   return deepmind_lab

@@ -9,8 +9,7 @@ within an episode: up to 44 seconds each time. It asks a level cache first.
 The engine ends its process, without an exception, when it is told that it got a map and finds none
 or a damaged one. So an entry is put in place whole or not at all, is only handed out if it is what
 was written, and no trouble with the folder is more than a map that has to be compiled. Any number
-of processes may use one folder. This module imports no TensorFlow, unless the folder is a remote
-one.
+of processes may use one folder.
 """
 
 import contextlib

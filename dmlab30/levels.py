@@ -146,7 +146,8 @@ def find(name: str) -> str:
   nearest = difflib.get_close_matches(name.removeprefix('/').removeprefix(_FOLDER), known)
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(known) + '.'
   raise ConfigurationError(
-    f'{name!r} is no level of DMLab-30. {hint} A level script of your own is named by its path, with a slash in it.'
+    f'{name!r} is not a level of DMLab-30. {hint} A level script of your own is named by its path, '
+    'with a slash in it.'
   )
 
 
@@ -187,7 +188,8 @@ def mean_score(
     level = get(name)
     if level in by_level:
       raise ValueError(
-        f'{level.name} is there twice, under its name in training and in tests: score them separately.'
+        f'{level.name} is there twice, under its name in training and in tests: score them '
+        'separately.'
       )
     if level:
       by_level[level] = episode_returns

@@ -157,9 +157,9 @@ def markdown(columns: Sequence[Column], protocols: Mapping[str, Mapping]) -> str
   parts += [
     '## Mean return by level (Table B.1)',
     tables.markdown(table_b1(columns)),
-    "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, whose "
-    "columns average to the scores it reports only that way; the authors' code has those of small "
-    'and large maps exchanged.',
+    "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, "
+    "whose columns average to the scores it reports only that way; the authors' code has those of "
+    'small and large maps exchanged.',
   ]
 
   names = {name for column in columns for name in column.means}

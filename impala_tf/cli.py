@@ -1,18 +1,22 @@
-"""What the main functions of all commands have in common."""
+"""Helpers that the main functions of all commands share."""
 
 import functools
 import os
 import sys
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from absl import app
 
 from impala_tf.config import ConfigurationError
 from impala_tf.errors import UserError
 
+_Main = TypeVar('_Main', bound=Callable[..., Any])
 
-def report_user_errors(*errors):
-  """Decorator of what returns an exit code: UserErrors are printed in place of a traceback, and
-  give exit code 1.
+
+def report_user_errors(*errors: type[Exception]) -> Callable[[_Main], _Main]:
+  """Decorates a function that returns an exit code: it prints UserErrors in place of a traceback,
+  and returns 1.
 
   Args:
     *errors: further classes, to be treated alike.
@@ -32,8 +36,8 @@ def report_user_errors(*errors):
   return decorate
 
 
-def no_positional_arguments(argv):
-  """Refuses words that are no flags, as absl hands them to a command that has none.
+def no_positional_arguments(argv: Sequence[str]) -> None:
+  """Refuses words that are not flags, as absl hands them to a command.
 
   Raises:
     absl.app.UsageError: names the first of them.
@@ -42,7 +46,7 @@ def no_positional_arguments(argv):
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
 
 
-def check_local(logdir):
+def check_local(logdir: str) -> None:
   """Refuses a folder that is not of a file system of this machine.
 
   Raises:
@@ -50,20 +54,17 @@ def check_local(logdir):
   """
   if '://' in logdir:
     raise ConfigurationError(
-      f'{logdir} is no folder of a file system, in which processes could lock files. Give one, which all machines that take '
-      'part have mounted.'
+      f'{logdir} is not a folder of a file system, in which processes could lock files. Give one '
+      'that all machines that take part have mounted.'
     )
 
 
-def split_label(text, default_label):
-  """Label and path of 'label=path', or of a path alone.
+def split_label(text: str, default_label: Callable[[str], str]) -> tuple[str, str]:
+  """Returns label and path of 'label=path', or of a path alone.
 
   Args:
-    text: str. What exists as a path is one, whatever '=' there is in it.
-    default_label: function from a path without label to its label.
-
-  Returns:
-    Two str.
+    text: taken for a path if that exists, even if '=' is in it.
+    default_label: makes the label of a path without one.
   """
   if '=' not in text or os.path.exists(text):
     return default_label(text), text
@@ -71,6 +72,6 @@ def split_label(text, default_label):
   return label, path
 
 
-def last_part(path):
-  """The name of a file or folder without those of the folders around it, as a label."""
+def last_part(path: str) -> str:
+  """Returns the name of a file or folder without those of the folders around it, as a label."""
   return os.path.basename(os.path.abspath(path))

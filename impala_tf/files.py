@@ -40,7 +40,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-  """Puts an error of TensorFlow's or the system's in one line, without the operation that met it."""
+  """Puts an error of TensorFlow or the system in one line, without the operation that met it."""
   text = error.message if isinstance(error, tf.errors.OpError) else str(error)
   # '{{function_node __wrapped__FlushSummaryWriter...}} ' stands first.
   text = text.partition('}} ')[2] or text

@@ -1,5 +1,5 @@
-"""The machine: the cores and files that this process may use, its processor, and TensorFlow's thread
-pools.
+"""The machine: the cores and files that this process may use, its processor, and the thread pools
+of TensorFlow.
 
 TensorFlow is loaded only by the functions that configure it.
 """
@@ -28,7 +28,7 @@ def cores() -> int:
 
 
 def _quota():
-  """Returns the share of processor time that a container has, in cores; infinity without a limit."""
+  """Returns the processor time that a container has, in cores; infinity without a limit."""
   # Of control groups of version 2 and of version 1.
   for paths in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):
     try:
@@ -72,7 +72,7 @@ def has_bfloat16() -> bool:
 
 
 def local_cpu() -> str:
-  """Returns the full name of this process's processor, which differs in each process of a cluster."""
+  """Returns the full name of this process's CPU, which differs in each process of a cluster."""
   import tensorflow as tf
 
   with tf.init_scope(), tf.device('/CPU:0'):

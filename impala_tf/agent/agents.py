@@ -2,7 +2,7 @@
 baseline.
 
     frame ---------- torso --------+
-    last reward, last action ------+-- LSTM -- policy logits, baseline          (figure 3 of Espeholt et al., 2018)
+    last reward, last action ------+-- LSTM -- policy logits, baseline    (Figure 3 of the paper)
     instruction ---- encoder ------+
 
 Only the torso is always there: the agent of Atari-57 is feed-forward and sees nothing but frames.

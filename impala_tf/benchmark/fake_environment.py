@@ -1,7 +1,6 @@
-"""An environment that costs nothing, to measure the framework around it.
+"""An environment that costs nothing, to measure the framework around it."""
 
-This module imports no TensorFlow.
-"""
+from typing import Any
 
 import numpy as np
 
@@ -12,12 +11,10 @@ _EPISODE_STEPS = 1000
 
 
 class FakeEnvironment:
-  """An environment that costs nothing: always the same random observation, episodes of 1,000 steps."""
+  """An environment that costs nothing: one random observation, episodes of 1,000 steps."""
 
-  def __init__(self, observation_spec, num_actions, seed):
-    """Makes the observation; frames are noise, as a frame of one colour would be quicker to compute
-    on.
-    """
+  def __init__(self, observation_spec: structs.Observation, num_actions: int, seed: int):
+    """Draws the observation; its frame is noise, as computing on one colour would be quicker."""
     self.observation_spec = observation_spec
     self.num_actions = num_actions
     random = np.random.default_rng(seed)
@@ -26,24 +23,24 @@ class FakeEnvironment:
     )
     self._steps = 0
 
-  def reset(self):
-    """The observation."""
+  def reset(self) -> structs.Observation:
+    """Returns the observation."""
     self._steps = 0
     return self._observation
 
-  def step(self, action):
-    """The observation again, without reward."""
+  def step(self, action: int) -> base.Transition:
+    """Returns the observation again, without reward."""
     del action
     self._steps += 1
     over = self._steps == _EPISODE_STEPS
     return base.Transition(self._observation, 0.0, done=over, finished=over)
 
-  def close(self):
-    """Nothing to free."""
+  def close(self) -> None:
+    """Does nothing."""
 
 
-def noise(spec, random):
-  """What an array of a `structs.ArraySpec` may hold, drawn by a `numpy.random.Generator`."""
+def noise(spec: structs.ArraySpec, random: np.random.Generator) -> Any:
+  """Draws an array of a spec, or an instruction."""
   if spec.dtype is np.bytes_:
     return b'pick up the red ball'
   return random.integers(0, 256, spec.shape).astype(spec.dtype)

@@ -1,4 +1,4 @@
-"""What this process and all its descendants use of the machine: processor time and memory."""
+"""Processor time and memory of this process and all its descendants."""
 
 import os
 
@@ -6,26 +6,26 @@ import psutil
 
 
 class ProcessTree:
-  """This process and its descendants; of those that have ended what was last seen of them counts."""
+  """This process and its descendants; those that have ended count as they were last seen."""
 
   def __init__(self):
-    """Starts to look at the tree."""
+    """Starts with an empty record."""
     self._root = psutil.Process(os.getpid())
-    self._seconds = {}  # by process; the last that was seen of those that have ended
+    self._seconds: dict[tuple[int, float], float] = {}  # By process, as it was last seen.
 
-  def cpu_seconds(self):
-    """User and system time of all since they began, float seconds. It never falls."""
+  def cpu_seconds(self) -> float:
+    """Returns user and system time of all since they began. It never falls."""
     for process in self._processes():
       try:
         times = process.cpu_times()
         self._seconds[process.pid, process.create_time()] = times.user + times.system
-      except psutil.Error:  # it has ended meanwhile
+      except psutil.Error:  # It has ended meanwhile.
         continue
     return sum(self._seconds.values())
 
-  def memory_mebibytes(self):
-    """Proportional set size of all: memory that several share counts once. On systems without that
-    number, resident size.
+  def memory_mebibytes(self) -> float:
+    """Returns the proportional set size of all, in which memory that several share counts once; on
+    systems without that number, the resident size.
     """
     total = 0
     for process in self._processes():

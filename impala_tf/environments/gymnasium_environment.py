@@ -1,4 +1,4 @@
-"""A Gymnasium environment as `base.Environment`. This module imports no TensorFlow."""
+"""A Gymnasium environment as `base.Environment`."""
 
 import collections
 
@@ -53,7 +53,8 @@ class GymnasiumEnvironment:
     environment = gymnasium.make(name)
     if not isinstance(environment.action_space, gymnasium.spaces.Discrete):
       raise ConfigurationError(
-        f'{name} has the actions {environment.action_space}; the policy chooses among discrete ones only.'
+        f'{name} has the actions {environment.action_space}; the policy chooses among discrete '
+        'ones only.'
       )
     if repeat_action_probability:
       environment = gymnasium.wrappers.StickyAction(environment, repeat_action_probability)

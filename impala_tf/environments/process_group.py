@@ -11,8 +11,7 @@ place of one that dies.
     tensor_specs(method, *args) -> nest of structs.ArraySpec, or None where `method` returns nothing
 
 It runs in the process, so specs may depend on the constructor's arguments and on those of the call
-(a tensor is given to it as the ArraySpec of its static shape). TensorFlow is imported only once an
-operation is made.
+(a tensor is given to it as the ArraySpec of its static shape).
 """
 
 import pickle

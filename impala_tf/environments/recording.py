@@ -1,7 +1,4 @@
-"""Videos of episodes, written by the environment's own process.
-
-This module imports no TensorFlow.
-"""
+"""Videos of episodes, written by the environment's own process."""
 
 import contextlib
 import os
@@ -17,8 +14,8 @@ from impala_tf.environments import base
 class RecordingEnvironment:
   """Environment whose first episodes are written to video files, a frame for each agent step.
 
-  A file appears under its name when its episode has finished; an episode that does not finish leaves
-  nothing.
+  A file appears under its name when its episode has finished; an episode that does not finish
+  leaves nothing.
   """
 
   def __init__(

@@ -5,11 +5,11 @@
 
       def known_levels(self): return ['easy', 'hard']
       def preset(self, level): return Config(level_name=level, ...)
-      def make_environment(self, level, seed, is_test, config): return functools.partial(Mine, level)
+      def make_environment(self, level, seed, is_test, config): return partial(Mine, level)
 
     SUITE = MySuite()
 
-`suites` says how the commands find it. TensorFlow is imported only where an agent is made.
+`suites` says how the commands find it.
 """
 
 import contextlib

@@ -2,8 +2,8 @@
 
 The child constructs an object, answers calls, and ends with its parent. Large arrays of its answers
 go through shared memory instead of a pipe: a batch of 16 Atari observations costs both processes
-0.13 ms of CPU time this way, and 0.6 to 1 ms through a pipe, where emulating such a step takes about
-5 ms.
+0.13 ms of CPU time this way, and 0.6 to 1 ms through a pipe, where emulating such a step takes
+about 5 ms.
 """
 
 import contextlib

@@ -1,7 +1,5 @@
 """Results of an evaluation of many levels, and how they came about: results.json, and the same as
 results.csv with a row for each level.
-
-This module imports no TensorFlow.
 """
 
 import csv

@@ -1,7 +1,4 @@
-"""Scores of many levels as bars.
-
-This module imports no TensorFlow.
-"""
+"""Scores of many levels as bars."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,4 @@
-"""Pictures of reports.
-
-This module imports no TensorFlow.
-"""
+"""Pictures of reports."""
 
 import contextlib
 import io

@@ -1,7 +1,5 @@
 """Tables as lists of rows of cells, the header first, where None is a blank cell; as Markdown and
 as CSV.
-
-This module imports no TensorFlow.
 """
 
 import csv
