@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.reports import final_return
-from impala_tf.training import episode_log
+from impala_tf.training import episode_log, episodes
 
 
 def write(folder, rows):
@@ -33,17 +33,24 @@ def test_a_line_that_is_being_written_does_not_count(tmp_path):
   assert final_return.read(str(tmp_path)) == 3.0
 
 
+def note_scores(logdir, scores):
+  """Has a run on two levels finish rounds with such scores, a dict by frames."""
+  rounds = episodes.LevelScores(
+    logdir, ('a', 'b'), lambda returns: {'suite/median': returns['a'][0], 'suite/mean': -1.0}
+  )
+  for frames, score in scores.items():
+    rounds.add(frames, [episodes.Episode(0, score, 7), episodes.Episode(1, 0.0, 7)])
+
+
 def test_several_levels_have_their_suites_score(tmp_path):
   logdir = str(tmp_path)
-  final_return.expect_scores(logdir)
+  note_scores(logdir, {})
   write(tmp_path, [(1, 'a', 3.0)])
-  assert (
-    final_return.read(logdir) is None
-  )  # The return of the only level that has ended an episode is no score.
+  # The return of the only level that has ended an episode is not a score.
+  assert final_return.read(logdir) is None
   assert [len(array) for array in final_return.curve(logdir)] == [0, 0]
-  final_return.note_score(logdir, 10, 'suite/median', 41.5)
-  final_return.note_score(logdir, 20, 'suite/median', 42.5)
-  final_return.expect_scores(logdir)  # At the next start.
+  note_scores(logdir, {10: 41.5, 20: 42.5})
+  note_scores(logdir, {})  # At the next start.
   assert final_return.read(logdir) == 42.5
   assert final_return.read(logdir, max_frames=15) is None  # There are no summaries.
 
@@ -57,7 +64,7 @@ def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_
     for step, score in ((40, 41.5), (50, 42.5)):
       tf.summary.scalar('suite/median', score, step)
       tf.summary.scalar('suite/mean', -1.0, step)
-  final_return.note_score(str(tmp_path), 50, 'suite/median', 42.5)
+  note_scores(str(tmp_path), {50: 42.5})
   frames, values = final_return.curve(str(tmp_path))
   assert frames.tolist() == [40, 50]
   assert values.tolist() == [41.5, 42.5]
