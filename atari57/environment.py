@@ -146,7 +146,7 @@ class AtariEnvironment:
     """The console's screen, uint8 [210 or 250, 160, 3], as of the last frame."""
     return self._ale.getScreenRGB()
 
-  def close(self):
+  def close(self) -> None:
     """Has nothing to free that Python does not."""
 
   def _observe(self):

@@ -51,7 +51,7 @@ _HOW_TO_INSTALL = (
 )
 
 
-def check_installed():
+def check_installed() -> None:
   """Raises ConfigurationError if there is no module `deepmind_lab`. It is not imported."""
   if importlib.util.find_spec('deepmind_lab') is None:
     raise ConfigurationError(
@@ -162,7 +162,7 @@ class DMLabEnvironment:
       return {}
     return {f'level_cache/{name}': count for name, count in self._cache.statistics().items()}
 
-  def close(self):
+  def close(self) -> None:
     """Ends the engine and removes its files; does nothing the second time."""
     lab, self._lab = self._lab, None
     try:

@@ -96,7 +96,7 @@ class LevelCache:
     self._statistics['hits' if found else 'misses'] += 1
     return found
 
-  def write(self, key: str, pk3_path: str):
+  def write(self, key: str, pk3_path: str) -> None:
     """Stores the map in the local file `pk3_path` under a key.
 
     If that fails, a warning says so and nothing is stored.

@@ -47,7 +47,7 @@ def reason(error: Exception) -> str:
   return text.splitlines()[0].removesuffix('.') if text else type(error).__name__
 
 
-def write(path: str | os.PathLike[str], text: str):
+def write(path: str | os.PathLike[str], text: str) -> None:
   """Replaces a file by `text`.
 
   Raises:
@@ -66,7 +66,7 @@ def write(path: str | os.PathLike[str], text: str):
       raise
 
 
-def write_json(path: str | os.PathLike[str], value: Any):
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
   """Replaces a file by a value as JSON; see `write`."""
   write(path, json.dumps(value, indent=2) + '\n')
 

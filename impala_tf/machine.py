@@ -46,7 +46,7 @@ def _read(path):
     return file.read()
 
 
-def allow_many_files():
+def allow_many_files() -> None:
   """Lets this process open many files at once, as far as the system allows; the default is often
   1024.
   """
@@ -79,7 +79,7 @@ def local_cpu() -> str:
     return tf.constant(0.0).device
 
 
-def configure_tensorflow(num_actors: int, num_learners: int = 1):
+def configure_tensorflow(num_actors: int, num_learners: int = 1) -> None:
   """Sizes TensorFlow's thread pools; call it before all other functions of TensorFlow.
 
   An actor holds a thread of the inter-op pool while it waits for its environments. With fewer

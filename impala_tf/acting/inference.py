@@ -15,6 +15,7 @@ import tensorflow as tf
 import tree
 
 from impala_tf import config as config_lib
+from impala_tf import structs
 from impala_tf.acting import weights
 from impala_tf.agent import agents
 
@@ -49,7 +50,13 @@ class LocalInference:
     """Pulls the weights as tensors, and their version, an int32 scalar."""
     return self._published.pull()
 
-  def step(self, tensors, last_actions, step_outputs, agent_state):
+  def step(
+    self,
+    tensors: list[tf.Tensor],
+    last_actions: tf.Tensor,
+    step_outputs: structs.StepOutput,
+    agent_state: Any,
+  ) -> tuple[structs.AgentOutput, Any]:
     """Acts as `agents.Agent.step` does, with the weights `tensors`."""
     with weights.with_weights(self.agent, tensors):
       return self.agent.step(last_actions, step_outputs, agent_state)
@@ -103,11 +110,17 @@ class BatchedInference:
     )
     self._function = tf.function(self._compute, autograph=False).get_concrete_function(*batch_specs)
 
-  def begin(self):
+  def begin(self) -> tuple[tuple[()], tf.Tensor]:
     """Returns nothing, and the version of the newest weights, an int32 scalar."""
     return (), self._published.version()
 
-  def step(self, context, last_actions, step_outputs, agent_state):
+  def step(
+    self,
+    context: tuple[()],
+    last_actions: tf.Tensor,
+    step_outputs: structs.StepOutput,
+    agent_state: Any,
+  ) -> tuple[structs.AgentOutput, Any]:
     """Acts as `agents.Agent.step` does, together with other callers.
 
     Raises:

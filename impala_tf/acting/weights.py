@@ -61,7 +61,7 @@ class PublishedWeights:
     )
 
   @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
-  def publish(self, version: tf.Tensor):
+  def publish(self, version: tf.Tensor) -> None:
     """Makes the present weights the ones that actors pull next.
 
     `version` is an int32 scalar, the learner's updates.
@@ -125,7 +125,7 @@ class LaggingWeights(PublishedWeights):
     self._vectors: collections.deque = collections.deque(maxlen=lag + 1)
     super().__init__(agent, **options)
 
-  def publish(self, version):
+  def publish(self, version: tf.Tensor) -> None:
     """Lets the present weights wait, and shows the oldest.
 
     `version` is an int32 scalar, the learner's updates.

@@ -70,7 +70,7 @@ class Agent(snt.Module):
     self.policy_logits = snt.Linear(num_actions, name='policy_logits')
     self.baseline = snt.Linear(1, name='baseline')
 
-  def build(self, observation_spec: structs.Observation):
+  def build(self, observation_spec: structs.Observation) -> None:
     """Makes the variables.
 
     Args:

@@ -53,7 +53,7 @@ class Environment(Protocol):
     Not called again after `finished` before a reset.
     """
 
-  def close(self):
+  def close(self) -> None:
     """Frees what the environment holds."""
 
 
@@ -186,7 +186,7 @@ class EnvironmentBatch:
     """Adds up the counters that the environments keep, by name."""
     return added(getattr(environment, 'statistics', dict)() for environment in self._environments)
 
-  def close(self):
+  def close(self) -> None:
     """Closes all environments, also those after one whose `close` raises."""
     with contextlib.ExitStack() as stack:
       for environment in self._environments:

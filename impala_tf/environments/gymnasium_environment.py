@@ -1,6 +1,7 @@
 """A Gymnasium environment as `base.Environment`."""
 
 import collections
+from typing import TypeGuard
 
 import cv2
 import gymnasium
@@ -50,23 +51,24 @@ class GymnasiumEnvironment:
         be flattened.
       gymnasium.error.Error: if it can't be made.
     """
-    environment = gymnasium.make(name)
-    if not isinstance(environment.action_space, gymnasium.spaces.Discrete):
+    environment: gymnasium.Env = gymnasium.make(name)
+    actions = environment.action_space
+    if not isinstance(actions, gymnasium.spaces.Discrete):
       raise ConfigurationError(
-        f'{name} has the actions {environment.action_space}; the policy chooses among discrete '
-        'ones only.'
+        f'{name} has the actions {actions}; the policy chooses among discrete ones only.'
       )
     if repeat_action_probability:
       environment = gymnasium.wrappers.StickyAction(environment, repeat_action_probability)
-    self._first_action = int(environment.action_space.start)
+    self._first_action = int(actions.start)
     self._num_action_repeats = num_action_repeats
-    self._seed = seed
+    self._seed: int | None = seed
     self._size = (width, height)
-    self._images = None
+    self._images: collections.deque | None = None
+
     space = environment.observation_space
     if is_image(space):
-      channels = space.shape[2] if len(space.shape) == 3 else 1
-      cv2.setNumThreads(1)  # a process of environments is one thread's work
+      channels = (*space.shape, 1)[2]
+      cv2.setNumThreads(1)  # A process of environments is one thread's work.
       self._images = collections.deque(maxlen=frame_stack)
       spec = structs.ArraySpec((height, width, channels * frame_stack), np.uint8)
     else:
@@ -75,9 +77,9 @@ class GymnasiumEnvironment:
           f'{name} has the observations {space}, which are neither images nor can be made a vector.'
         )
       environment = gymnasium.wrappers.FlattenObservation(environment)
-      spec = structs.ArraySpec(environment.observation_space.shape, np.float32)
+      spec = structs.ArraySpec(environment.observation_space.shape or (), np.float32)
     self._environment = environment
-    self.num_actions = int(environment.action_space.n)
+    self.num_actions = int(actions.n)
     self.observation_spec = structs.Observation(spec)
 
   def reset(self) -> structs.Observation:
@@ -86,7 +88,7 @@ class GymnasiumEnvironment:
     self._seed = None
     if self._images is not None:
       black = np.zeros_like(self._scaled(observation))
-      self._images.extend([black] * self._images.maxlen)
+      self._images.extend([black] * (self._images.maxlen or 0))
     return self._observe(observation)
 
   def step(self, action: int) -> base.Transition:
@@ -102,7 +104,7 @@ class GymnasiumEnvironment:
     over = bool(terminated or truncated)
     return base.Transition(self._observe(observation), total, done=over, finished=over)
 
-  def close(self):
+  def close(self) -> None:
     """Closes it."""
     self._environment.close()
 
@@ -114,7 +116,7 @@ class GymnasiumEnvironment:
 
   def _scaled(self, image):
     scaled = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
-    return scaled.reshape(*scaled.shape[:2], -1)  # the library drops a channel that is alone
+    return scaled.reshape(*scaled.shape[:2], -1)  # The library drops a single channel.
 
 
 def _is_flattenable(space):
@@ -124,9 +126,9 @@ def _is_flattenable(space):
     return False
 
 
-def is_image(space) -> bool:
-  """Whether the observations of a space are images as `GymnasiumEnvironment` takes them."""
-  is_picture = isinstance(space, gymnasium.spaces.Box) and space.dtype == np.uint8
-  return is_picture and (
-    len(space.shape) == 2 or (len(space.shape) == 3 and space.shape[2] in (1, 3, 4))
-  )
+def is_image(space: gymnasium.Space) -> TypeGuard[gymnasium.spaces.Box]:
+  """Returns whether observations of a space are images as `GymnasiumEnvironment` takes them."""
+  if not isinstance(space, gymnasium.spaces.Box) or space.dtype != np.uint8:
+    return False
+  shape = space.shape
+  return len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))

@@ -83,11 +83,11 @@ class ProcessGroup:
   def __getitem__(self, index: int) -> Any:
     return self._processes[index]
 
-  def start(self):
+  def start(self) -> None:
     """Starts all; see `py_process.start_all`."""
     py_process.start_all(self._processes)
 
-  def close(self, grace_seconds: float = worker.GRACE_SECONDS):
+  def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
     """Closes all; see `py_process.close_all`."""
     py_process.close_all(self._processes, grace_seconds)
 
@@ -195,7 +195,7 @@ class EnvironmentProcesses(ProcessGroup):
     """
     return base.added(process.statistics for process in self._processes)
 
-  def close(self, grace_seconds: float = worker.GRACE_SECONDS):
+  def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
     """Closes all, also one that is just being restarted; see `py_process.close_all`."""
     for process in self._processes:
       process.forbid_start()

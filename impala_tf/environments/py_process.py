@@ -25,7 +25,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import connection as mp_connection
 from multiprocessing import util as mp_util
 from typing import Any
@@ -59,7 +59,7 @@ class PyProcess:
   Calls from several threads take turns.
   """
 
-  def __init__(self, type_, *args, **kwargs):
+  def __init__(self, type_: Callable[..., Any], *args, **kwargs):
     """Keeps what `start` needs.
 
     Args:
@@ -70,7 +70,9 @@ class PyProcess:
     self._name = getattr(type_, '__qualname__', repr(type_))
     self._constructor = pickle.dumps((type_, args, kwargs))
     self._call_lock = threading.Lock()
-    self._connection = self._process = self._block = None
+    self._connection: Any = None  # None while it is not running, like the two below.
+    self._process: Any = None
+    self._block: Any = None
     self._closing = False
 
   @property
@@ -78,7 +80,7 @@ class PyProcess:
     """The process's id, None when it was not started or is closed."""
     return self._process.pid if self._connection is not None else None
 
-  def start(self):
+  def start(self) -> None:
     """Starts the process and waits for the object's constructor; starts a new one if it ran before.
 
     Raises:
@@ -106,7 +108,7 @@ class PyProcess:
         raise ProcessClosed(f'{self._name} is closed or was not started: call start() first.')
       return self._exchange(method, pickle.dumps((method, args)))
 
-  def close(self, grace_seconds: float = worker.GRACE_SECONDS):
+  def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
     """Lets the object close, then ends the process; does nothing when it is not running.
 
     A call that another thread waits for may finish meanwhile. A process that does not end in time
@@ -167,7 +169,7 @@ class PyProcess:
     return f'ended with exit code {code}'
 
 
-def start_all(processes: Sequence[PyProcess]):
+def start_all(processes: Sequence[PyProcess]) -> None:
   """Starts processes side by side and waits for all their constructors.
 
   Args:
@@ -198,7 +200,7 @@ def start_all(processes: Sequence[PyProcess]):
     raise
 
 
-def close_all(processes: Sequence[PyProcess], grace_seconds: float = worker.GRACE_SECONDS):
+def close_all(processes: Sequence[PyProcess], grace_seconds: float = worker.GRACE_SECONDS) -> None:
   """Closes processes side by side: `grace_seconds` is for all of them together."""
   with _closing_lock:
     running = [process for process in processes if process._connection is not None]

@@ -26,7 +26,7 @@ import numpy as np
 GRACE_SECONDS = 5.0
 
 
-def serve(connection: mp_connection.Connection, block: 'SharedBlock', constructor: bytes):
+def serve(connection: mp_connection.Connection, block: 'SharedBlock', constructor: bytes) -> None:
   """Runs the child: answers (succeeded, value or message, array sizes) to each request.
 
   Args:
@@ -108,7 +108,7 @@ class SharedBlock:
   def __reduce__(self):
     return _attach_block, (reduction.DupFd(self._descriptor),)
 
-  def close_descriptor(self):
+  def close_descriptor(self) -> None:
     """Closes the descriptor, by which the block is sent to another process."""
     os.close(self._descriptor)
 

@@ -78,7 +78,7 @@ class ProgressLine:
     restarts: int = 0,
     connected: int | None = None,
     shares: Mapping[str, Mapping[str, float]] | None = None,
-  ):
+  ) -> None:
     """Prints the line.
 
     Args:
@@ -116,7 +116,7 @@ class ProgressLine:
     self._bar.set_postfix_str(', '.join(parts), refresh=False)
     self._bar.update(frames - self._bar.n)
 
-  def close(self):
+  def close(self) -> None:
     """Ends the line, so that what is printed next does not overwrite it."""
     self._bar.close()
 

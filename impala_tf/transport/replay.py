@@ -117,7 +117,7 @@ class Buffer:
   def __len__(self):
     return min(self._added, self._capacity)
 
-  def add(self, unrolls: structs.Unroll):
+  def add(self, unrolls: structs.Unroll) -> None:
     """Puts unrolls, arrays with a leading [n], in the place of the oldest ones."""
     # Of more than there is room for, the last stay.
     unrolls = tree.map_structure(lambda array: array[-self._capacity :], unrolls)

@@ -78,7 +78,7 @@ class UnrollQueue:
       )
       return tf.queue.QueueBase(self._dtypes, self._shapes, None, handle)
 
-  def enqueue_many(self, unrolls: structs.Unroll):
+  def enqueue_many(self, unrolls: structs.Unroll) -> None:
     """Adds n unrolls and waits while the queue is full.
 
     Args:
@@ -123,7 +123,7 @@ class UnrollQueue:
     return self._queue().size()
 
   @tf.function
-  def close(self):
+  def close(self) -> None:
     """Ends the flow: waiting and later calls of `enqueue_many` fail, and `dequeue_batch` fails once
     too little is left.
     """
@@ -176,7 +176,7 @@ class StagingArea:
     self._error = None
     self._thread = threading.Thread(target=self._fill, name='staging', daemon=True)
 
-  def start(self):
+  def start(self) -> None:
     """Begins to fetch batches."""
     self._thread.start()
 
@@ -214,7 +214,7 @@ class StagingArea:
         raise self._error from None
       return None
 
-  def close(self):
+  def close(self) -> None:
     """Stops fetching. Close the queue of unrolls first: the thread may be waiting for it."""
     self._closed.set()
     if self._thread.ident is not None:
