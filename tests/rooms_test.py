@@ -47,7 +47,7 @@ WITHOUT_TENSORFLOW = """
   reports.bars reports.pictures reports.tables
   sweeps.__main__ sweeps.search_space pbt.__main__ pbt.population pbt.rules paper.command
   paper.paper_experiments
-  benchmark.fake_environment benchmark.process_tree
+  benchmark.__main__ benchmark.fake_environment benchmark.measurement benchmark.process_tree
   atari57.environment atari57.games atari57.suite
   dmlab30.environment dmlab30.level_cache dmlab30.levels dmlab30.report dmlab30.suite
 """
@@ -67,9 +67,6 @@ KNOWN_LONG = {
 KNOWN_TENSORFLOW = set()
 KNOWN_UNTYPED = {
   'dmlab30/suite.py',
-  'impala_tf/benchmark/benchmark_cluster.py',
-  'impala_tf/benchmark/benchmark_parts.py',
-  'impala_tf/benchmark/command.py',
   'impala_tf/config.py',
   'impala_tf/config_flags.py',
   'impala_tf/paper/command.py',

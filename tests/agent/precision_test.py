@@ -13,7 +13,7 @@ from atari57 import suite
 from dmlab30 import suite as dmlab30_suite
 from impala_tf import machine
 from impala_tf.agent import agents
-from impala_tf.benchmark import benchmark_parts
+from impala_tf.benchmark import parts
 from impala_tf.training import loop
 
 CORRECTIONS = ('vtrace', 'one_step_is', 'epsilon', 'none')
@@ -31,7 +31,7 @@ def update(**changes):
   learner = loop.make_learner(atari, values)
   learner.agent.baseline.b.assign([30.0])  # Where eight bits are steps of 0.125.
   tf.random.set_seed(2)
-  batch = benchmark_parts.example_unroll(atari, values, learner.agent, 4)
+  batch = parts.example_unroll(atari, values, learner.agent, 4)
   before = [v.numpy() for v in learner.agent.trainable_variables]
   done = learner.update(batch)
   steps = np.concatenate(
@@ -73,9 +73,7 @@ def test_only_what_makes_the_features_is_in_bfloat16(agent):
   )
   made = agents.for_suite(levels, values)
   assert {v.dtype for v in made.trainable_variables} == {tf.float32}
-  batch = benchmark_parts.example_unroll(
-    levels, dataclasses.replace(values, unroll_length=2), made, 3
-  )
+  batch = parts.example_unroll(levels, dataclasses.replace(values, unroll_length=2), made, 3)
   outputs, state = made.unroll(batch.agent_outputs.action, batch.step_outputs, batch.agent_state)
   assert {tensor.dtype for tensor in tree.flatten((outputs, state))} == {tf.float32}
   frames = batch.step_outputs.observation.frame[0]

@@ -14,7 +14,7 @@ import tensorflow as tf
 from impala_tf import machine
 from impala_tf.acting import specs, weights
 from impala_tf.agent import agents
-from impala_tf.benchmark import benchmark_parts
+from impala_tf.benchmark import parts
 from impala_tf.cluster import connection, roles
 from impala_tf.transport import unroll_queue
 from tests.support import catch
@@ -37,7 +37,7 @@ def _act(agent, queue):
   published = weights.PublishedWeights(
     agent, roles.LEARNER_DEVICE, connection.WEIGHTS, version=None
   )
-  unrolls = benchmark_parts.unrolls_to_send(catch.CatchSuite(), catch.CONFIG, agent)
+  unrolls = parts.unrolls_to_send(catch.CatchSuite(), catch.CONFIG, agent)
   threads = [
     threading.Thread(target=queue.enqueue_many, args=(unrolls,), daemon=True)
     for _ in range(THREADS)

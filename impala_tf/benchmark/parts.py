@@ -1,16 +1,13 @@
-"""What `benchmark` measures: the whole pipeline and its parts, each as an iterator of frames done.
+"""The whole pipeline and its parts, as the benchmark measures them.
 
-Each part is a context manager `part(suite, config)` that gives a tuple of
-
-    steps: iterator; each `next` does some work and returns its frames.
-    readers: dict from the name of a group of stages to a function that gives their shares of time.
-    extra: function from the `benchmark.Result` to a dict of numbers of this part alone.
+Each part is a context manager `part(suite, config)` that gives a `Part`.
 """
 
 import contextlib
-import functools
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -19,59 +16,39 @@ import tree
 from impala_tf import structs, timing
 from impala_tf.acting import inference, specs, weights
 from impala_tf.agent import agents
-from impala_tf.benchmark import fake_environment
+from impala_tf.benchmark import fake_environment, measurement
+from impala_tf.config import Config
 from impala_tf.environments import base
+from impala_tf.environments import suite as suite_lib
 from impala_tf.training import episodes, impala, loop, sources
 from impala_tf.transport import unroll_queue
 
 
-class FakeSuite:
-  """An `suite.Suite` like another one, with environments that cost nothing."""
-
-  def __init__(self, suite):
-    """Takes the suite whose specs and agent are kept."""
-    self._suite = suite
-
-  def __getattr__(self, name):
-    return getattr(self._suite, name)
-
-  def make_environment(self, level, seed, is_test, config):
-    """A constructor of `fake_environment.FakeEnvironment`."""
-    del level, is_test
-    return functools.partial(
-      fake_environment.FakeEnvironment,
-      self.observation_spec(config),
-      self.num_actions(config),
-      seed,
-    )
-
-
-def frames_of_batch(config):
-  """Frames of `batch_size` unrolls."""
-  return config.batch_size * config.unroll_length * config.num_action_repeats
-
-
-def unrolls_to_send(suite, config, agent):
-  """A `structs.Unroll` of random numbers as an actor sends it, [envs_per_actor, T+1, ...] for step
-  and agent outputs.
-  """
-  return unroll_queue.as_batch(
-    example_unroll(suite, config, agent, config.envs_per_actor)
-  )  # Which swaps back, too.
-
-
-def _no_extra(result):
+def _no_extra(result: measurement.Result) -> dict[str, Any]:
   del result
   return {}
 
 
+class Part(NamedTuple):
+  """Work to measure.
+
+  steps: each `next` does some work and returns its frames.
+  readers: by the name of a group of stages a function that gives their shares of time.
+  extra: gives numbers of this part alone.
+  """
+
+  steps: Iterator[int]
+  readers: dict[str, Callable[[], dict[str, float]]]
+  extra: Callable[[measurement.Result], dict[str, Any]] = _no_extra
+
+
 @contextlib.contextmanager
-def train(suite, config):
-  """All as in a training, but for reports and checkpoints."""
+def train(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
+  """The whole training, but for reports and checkpoints."""
   learner, timer = loop.make_learner(suite, config), timing.StageTimer()
   with loop.SOURCES[config.architecture](suite, config, learner, [config.seed]) as source:
     readers = {'learner': timer.reader(), 'actors': source.actors.shares()}
-    yield _updates(config, learner, source, timer), readers, _no_extra
+    yield Part(_updates(config, learner, source, timer), readers)
 
 
 def _updates(config, learner, source, timer):
@@ -85,16 +62,16 @@ def _updates(config, learner, source, timer):
 
 
 @contextlib.contextmanager
-def act(suite, config):
-  """Actors, queue and staging area without a learner; nobody waits for anything but the actors."""
+def act(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
+  """Actors, queue and staging area without a learner: batches are dropped as they come."""
   learner = loop.make_learner(suite, config)
   with impala.ImpalaSource(suite, config, learner, [config.seed]) as source:
     steps = (config.frames_per_update for _ in iter(source.next_batch, None))
-    yield steps, {'actors': source.actors.shares()}, _no_extra
+    yield Part(steps, {'actors': source.actors.shares()})
 
 
 @contextlib.contextmanager
-def env(suite, config):
+def env(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
   """The environments of one actor, stepped in this process by random actions."""
   seeds = np.random.SeedSequence(config.seed).generate_state(config.envs_per_actor) >> 1
   level = suite.levels(config)[0]
@@ -110,11 +87,11 @@ def env(suite, config):
       yield config.envs_per_actor * config.num_action_repeats
 
   with contextlib.closing(batch):
-    yield steps(), {}, _no_extra
+    yield Part(steps(), {})
 
 
 @contextlib.contextmanager
-def infer(suite, config):
+def infer(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
   """The agent choosing actions for the environments of one actor, unroll after unroll, on
   observations that stay.
   """
@@ -143,7 +120,7 @@ def infer(suite, config):
       _, actions, state = unroll(actions, state)
       yield n * config.unroll_length * config.num_action_repeats
 
-  yield steps(), {}, _no_extra
+  yield Part(steps(), {})
 
 
 class _SameBatch(sources.Source):
@@ -158,7 +135,7 @@ class _SameBatch(sources.Source):
 
 
 @contextlib.contextmanager
-def learn(suite, config):
+def learn(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
   """The learner's update, and the publishing of its weights, on one batch again and again."""
   learner = loop.make_learner(suite, config)
   batch_size = config.batch_total
@@ -181,11 +158,11 @@ def learn(suite, config):
       'share of that': per_cpu_second / peak,
     }
 
-  yield steps, {}, extra
+  yield Part(steps, {}, extra)
 
 
 @contextlib.contextmanager
-def queue(suite, config):
+def queue(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
   """Queue and staging area, fed by one thread of this process with the same unrolls again and
   again.
   """
@@ -210,12 +187,10 @@ def queue(suite, config):
   def steps():
     while True:
       if staging.get(timeout=1.0) is not None:
-        yield frames_of_batch(config)
+        yield config.batch_size * frames_of_unroll(config)
 
   def extra(result):
-    unrolls_per_second = result.frames_per_second / (
-      config.unroll_length * config.num_action_repeats
-    )
+    unrolls_per_second = result.frames_per_second / frames_of_unroll(config)
     return {
       'unrolls/s': unrolls_per_second,
       'bytes of an unroll': unroll_bytes,
@@ -225,16 +200,31 @@ def queue(suite, config):
   staging.start()
   feeder.start()
   try:
-    yield steps(), {}, extra
+    yield Part(steps(), {}, extra)
   finally:
     unrolls_queue.close()
     feeder.join()
     staging.close()
 
 
-def example_unroll(suite, config, agent, batch_size):
-  """A `structs.Unroll` of random numbers, time-major: [T+1, batch_size, ...] for step and agent
-  outputs.
+def frames_of_unroll(config: Config) -> int:
+  """Counts the frames of one unroll."""
+  return config.unroll_length * config.num_action_repeats
+
+
+def unrolls_to_send(suite: suite_lib.Suite, config: Config, agent: agents.Agent) -> structs.Unroll:
+  """Makes unrolls of random numbers as an actor sends them, [envs_per_actor, T+1, ...] for step and
+  agent outputs.
+  """
+  # `as_batch` swaps time and batch back, too.
+  return unroll_queue.as_batch(example_unroll(suite, config, agent, config.envs_per_actor))
+
+
+def example_unroll(
+  suite: suite_lib.Suite, config: Config, agent: agents.Agent, batch_size: int
+) -> structs.Unroll:
+  """Makes a batch of unrolls of random numbers, time-major: [T+1, batch_size, ...] for step and
+  agent outputs.
   """
   random = np.random.default_rng(config.seed)
   shape = (config.unroll_length + 1, batch_size)
@@ -261,9 +251,9 @@ def example_unroll(suite, config, agent, batch_size):
   )
 
 
-def update_flops(agent, observation_spec, config):
-  """Floating-point operations of the convolutions and matrix products of `batch_size` unrolls,
-  forward and backward.
+def update_flops(agent: agents.Agent, observation_spec: structs.Observation, config: Config) -> int:
+  """Counts the floating-point operations of the convolutions and matrix products of `batch_size`
+  unrolls, forward and backward.
 
   A product of [m, k] and [k, n] counts 2 m k n, and a convolution the products that it consists of;
   so do those that lead back to their kernels and to their inputs (the frames need none). Those of
@@ -311,9 +301,9 @@ def _flops(operation):
   return 0 if kernel is None else 2 * positions[:3].num_elements() * kernel.num_elements()
 
 
-def matmul_flops_per_cpu_second(size=2048, seconds=2.0):
-  """What a processor second yields in float32 matrix products of [size, size], the highest rate to
-  be had from it.
+def matmul_flops_per_cpu_second(size: int = 2048, seconds: float = 2.0) -> float:
+  """Measures the operations of a processor second in float32 matrix products of [size, size], the
+  highest rate of the processor.
   """
   matrix = tf.random.normal([size, size])
   product = tf.function(lambda m: tf.matmul(m, m))
