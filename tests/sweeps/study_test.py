@@ -82,6 +82,7 @@ def test_trials_that_failed_wait_again_if_wanted(tmp_path):
   assert states(two) == ['finished', 'waiting']
   again = two.claim()
   assert (again.trial.number, again.trial.message) == (1, '')
+  assert states(one) == ['finished', 'running']
   assert one.claim() is None
   again.finish(2.0)
   assert [trial.value for trial in one.trials()] == [1.0, 2.0]
