@@ -135,11 +135,9 @@ def test_what_is_replayed_follows_from_the_seed_of_the_start():
   assert drawn([1, 1]) != drawn([1, 2])
 
 
-@pytest.mark.parametrize('architecture', ['impala', 'a2c_sync_trajectories'])
-def test_a_run_with_replay_counts_frames_and_episodes_once(tmp_path, capsys, architecture):
+def test_a_run_with_replay_counts_frames_and_episodes_once(tmp_path, capsys):
   settings = dataclasses.replace(
     catch.CONFIG,
-    architecture=architecture,
     batch_size=16,
     replay_fraction=0.5,
     total_environment_frames=160 * 12,

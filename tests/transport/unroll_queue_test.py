@@ -184,7 +184,8 @@ def test_staging_area_hands_a_failure_to_the_learner_after_the_batches_before_it
 
 
 def test_batches_are_made_time_major_on_the_host():
-  graph = unroll_queue.UnrollQueue(SPEC, capacity=4).dequeue_batch.get_concrete_function(2).graph
+  queue = unroll_queue.UnrollQueue(SPEC, capacity=4)
+  graph = queue.dequeue_batch.get_concrete_function(2).graph
   transposes = [
     operation.device for operation in graph.get_operations() if operation.type == 'Transpose'
   ]
