@@ -24,7 +24,7 @@ from impala_tf.cluster import connection, roles
 from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
 from impala_tf.environments import suites
-from impala_tf.transport import frame_stacks, unroll_queue
+from impala_tf.transport import packing, unroll_queue
 
 _GRACE_SECONDS = 60.0
 
@@ -33,14 +33,14 @@ class _End:
   """One end of the way between actors and learner.
 
   agent: a built `agents.Agent`.
-  stacks: `frame_stacks.FrameStacks` of its unrolls.
+  stacks: `packing.FrameStacks` of its unrolls.
   queue, weights: the learner's, under names of their own for each measurement.
   """
 
   def __init__(self, suite, config, name, version):
     self.agent = agents.for_suite(suite, config)
     unroll_spec = specs.Specs(suite, config, self.agent).unroll
-    self.stacks = frame_stacks.FrameStacks(unroll_spec, config.frame_stack)
+    self.stacks = packing.FrameStacks(unroll_spec, config.frame_stack)
     self.queue = unroll_queue.UnrollQueue(
       self.stacks.unstacked_spec,
       config.queue_capacity,

@@ -6,7 +6,7 @@ unrolls drawn from the last 10,000.
     batch = batches.complete(queue.dequeue_batch(config.fresh_per_batch))         # learner
 
 A buffer lives in the learner's memory, in the types of the environment, with frames of stacks kept
-once (`frame_stacks`). It fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on
+once (`packing`). It fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on
 DMLab-30 (T = 100). It is not in checkpoints: a run that is resumed starts with an empty one, which
 is full again after 10,000 new unrolls (0.8 million frames on Atari, 4 million on DMLab-30).
 """
@@ -19,7 +19,7 @@ import tree
 
 from impala_tf import config as config_lib
 from impala_tf import structs
-from impala_tf.transport import frame_stacks
+from impala_tf.transport import packing
 
 
 def make(
@@ -38,7 +38,7 @@ def make(
   """
   # Within a process, unrolls that nobody keeps stay as they are: that costs nothing.
   is_unstacked = over_network or config.replay_fraction
-  stacks = frame_stacks.FrameStacks(unroll_spec, config.frame_stack if is_unstacked else 1)
+  stacks = packing.FrameStacks(unroll_spec, config.frame_stack if is_unstacked else 1)
   if not config.replay_fraction:
     return FreshBatches(stacks)
   buffer = Buffer(stacks.unstacked_spec, config.replay_capacity, seed)
@@ -51,7 +51,7 @@ class FreshBatches:
   spec: `structs.Unroll` of `tf.TensorSpec`, one unroll on its way through the queue.
   """
 
-  def __init__(self, stacks: frame_stacks.FrameStacks):
+  def __init__(self, stacks: packing.FrameStacks):
     """Takes what makes unrolls smaller for their way."""
     self.spec = stacks.unstacked_spec
     self._stacks = stacks
@@ -68,7 +68,7 @@ class FreshBatches:
 class ReplayedBatches(FreshBatches):
   """Batches of new unrolls with replayed ones behind them."""
 
-  def __init__(self, stacks: frame_stacks.FrameStacks, buffer: 'Buffer', replayed: int):
+  def __init__(self, stacks: packing.FrameStacks, buffer: 'Buffer', replayed: int):
     """Takes a buffer of unstacked unrolls, and how many of them to add to each batch."""
     super().__init__(stacks)
     self._buffer = buffer

@@ -14,7 +14,7 @@ import tensorflow as tf
 import tree
 
 from impala_tf import machine, structs
-from impala_tf.transport import wire
+from impala_tf.transport import packing
 
 _ids = itertools.count()
 
@@ -25,7 +25,7 @@ class UnrollQueue:
   The queue is found by its name on `device`; the methods may be called eagerly or inside a
   tf.function, by any thread.
 
-  wire_format: `wire.WireFormat` of its elements, None if they are unrolls as they are.
+  wire_format: `packing.WireFormat` of its elements, None if they are unrolls as they are.
   """
 
   def __init__(
@@ -43,7 +43,7 @@ class UnrollQueue:
       capacity: how many unrolls it holds before `enqueue_many` waits.
       device: where it lives.
       shared_name: its name there; a name of its own by default.
-      serialized: whether unrolls lie in it in their `wire.WireFormat`, for a way over a network.
+      serialized: whether unrolls lie in it in their `packing.WireFormat`, for a way over a network.
 
     Raises:
       ValueError: if the capacity is below 1.
@@ -54,7 +54,7 @@ class UnrollQueue:
     self._spec = unroll_spec
     self._device = device
     self._shared_name = shared_name or f'unrolls_{next(_ids)}'
-    self.wire_format = wire.WireFormat(unroll_spec) if serialized else None
+    self.wire_format = packing.WireFormat(unroll_spec) if serialized else None
     elements = self.wire_format.specs if self.wire_format else tree.flatten(unroll_spec)
     self._dtypes = [element.dtype for element in elements]
     self._shapes = [element.shape for element in elements]

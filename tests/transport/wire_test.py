@@ -7,7 +7,7 @@ import tree
 
 from impala_tf import structs
 from impala_tf.acting import specs
-from impala_tf.transport import unroll_queue, wire
+from impala_tf.transport import packing, unroll_queue
 
 T, ACTIONS = 3, 5
 TEXT = structs.ArraySpec((), np.bytes_)
@@ -53,7 +53,7 @@ TEXTS = {
 
 @pytest.mark.parametrize('spec', [*SPECS, TEXTS])
 def test_arrives_as_it_was(spec):
-  wire_format = wire.WireFormat(spec)
+  wire_format = packing.WireFormat(spec)
   unrolls = make_unrolls(spec, 4)
   packed = wire_format.serialize(unrolls)
   for tensor, tensor_spec in zip(packed, wire_format.specs, strict=True):

@@ -9,7 +9,7 @@ import tree
 
 from impala_tf import structs
 from impala_tf.environments.base import EnvironmentBatch, Transition
-from impala_tf.transport import frame_stacks, unroll_queue
+from impala_tf.transport import packing, unroll_queue
 
 HEIGHT, WIDTH = 5, 7
 
@@ -109,14 +109,14 @@ def test_unrolls_come_back_as_they_were(unroll_length):
   for first in range(60 - unroll_length):
     unrolls = unrolls_of(rows, first, unroll_length)
     if stacks is None:
-      stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
+      stacks = packing.FrameStacks(spec_of(unrolls), 4)
     unstacked = unroll_queue.as_batch(stacks.unstack_frames(unrolls))
     assert_same(stacks.stack_frames(unstacked), unroll_queue.as_batch(unrolls))
 
 
 def test_each_frame_is_kept_once():
   unrolls = unrolls_of(play(30), 5, 20)
-  stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
+  stacks = packing.FrameStacks(spec_of(unrolls), 4)
   unstacked = stacks.unstack_frames(unrolls)
   frame = unstacked.step_outputs.observation.frame
   assert (frame.shape, frame.dtype) == ([3, 20 + 4, HEIGHT, WIDTH], tf.uint8)
@@ -128,7 +128,7 @@ def test_each_frame_is_kept_once():
 
 def test_unstacked_unrolls_go_through_the_queue():
   unrolls = unrolls_of(play(30, restarts=(9,)), 3, 20)
-  stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
+  stacks = packing.FrameStacks(spec_of(unrolls), 4)
   queue = unroll_queue.UnrollQueue(stacks.unstacked_spec, capacity=3)
   queue.enqueue_many(stacks.unstack_frames(unrolls))
   assert_same(stacks.stack_frames(queue.dequeue_batch(3)), unroll_queue.as_batch(unrolls))
@@ -141,7 +141,7 @@ def test_what_is_no_stack_of_four_passes_as_it_is(channels, frame_stack):
     tf.repeat(unrolls.step_outputs.observation.frame[..., :1], channels, axis=-1)
   )
   unrolls = unrolls._replace(step_outputs=unrolls.step_outputs._replace(observation=observation))
-  stacks = frame_stacks.FrameStacks(spec_of(unrolls), frame_stack)
+  stacks = packing.FrameStacks(spec_of(unrolls), frame_stack)
   assert stacks.unstacked_spec == spec_of(unrolls)
   assert_same(stacks.unstack_frames(unrolls), unrolls)
   assert_same(stacks.stack_frames(unroll_queue.as_batch(unrolls)), unroll_queue.as_batch(unrolls))
