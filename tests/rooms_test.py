@@ -43,13 +43,14 @@ WITHOUT_TENSORFLOW = """
   impala_tf errors machine structs signals timing config config_flags cli locks processes
   environments launch run_experiment
   cluster.roles cluster.sockets
-  evaluation.results
+  evaluation.results evaluation.command
   reports.bars reports.pictures reports.tables
   sweeps.__main__ sweeps.search_space pbt.__main__ pbt.population pbt.rules paper.command
   paper.paper_experiments
   benchmark.__main__ benchmark.fake_environment benchmark.measurement benchmark.process_tree
-  atari57.environment atari57.games atari57.suite
-  dmlab30.environment dmlab30.level_cache dmlab30.levels dmlab30.report dmlab30.suite
+  atari57.environment atari57.evaluate atari57.games atari57.suite
+  dmlab30.environment dmlab30.evaluate dmlab30.level_cache dmlab30.levels dmlab30.report
+  dmlab30.suite
 """
 
 MAX_ENTRIES = 28

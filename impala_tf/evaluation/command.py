@@ -1,13 +1,8 @@
-"""Plays complete episodes with trained agents of any suite, or at random, and keeps the results.
+"""Flags and main function of the commands that evaluate.
 
-    python -m impala_tf.evaluation --logdir=runs/cartpole
-    python -m impala_tf.evaluation --logdir=runs/mine_1,runs/mine_2 --output=evaluations/mine
-    python -m impala_tf.evaluation --baseline=random --levels=my_package.suite:easy --output=random
-
-The suite is that of the runs, or of the levels to play at random. Several processes play at once.
-The results of a level are written when its episodes are finished; the same command later plays only
-the levels that are not. A suite with a protocol of its own has a command of its own, in which `run`
-gets the suite.
+`python -m impala_tf.evaluation` is for any suite. A suite with a protocol of its own has a command
+of its own, which gives `run` the suite. What loads TensorFlow is imported after the flags are
+checked.
 """
 
 import os
@@ -16,11 +11,10 @@ from typing import Any
 
 from absl import flags, logging
 
-from impala_tf import cli, machine, saved_config
+from impala_tf import cli, machine
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
-from impala_tf.evaluation import evaluate
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
 
@@ -98,6 +92,8 @@ def run(
   _check_flags()
   output = values.output or _default_output(values.logdir)
 
+  from impala_tf.evaluation import evaluate
+
   logging.set_verbosity(logging.WARNING)
   machine.configure_tensorflow(values.processes)
   settings = evaluate.EvaluationSettings(
@@ -130,6 +126,9 @@ def _check_flags() -> None:
 
 def _find_suite(logdirs: Sequence[str], levels: Sequence[str]) -> Suite:
   if logdirs:
+    from impala_tf import saved_config
+    from impala_tf.evaluation import evaluate
+
     first, *_ = evaluate.runs_in(logdirs)
     return suites.find(saved_config.load_with(first, {}).level_name)
   if not levels:
