@@ -59,25 +59,32 @@ _JOB_NAME = flags.DEFINE_enum(
   None,
   roles.JOBS,
   'part of this process in a cluster; left out, and without TF_CONFIG, it does everything itself',
+  module_name=config_flags.CLUSTER,
 )
 _TASK = flags.DEFINE_integer(
-  'task', None, "the actor's number, another one for each: 0, 1, 2 and so on"
+  'task',
+  None,
+  "the actor's number, another one for each: 0, 1, 2 and so on",
+  module_name=config_flags.CLUSTER,
 )
 _LEARNER_ADDRESS = flags.DEFINE_string(
   'learner_address',
   None,
   f'host:port of the learner (default: this machine alone, port {roles.DEFAULT_PORT})',
+  module_name=config_flags.CLUSTER,
 )
 _ACTOR_ADDRESS = flags.DEFINE_string(
   'actor_address',
   None,
   'host:port at which the learner finds this actor (default: the way to the learner, any free port)',
+  module_name=config_flags.CLUSTER,
 )
 _GIVE_UP_AFTER = flags.DEFINE_float(
   'give_up_after',
   1800.0,
   'seconds without a word from the learner after which an actor ends',
   lower_bound=0.0,
+  module_name=config_flags.CLUSTER,
 )
 config_flags.define()
 
@@ -176,7 +183,7 @@ def _run(suite, config, given, logdir, role):
     }
     from impala_tf import saved_config
 
-    config = saved_config.load_with(logdir, given)
+    config = saved_config.load_with(logdir, given, config)
   suite.check(config)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
@@ -213,7 +220,7 @@ def _run(suite, config, given, logdir, role):
 
 def run():
   """Entry point of the console command."""
-  app.run(main)
+  app.run(main, flags_parser=config_flags.parse_flags)
 
 
 if __name__ == '__main__':

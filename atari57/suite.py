@@ -11,14 +11,42 @@ import numpy as np
 
 from atari57 import games
 from impala_tf import structs
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import ConfigurationError, ImageConfig
+from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AtariConfig(ImageConfig):
+  """The configuration of a run on Atari."""
+
+  frame_stack: int = option(
+    'most recent images in an observation, one for each agent step; paper: 4', minimum=1
+  )
+  max_noops: int = option(
+    'most no-operation frames with which a game starts, drawn from 1 to this many; 0 for none; '
+    'paper: 30',
+    minimum=0,
+  )
+  full_action_space: bool = option(
+    'all 18 actions of the console instead of those that a game uses; paper: for one agent on all '
+    'games only',
+    default=False,
+  )
+  repeat_action_probability: float = option(
+    'probability with which each frame takes the action of the frame before (sticky actions); '
+    'paper: 0',
+    default=0.0,
+    minimum=0,
+    below=1,
+  )
+
 
 # Table G.1. The decay of RMSProp is in neither paper nor table; 0.99 is that of the authors' code.
 # The paper does not state the number of actors; `num_actors` and `envs_per_actor` are set from the
 # machine.
-EXPERT = Config(
+EXPERT = AtariConfig(
   level_name='pong',
   agent='shallow',
   total_environment_frames=200_000_000,
@@ -60,6 +88,7 @@ class AtariSuite(Suite):
   """Suite of the 57 games; level names are those of `games.find_level`."""
 
   name = games.SUITE
+  config_class = AtariConfig
   has_plain_names = True
   claimed_names = r'ALE/|[^/:]+\+[^/:]*$'
   # The level of an expert is to be given beside it.
@@ -77,7 +106,7 @@ class AtariSuite(Suite):
     """Returns 'atari57', or the name of a game, or of several with '+' between."""
     return games.find_level(level)
 
-  def preset(self, level: str) -> Config:
+  def preset(self, level: str) -> AtariConfig:
     """Returns the paper's hyper-parameters for an expert on one game, or for one agent on all of
     them; shallow and deep agents have the same.
 
@@ -98,7 +127,7 @@ class AtariSuite(Suite):
       envs_per_actor=max(1, EXPERT.num_actors * EXPERT.envs_per_actor // actors),
     )
 
-  def check(self, config: Config) -> None:
+  def check(self, config: AtariConfig) -> None:
     """Refuses one agent for several games without the full action set."""
     if len(self.levels(config)) > 1 and not config.full_action_space:
       raise ConfigurationError(
@@ -107,12 +136,12 @@ class AtariSuite(Suite):
         'stands for it.'
       )
 
-  def levels(self, config: Config) -> tuple[str, ...]:
+  def levels(self, config: AtariConfig) -> tuple[str, ...]:
     """Returns all 57 for 'atari57', otherwise the games that are named."""
     return games.names_in(config.level_name)
 
   def make_environment(
-    self, level: str, seed: int, is_test: bool, config: Config
+    self, level: str, seed: int, is_test: bool, config: AtariConfig
   ) -> Callable[[], base.Environment]:
     """Returns a constructor of `environment.AtariEnvironment`."""
     from atari57 import environment  # The emulator takes a moment to load.
@@ -131,13 +160,13 @@ class AtariSuite(Suite):
       width=config.width,
     )
 
-  def num_actions(self, config: Config) -> int:
+  def num_actions(self, config: AtariConfig) -> int:
     """Returns 18, or as many as the game uses."""
     from atari57 import environment
 
     return environment.num_actions(config.level_name, config.full_action_space)
 
-  def observation_spec(self, config: Config) -> structs.Observation:
+  def observation_spec(self, config: AtariConfig) -> structs.Observation:
     """Returns that of a stack of grey frames."""
     return structs.Observation(
       structs.ArraySpec((config.height, config.width, config.frame_stack), np.uint8)
@@ -161,7 +190,7 @@ class AtariSuite(Suite):
     """Returns the mean human-normalised score in percent, capped at 100 for each game."""
     return float(np.mean(np.minimum(_human_normalised(level_returns), 100)))
 
-  def protocol(self, config: Config) -> dict[str, Any]:
+  def protocol(self, config: AtariConfig) -> dict[str, Any]:
     """Returns how games are played."""
     from atari57 import environment
 

@@ -16,26 +16,30 @@ from absl import app, flags
 
 from dmlab30 import suite
 from impala_tf import cli
-from impala_tf.config import Config, parse
+from impala_tf.config import Config, options
 from impala_tf.evaluation import command
 
-CHANGES = ('dataset_path', 'level_cache_dir', 'level_cache_max_gigabytes', 'renderer')
+# Options that may be other than in the training: those about the machine.
+OPTIONS = [
+  field
+  for field in dataclasses.fields(suite.DMLabConfig)
+  if field.metadata['runtime'] and field.name not in Config.field_names()
+]
 
 
 def define_flags() -> None:
   """Defines the flags, with the paper's number of episodes."""
   command.define_flags(num_episodes=500, envs_per_process=1)
-  for field in dataclasses.fields(Config):
-    if field.name in CHANGES:
-      flags.DEFINE_string(field.name, None, f'{field.metadata["help"]} (default: that of the run)')
+  for option in OPTIONS:
+    flags.DEFINE_string(option.name, None, f'{option.metadata["help"]} (default: that of the run)')
 
 
 @cli.report_user_errors()
 def main(argv: Sequence[str]) -> int:
   """Evaluates as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
-  given = {name: flags.FLAGS[name].value for name in CHANGES}
-  changes = {name: parse(name, value) for name, value in given.items() if value is not None}
+  given = [(option, flags.FLAGS[option.name].value) for option in OPTIONS]
+  changes = {field.name: options.parse(field, text) for field, text in given if text is not None}
   return command.run(suite.SUITE, changes=changes)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from dmlab30 import environment, levels
 from impala_tf import structs
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import ConfigurationError, ImageConfig
+from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite
 
@@ -23,7 +24,6 @@ _DATASET = (
   'data/brady_konkle_oliva2008/README.md of DeepMind Lab says'
 )
 _FIRST_IMAGE = '0001.png'
-_WITHOUT_MEANING = ('frame_stack', 'max_noops', 'full_action_space', 'repeat_action_probability')
 
 
 def _cache_folder():
@@ -31,10 +31,41 @@ def _cache_folder():
   return os.path.join(cache, 'impala_tf', 'dmlab30')
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DMLabConfig(ImageConfig):
+  """The configuration of a run on DeepMind Lab."""
+
+  dataset_path: str = option(
+    'folder of the images that two psychlab levels show; dummy shows plain colours instead',
+    default='',
+    may_be_empty=True,
+    runtime=True,
+  )
+  level_cache_dir: str = option(
+    'folder in which compiled maps are kept, any path that TensorFlow can write; empty for none',
+    default='',
+    may_be_empty=True,
+    runtime=True,
+  )
+  level_cache_max_gigabytes: float = option(
+    'size of level_cache_dir above which the maps that were used longest ago are removed',
+    default=20.0,
+    above=0,
+    runtime=True,
+  )
+  renderer: str = option(
+    'part of the machine that draws the frames, the processor (software) or a graphics card '
+    '(hardware)',
+    default='software',
+    choices=('software', 'hardware'),
+    runtime=True,
+  )
+
+
 # Table D.3. Entropy cost, learning rate and epsilon were swept (Table D.1); the decay of RMSProp is
 # not in the paper. For these the values are the defaults of the authors' code. An environment fills
 # a process, so that each actor has but one.
-SINGLE_LEVEL = Config(
+SINGLE_LEVEL = DMLabConfig(
   level_name='explore_goal_locations_small',
   agent='shallow',
   total_environment_frames=1_000_000_000,
@@ -53,8 +84,6 @@ SINGLE_LEVEL = Config(
   clip_global_norm=None,
   width=96,
   height=72,
-  frame_stack=1,
-  max_noops=0,
   envs_per_actor=1,
   level_cache_dir=_cache_folder(),
 )
@@ -85,6 +114,7 @@ class DMLabSuite(Suite):
   """
 
   name = levels.SUITE
+  config_class = DMLabConfig
   has_plain_names = True
   claimed_names = '/?contributed/dmlab30/'
   # The level of an agent for a single one is to be given beside it.
@@ -110,22 +140,14 @@ class DMLabSuite(Suite):
     """Returns 'dmlab30', a training name, or the path of a level script; see `levels.find`."""
     return levels.find(level)
 
-  def preset(self, level: str) -> Config:
+  def preset(self, level: str) -> DMLabConfig:
     """Returns the paper's hyper-parameters for one level, or for one agent on all of them; shallow
     and deep agents have the same.
     """
     chosen = MULTI_TASK if level == levels.SUITE else SINGLE_LEVEL
     return dataclasses.replace(chosen, level_name=level)
 
-  def check(self, config: Config) -> None:
-    """Refuses values of fields that would change nothing here."""
-    for field in _WITHOUT_MEANING:
-      if getattr(config, field) != getattr(SINGLE_LEVEL, field):
-        raise ConfigurationError(
-          f'{field}={getattr(config, field)} has no meaning in DeepMind Lab. Leave --{field} out.'
-        )
-
-  def check_installed(self, config: Config, names: Sequence[str] | None = None) -> None:
+  def check_installed(self, config: DMLabConfig, names: Sequence[str] | None = None) -> None:
     """Looks for DeepMind Lab, and for the images that some levels show.
 
     Raises:
@@ -151,14 +173,14 @@ class DMLabSuite(Suite):
         'than the paper has.'
       )
 
-  def levels(self, config: Config) -> tuple[str, ...]:
+  def levels(self, config: DMLabConfig) -> tuple[str, ...]:
     """Returns the thirty training names for 'dmlab30', otherwise the one level."""
     if config.level_name == levels.SUITE:
       return tuple(level.name for level in levels.all_levels())
     return (config.level_name,)
 
   def make_environment(
-    self, level: str, seed: int, is_test: bool, config: Config
+    self, level: str, seed: int, is_test: bool, config: DMLabConfig
   ) -> Callable[[], base.Environment]:
     """Returns a constructor of `environment.DMLabEnvironment`; in an evaluation it plays the
     level's version for tests.
@@ -182,16 +204,16 @@ class DMLabSuite(Suite):
   def _temp_folder(self):
     return tempfile.TemporaryDirectory(prefix='impala_tf_dmlab_', ignore_cleanup_errors=True)
 
-  def num_actions(self, config: Config) -> int:
+  def num_actions(self, config: DMLabConfig) -> int:
     """Returns the nine of Table D.2."""
     del config
     return environment.DMLabEnvironment.num_actions
 
-  def observation_spec(self, config: Config) -> structs.Observation:
+  def observation_spec(self, config: DMLabConfig) -> structs.Observation:
     """Returns that of a frame and an instruction."""
     return environment.observation_spec(config.height, config.width)
 
-  def make_agent(self, config: Config):
+  def make_agent(self, config: DMLabConfig):
     """Returns the agent of Figure 3, shallow or deep: frames, last action and reward, instruction,
     and an LSTM.
     """
@@ -234,7 +256,7 @@ class DMLabSuite(Suite):
     known = levels.get(level)
     return known.test_name if known else level
 
-  def protocol(self, config: Config) -> dict[str, Any]:
+  def protocol(self, config: DMLabConfig) -> dict[str, Any]:
     """Returns how levels are played."""
     images = {'': 'none', 'dummy': 'plain colours'}.get(config.dataset_path, 'Brady et al. (2008)')
     return {

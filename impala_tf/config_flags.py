@@ -1,55 +1,122 @@
-"""The fields of `config.Config` as flags, for the commands that take them.
+"""The options of the configuration as flags, for the commands that take them.
 
-config_flags.define()            # before the command line is parsed
-given = config_flags.given()     # when flags are parsed
-command += config_flags.arguments(given)
+    config_flags.define()             # when the module of a command is loaded
+    app.run(main, flags_parser=config_flags.parse_flags)
+    overrides = config_flags.given()  # in main
+    command += config_flags.arguments(overrides)
+
+There is a flag for each option of `Config` and of the suites: those that are registered, and that
+of --level_name=my_package.module:level.
 """
 
 import dataclasses
-import typing
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from absl import flags
+from absl import app, flags
 
-from impala_tf import config as config_lib
-from impala_tf.config import Config
+from impala_tf.config import Config, options
+from impala_tf.environments import suites
+from impala_tf.errors import ConfigurationError
 
-flags.disclaim_key_flags()  # So that --help shows them among those of the command.
+flags.disclaim_key_flags()  # So that --help shows the flags among those of the command.
+
+TASK, LEARNING, RUNNING, CLUSTER = 'Task', 'Learning', 'Running', 'Cluster'
+_TASK_OPTIONS = ('level_name', 'agent', 'total_environment_frames', 'seed')
+_SUITES = 'Options of '  # And names of suites.
+_defined: dict[str, dataclasses.Field] = {}
 
 
-def define():
-  """Defines one flag for each field; left out, it has no value."""
+def define() -> None:
+  """Defines a flag for each option; one that is left out has no value."""
   for field in dataclasses.fields(Config):
-    types = typing.get_args(field.type) or (field.type,)
-    help_ = field.metadata['help']
-    if bool in types:
-      flags.DEFINE_boolean(field.name, None, help_)
-    elif 'choices' in field.metadata:
-      flags.DEFINE_enum(field.name, None, field.metadata['choices'], help_)
-    elif types == (int,):
-      flags.DEFINE_integer(field.name, None, help_)
-    elif types == (float,):
-      flags.DEFINE_float(field.name, None, help_)
+    if field.name in _TASK_OPTIONS:
+      _define(field, TASK)
     else:
-      flags.DEFINE_string(field.name, None, help_)
+      _define(field, RUNNING if field.metadata['runtime'] else LEARNING)
+  owners: dict[str, list[str]] = {}
+  fields = {}
+  for name, suite in suites.registered().items():
+    for field in _own_fields(suite):
+      owners.setdefault(field.name, []).append(name)
+      fields.setdefault(field.name, field)
+  for name, field in fields.items():
+    _define(field, f'{_SUITES}{", ".join(owners[name])}')
 
 
-def given():
-  """The fields that were given as flags, a dict.
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses a command line, for `app.run`; first defines the options of a suite that is not
+  registered and whose level is on the line. --help shows all flags in groups.
+  """
+  try:
+    for argument in argv[1:]:
+      flag, _, level_name = argument.lstrip('-').partition('=')
+      if flag == 'level_name' and level_name:
+        _define_options_of(level_name)
+  except ConfigurationError:
+    pass  # `main` will meet it, too, and say it.
+  if {'--help', '-help', '-h'} & {*argv[1:]}:
+    print(_help())
+    sys.exit(0)
+  return app.parse_flags_with_usage(argv)
+
+
+def given() -> dict[str, Any]:
+  """Returns the options that were given as flags.
 
   Raises:
-    ConfigurationError: for a value that is none of its field's.
+    ConfigurationError: for a value that is refused.
   """
   values = {}
-  for field in dataclasses.fields(Config):
-    value = flags.FLAGS[field.name].value
+  for name, field in _defined.items():
+    value = flags.FLAGS[name].value if name in flags.FLAGS else None
     if value is not None:
-      values[field.name] = (
-        config_lib.parse(field.name, value) if field.type == float | None else value
-      )
+      is_text = len(options.types_of(field)) > 1
+      values[name] = options.parse(field, value) if is_text else value
   return values
 
 
-def arguments(values):
-  """A list of command line arguments from which `given` makes `values`, a dict."""
-  as_text = lambda value: 'none' if value is None else str(value)
-  return [f'--{name}={as_text(value)}' for name, value in values.items()]
+def arguments(values: Mapping[str, Any]) -> list[str]:
+  """Returns command line arguments from which `given` makes `values`."""
+  return [f'--{name}={"none" if value is None else value}' for name, value in values.items()]
+
+
+def _own_fields(suite):
+  known = Config.__dataclass_fields__
+  return [field for field in dataclasses.fields(suite.config_class) if field.name not in known]
+
+
+def _define_options_of(level_name):
+  suite = suites.find(level_name)
+  for field in _own_fields(suite):
+    if field.name not in flags.FLAGS:
+      _define(field, f'{_SUITES}{suite.name}')
+
+
+def _define(field, group):
+  """Defines a flag; `group` takes the place of the module's name, by which absl groups flags."""
+  types, help_ = options.types_of(field), field.metadata['help']
+  known = {'module_name': group}
+  if bool in types:
+    flags.DEFINE_boolean(field.name, None, help_, **known)
+  elif 'choices' in field.metadata and not field.metadata.get('may_be_reference'):
+    flags.DEFINE_enum(field.name, None, field.metadata['choices'], help_, **known)
+  elif types == (int,):
+    flags.DEFINE_integer(field.name, None, help_, **known)
+  elif types == (float,):
+    flags.DEFINE_float(field.name, None, help_, **known)
+  else:
+    flags.DEFINE_string(field.name, None, help_, **known)
+  _defined[field.name] = field
+
+
+def _help():
+  """Returns the text of --help: the command's own flags, and those of the configuration in groups."""
+  values = flags.FLAGS
+  groups = [group for group in values.flags_by_module_dict() if group.startswith(_SUITES)]
+  texts = [(sys.modules['__main__'].__doc__ or '').strip(), values.main_module_help()]
+  for group in (TASK, LEARNING, RUNNING, *groups, CLUSTER):
+    if group in values.flags_by_module_dict():
+      texts.append(values.module_help(group))
+  return '\n'.join(texts)

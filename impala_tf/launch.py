@@ -130,4 +130,4 @@ def _main(argv):
 
 if __name__ == '__main__':
   _define_flags()
-  app.run(_main)
+  app.run(_main, flags_parser=config_flags.parse_flags)

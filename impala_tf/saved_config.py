@@ -1,28 +1,31 @@
-"""The configuration of a run in its folder: config.json, by which a later start goes on with the
-same one.
+"""The configuration of a run in its folder: config.json, by which a later start resumes with the same
+one.
 
-check_or_save(logdir, config)      # when training starts, or goes on
-config = load(logdir)
+    check_or_save(logdir, config)      # when training starts or is resumed
+    config = load(logdir)
 """
 
 import dataclasses
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from impala_tf import config as config_lib
 from impala_tf import files
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import Config, ConfigurationError, options
+from impala_tf.environments import suites
 
 FILE_NAME = 'config.json'
 
 
-def save(logdir, config):
+def save(logdir: str, config: Config) -> None:
   """Writes config.json, which exists either whole or not at all.
 
   Args:
     logdir: an existing folder, anything that tf.io.gfile takes.
-    config: the run's Config.
+    config: the run's.
 
   Raises:
     files.StorageError: if it can't be written.
@@ -30,36 +33,50 @@ def save(logdir, config):
   files.write(os.path.join(logdir, FILE_NAME), config.to_json())
 
 
-def load(logdir):
-  """The Config of the run in `logdir`, None if it has no config.json.
+def load(logdir: str, like: Config | None = None) -> Config | None:
+  """Returns the configuration of the run in a folder, None if it has no config.json.
+
+  Args:
+    logdir: anything that tf.io.gfile takes.
+    like: a configuration of its suite, if that is known; otherwise the level says which it is.
 
   Raises:
-    ConfigurationError: if the file can't be read or understood; names it.
+    ConfigurationError: if the file can't be read or understood, or its suite is not installed;
+      names the file.
   """
   path = os.path.join(logdir, FILE_NAME)
   try:
     data = files.read(path)
-    return None if data is None else Config.from_json(data.decode())
+    if data is None:
+      return None
+    text = data.decode()
+    level_name = str(options.read_json(text).get('level_name', ''))
+    if like is not None and level_name in ('', like.level_name):
+      config_class = type(like)
+    else:
+      config_class = suites.find(level_name).config_class
+    # Once all suites had their options in one configuration.
+    return config_class.from_json(text, ignored=suites.option_names())
   except (ConfigurationError, UnicodeDecodeError, tf.errors.OpError) as error:
     raise ConfigurationError(
       f'{path}: {error} Repair or remove the file, or use another --logdir.'
     ) from error
 
 
-def check_or_save(logdir, config):
-  """Writes config.json on the first run, and on later ones makes sure that they go on with the same
+def check_or_save(logdir: str, config: Config) -> None:
+  """Writes config.json on the first run, and on later ones makes sure that they have the same
   configuration.
 
   Args:
     logdir: an existing folder, anything that tf.io.gfile takes.
-    config: the Config of the run about to start. Where only resumable fields differ from the file,
-      they replace those.
+    config: that of the run about to start. Where only runtime fields differ from the file, they
+      replace those.
 
   Raises:
     ConfigurationError: if another field differs, naming each with both values, or if the file can't
       be understood. The file is unchanged then.
   """
-  old = load(logdir)
+  old = load(logdir, config)
   if old == config:
     return
   if old is not None:
@@ -67,24 +84,26 @@ def check_or_save(logdir, config):
   save(logdir, config)
 
 
-def load_with(logdir, given):
-  """The Config of the run in `logdir`, with other values for some of its resumable fields; nothing
-  is written.
+def load_with(logdir: str, overrides: Mapping[str, Any], like: Config | None = None) -> Config:
+  """Returns the configuration of the run in a folder, with other values for some of its runtime
+  fields; nothing is written.
 
   Args:
     logdir: folder of a run, anything that tf.io.gfile takes.
-    given: a dict of fields. One that is not resumable must have the run's own value.
+    overrides: a field of learning must have the run's own value.
+    like: as for `load`.
 
   Raises:
-    ConfigurationError: if there is no run, its file can't be understood, or its configuration is
+    ConfigurationError: if there is not a run, its file can't be understood, or its configuration is
       another one.
   """
-  run = load(logdir)
+  run = load(logdir, like)
   if run is None:
     raise ConfigurationError(
-      f'No run in {logdir}: it has no {FILE_NAME}. Train first, or give --logdir the folder of a run.'
+      f'No run in {logdir}: it has no {FILE_NAME}. Train first, or give --logdir the folder of a '
+      'run.'
     )
-  config = dataclasses.replace(run, **given)
+  config = dataclasses.replace(run, **overrides)
   _check_same(logdir, run, config)
   return config
 
@@ -92,11 +111,11 @@ def load_with(logdir, given):
 def _check_same(logdir, old, new):
   different = config_lib.differences(old, new)
   if different:
-    as_text = config_lib.as_text
+    as_text = options.as_text
     rows = '\n'.join(
       f'  {name}: {as_text(was)} in {FILE_NAME}, {as_text(now)} now' for name, was, now in different
     )
     raise ConfigurationError(
       f'The run in {logdir} has another configuration:\n{rows}\n'
-      'To go on with that run, give these their old values; for a new run, use another --logdir.'
+      'To resume that run, give these their old values; for a new run, use another --logdir.'
     )

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from impala_tf import config as config_lib
+from impala_tf import machine
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.learning import losses
 
@@ -26,13 +27,7 @@ VALUES = {
   'momentum': 0.0,
   'epsilon': 0.01,
   'clip_global_norm': 40.0,
-  'width': 84,
-  'height': 84,
-  'frame_stack': 4,
-  'max_noops': 30,
-  'full_action_space': True,
   'learning_rate_decay': 'linear',
-  'repeat_action_probability': 0.25,
   'correction': 'one_step_is',
   'extra_loss': 'math:fsum',
   'clip_rho_threshold': 2.0,
@@ -56,10 +51,6 @@ VALUES = {
   'inference': 'shared',
   'inference_maximum_batch': 64,
   'inference_timeout_ms': 20.0,
-  'dataset_path': '/data/brady',
-  'level_cache_dir': '',
-  'level_cache_max_gigabytes': 3.0,
-  'renderer': 'software',
 }
 RESUMABLE = (
   'jit_compile',
@@ -71,15 +62,9 @@ RESUMABLE = (
   'inference',
   'inference_maximum_batch',
   'inference_timeout_ms',
-  'dataset_path',
-  'level_cache_dir',
-  'level_cache_max_gigabytes',
-  'renderer',
 )
 OPTIONAL = (
-  'full_action_space',
   'learning_rate_decay',
-  'repeat_action_probability',
   'correction',
   'extra_loss',
   'clip_rho_threshold',
@@ -109,7 +94,6 @@ def another(name):
     'agent': 'deep',
     'reward_clipping': 'soft_asymmetric',
     'clip_global_norm': None,
-    'full_action_space': False,
     'learning_rate_decay': 'none',
     'correction': 'none',
     'extra_loss': '',
@@ -120,9 +104,6 @@ def another(name):
     'precision': 'float32',
     'jit_compile': False,
     'inference': 'own',
-    'dataset_path': '',
-    'level_cache_dir': '/cache/maps',
-    'renderer': 'hardware',
   }
   if name in special:
     return special[name]
@@ -130,10 +111,45 @@ def another(name):
   return value + 1 if isinstance(value, int) else value / 3 + 0.25
 
 
+# The defaults are the paper's; `num_actors` is two for each core.
+DEFAULTS = {
+  'learning_rate_decay': 'linear',
+  'correction': 'vtrace',
+  'extra_loss': '',
+  'clip_rho_threshold': 1.0,
+  'clip_c_threshold': 1.0,
+  'clip_pg_rho_threshold': 1.0,
+  'lambda_': 1.0,
+  'q_estimate': 'target',
+  'architecture': 'impala',
+  'policy_lag': 0,
+  'replay_fraction': 0.0,
+  'replay_capacity': 10_000,
+  'replay_beside': False,
+  'precision': 'float32',
+  'num_learners': 1,
+  'jit_compile': False,
+  'envs_per_actor': 16,
+  'queue_capacity': 1,
+  'checkpoint_interval': 300.0,
+  'summary_interval': 30.0,
+  'inference': 'auto',
+  'inference_maximum_batch': 1024,
+  'inference_timeout_ms': 0.0,
+}
+
+
 class TestValues:
   def test_keeps_what_it_was_given(self):
     assert dataclasses.asdict(make()) == VALUES
     assert tuple(VALUES) == NAMES
+
+  def test_defaults(self, monkeypatch):
+    monkeypatch.setattr(machine, 'cores', lambda: 6)
+    required = {n: v for n, v in VALUES.items() if n not in (*RESUMABLE, *OPTIONAL)}
+    expected = required | DEFAULTS | {'num_actors': 12}
+    assert dataclasses.asdict(Config(**required)) == expected
+    assert Config(**required).frame_stack == 1
 
   def test_is_frozen(self):
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -161,7 +177,6 @@ class TestValues:
       ('discounting', -0.1, 'at least 0'),
       ('discounting', 1.01, 'at most 1'),
       ('reward_clipping', 'abs_on', r'did you mean abs_one\?'),
-      ('repeat_action_probability', 1.0, 'below 1'),
       ('learning_rate', -1e-9, 'at least 0'),
       ('learning_rate', float('nan'), 'finite'),
       ('decay', -0.1, 'at least 0'),
@@ -171,10 +186,6 @@ class TestValues:
       ('epsilon', 0.0, 'above 0'),
       ('clip_global_norm', 0.0, 'above 0'),
       ('clip_global_norm', float('inf'), 'finite'),
-      ('width', 0, 'at least 1'),
-      ('height', 0, 'at least 1'),
-      ('frame_stack', 0, 'at least 1'),
-      ('max_noops', -1, 'at least 0'),
       (
         'correction',
         'v_trace',
@@ -194,8 +205,6 @@ class TestValues:
       ('queue_capacity', 0, 'at least 1'),
       ('checkpoint_interval', 0.0, 'above 0'),
       ('summary_interval', 0.0, 'above 0'),
-      ('level_cache_max_gigabytes', 0.0, 'above 0'),
-      ('renderer', 'hardwear', r'must be one of software, hardware \(did you mean hardware\?\)'),
     ],
   )
   def test_refuses_with_value_reason_and_remedy(self, name, value, reason):
@@ -210,7 +219,6 @@ class TestValues:
       {
         'discounting': 0.0,
         'decay': 0.0,
-        'max_noops': 0,
         'entropy_cost': 0.0,
         'learning_rate': 0.0,
         'seed': 0,
@@ -233,7 +241,7 @@ class TestValues:
       ('batch_size', 2.5, 'of type float, but .* must be of type int'),
       ('total_environment_frames', 2e8, 'write 200000000'),
       ('batch_size', True, 'of type bool'),
-      ('full_action_space', 1, 'must be of type bool'),
+      ('replay_beside', 1, 'must be of type bool'),
       ('level_name', None, 'must be of type str'),
       ('learning_rate', '0.1', 'must be of type float'),
       ('clip_global_norm', '40', 'must be of type float or none'),
@@ -274,20 +282,24 @@ class TestText:
     assert values['total_environment_frames'] == '200_000_000'
     assert values['clip_global_norm'] == 'none'
     assert values['learning_rate'] == '0.0006'
-    assert values['level_cache_dir'] == "''"
+    assert str(make(extra_loss='')).splitlines()[NAMES.index('extra_loss')].split()[1] == "''"
 
-  @pytest.mark.parametrize('changes', [{}, {'clip_global_norm': None, 'full_action_space': False}])
+  @pytest.mark.parametrize('changes', [{}, {'clip_global_norm': None, 'replay_beside': False}])
   def test_json_and_back(self, changes):
     config = make(**changes)
     assert Config.from_json(config.to_json()) == config
     assert json.loads(config.to_json()) == {**VALUES, **changes}
 
   def test_a_field_that_an_older_version_did_not_have_takes_its_default(self):
-    lacking = ('dataset_path', 'queue_capacity', 'repeat_action_probability', 'learning_rate_decay')
+    lacking = ('queue_capacity', 'learning_rate_decay')
     values = {name: value for name, value in VALUES.items() if name not in lacking}
-    assert Config.from_json(json.dumps(values)) == make(
-      dataset_path='', queue_capacity=1, repeat_action_probability=0.0
-    )
+    assert Config.from_json(json.dumps(values)) == make(queue_capacity=1)
+
+  def test_fields_that_mean_nothing_here_are_ignored_if_they_are_known(self):
+    text = json.dumps({**VALUES, 'max_noops': 30})
+    assert Config.from_json(text, ignored={'max_noops'}) == make()
+    with pytest.raises(ConfigurationError, match='unknown: max_noops'):
+      Config.from_json(text, ignored={'renderer'})
 
   def test_the_minimum_batch_of_older_versions_is_dropped_with_its_timeout(self):
     older = {**VALUES, 'inference_minimum_batch': 2, 'inference_timeout_ms': 100.0}
@@ -301,8 +313,8 @@ class TestText:
       Config.from_json(text)
 
   def test_missing_field(self):
-    values = {name: value for name, value in VALUES.items() if name not in ('seed', 'width')}
-    with pytest.raises(ConfigurationError, match='missing: seed, width'):
+    values = {name: value for name, value in VALUES.items() if name not in ('seed', 'decay')}
+    with pytest.raises(ConfigurationError, match='missing: seed, decay'):
       Config.from_json(json.dumps(values))
 
   @pytest.mark.parametrize('text', ['', '{"level_name": "po', '[1]'])

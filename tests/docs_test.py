@@ -1,6 +1,5 @@
 """Commands, flags and links of the documents and the Kubernetes manifest exist."""
 
-import dataclasses
 import functools
 import pathlib
 import re
@@ -10,6 +9,7 @@ import yaml
 
 import dmlab30.evaluate
 from impala_tf.config import Config
+from impala_tf.environments import suites
 
 ROOT = pathlib.Path(__file__).parents[1]
 FILES = (
@@ -45,7 +45,7 @@ COMMAND = re.compile(
   r'(?P<rest>[^`&;|>\n]*)'
 )
 FLAG = re.compile(r'--([a-z][\w-]*)')
-CONFIG = {field.name for field in dataclasses.fields(Config)}
+CONFIG = {*Config.field_names(), *suites.option_names()}
 # Modules that define flags for others that call them, by how they do so.
 SHARED = {
   'config_flags.define(': CONFIG,
@@ -59,7 +59,7 @@ def flags_of(path):
   text = (ROOT / path).read_text()
   found = set(re.findall(r"(?:DEFINE_\w+|add_argument)\(\s*'(?:--)?(\w+)'", text))
   if path == 'dmlab30/evaluate.py':
-    found |= set(dmlab30.evaluate.CHANGES)
+    found |= {option.name for option in dmlab30.evaluate.OPTIONS}
   for call, of in SHARED.items():
     if call in text and of != path:
       found |= of if isinstance(of, set) else flags_of(of)

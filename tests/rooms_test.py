@@ -18,10 +18,11 @@ ROOT = pathlib.Path(__file__).parents[1]
 FLOORS = """
   errors machine structs signals timing
   config
-  config_flags cli files locks
-  saved_config processes
+  cli files locks
+  processes
   agent
   environments
+  config_flags saved_config
   acting
   transport
   learning
@@ -60,7 +61,6 @@ MAX_LINES = 360
 KNOWN_ARROWS: set[tuple[str, str]] = set()
 KNOWN_CIRCLES: set[str] = set()
 KNOWN_LONG = {
-  'impala_tf/config.py',
   'impala_tf/paper/paper_experiments.py',
   'impala_tf/paper/paper_run.py',
   'impala_tf/processes.py',

@@ -173,4 +173,4 @@ def _actor_processes():
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  app.run(main, flags_parser=config_flags.parse_flags)

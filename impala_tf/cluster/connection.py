@@ -22,12 +22,12 @@ import tree
 from absl import logging
 
 import impala_tf
-from impala_tf import config as config_lib
 from impala_tf import errors, structs
 from impala_tf.agent import agents
 from impala_tf.cluster import heartbeats, roles, sockets
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.environments import suite as suite_lib
+from impala_tf.environments import suites
 
 QUEUE, WEIGHTS = 'unrolls', 'weights'
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 15.0  # seconds between two attempts to connect
@@ -212,7 +212,7 @@ def signature(
   The fields of the configuration that don't change what is learned are not among it.
   """
   return {
-    **{name: str(getattr(config, name)) for name in config_lib.lasting_fields()},
+    **{name: str(getattr(config, name)) for name in config.learning_fields()},
     'levels': ' '.join(suite.levels(config)),
     'weights': ' '.join(f'{v.name.removesuffix(":0")}{v.shape}' for v in agent.trainable_variables),
     'unroll': ' '.join(f'{spec.dtype.name}{spec.shape}' for spec in tree.flatten(unroll_spec)),
@@ -225,12 +225,15 @@ def settings(signature: dict[str, str]) -> dict[str, Any]:
   """Returns the fields of the configuration that are in a learner's signature.
 
   Raises:
-    ConfigurationError: if a text means no value of its field, as of another version.
+    ConfigurationError: if the suite is not installed here, or a text does not mean a value of its
+      field, as of another version.
   """
+  suite = suites.find(signature.get('level_name', ''))
+  fields = {field.name: field for field in dataclasses.fields(suite.config_class)}
   return {
-    name: config_lib.parse(name, signature[name])
-    for name in config_lib.lasting_fields()
-    if name in signature
+    name: options.parse(field, signature[name])
+    for name, field in fields.items()
+    if name in signature and not field.metadata['runtime']
   }
 
 

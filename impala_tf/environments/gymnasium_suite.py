@@ -11,11 +11,28 @@ import importlib
 from collections.abc import Callable, Sequence
 
 from impala_tf import structs
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import ConfigurationError, ImageConfig
+from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite, split_level_name
 
-_DEFAULT = Config(
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GymnasiumConfig(ImageConfig):
+  """The configuration of a run on a Gymnasium environment."""
+
+  frame_stack: int = option(
+    'most recent images in an observation, one for each agent step', minimum=1
+  )
+  repeat_action_probability: float = option(
+    'probability with which each step takes the action of the step before (sticky actions)',
+    default=0.0,
+    minimum=0,
+    below=1,
+  )
+
+
+_DEFAULT = GymnasiumConfig(
   level_name='gymnasium:CartPole-v1',
   agent='shallow',
   total_environment_frames=2_000_000,
@@ -35,8 +52,6 @@ _DEFAULT = Config(
   width=84,
   height=84,
   frame_stack=1,
-  max_noops=0,
-  full_action_space=False,
 )
 
 
@@ -48,6 +63,7 @@ class GymnasiumSuite(Suite):
   """
 
   name = 'gymnasium'
+  config_class = GymnasiumConfig
 
   def known_levels(self) -> Sequence[str]:
     """Returns an example: the names have no end."""
@@ -69,22 +85,16 @@ class GymnasiumSuite(Suite):
       ) from error
     return level
 
-  def preset(self, level: str) -> Config:
+  def preset(self, level: str) -> GymnasiumConfig:
     """Returns the same values for all levels."""
     return dataclasses.replace(_DEFAULT, level_name=f'{self.name}:{level}')
 
-  def check(self, config: Config) -> None:
+  def check(self, config: GymnasiumConfig) -> None:
     """Makes the environment once.
 
     Raises:
-      ConfigurationError: if it can't be made, its spaces are not for this agent, or a field has no
-        meaning for it.
+      ConfigurationError: if it can't be made, or its spaces are not for this agent.
     """
-    for field in ('max_noops', 'full_action_space'):
-      if getattr(config, field):
-        raise ConfigurationError(
-          f'{field}={getattr(config, field)} is for Atari only. Leave --{field} out.'
-        )
     if len(self.observation_spec(config).frame.shape) == 1:
       for field, value in (('agent', 'shallow'), ('frame_stack', 1), ('precision', 'float32')):
         if getattr(config, field) != value:
@@ -93,12 +103,12 @@ class GymnasiumSuite(Suite):
             f'images. Take --{field}={value}.'
           )
 
-  def levels(self, config: Config) -> tuple[str, ...]:
+  def levels(self, config: GymnasiumConfig) -> tuple[str, ...]:
     """Returns the one level, with the suite's name before it."""
     return (config.level_name,)
 
   def make_environment(
-    self, level: str, seed: int, is_test: bool, config: Config
+    self, level: str, seed: int, is_test: bool, config: GymnasiumConfig
   ) -> Callable[[], base.Environment]:
     """Returns a constructor of `gymnasium_environment.GymnasiumEnvironment`."""
     from impala_tf.environments import gymnasium_environment
@@ -115,11 +125,11 @@ class GymnasiumSuite(Suite):
       repeat_action_probability=config.repeat_action_probability,
     )
 
-  def num_actions(self, config: Config) -> int:
+  def num_actions(self, config: GymnasiumConfig) -> int:
     """Returns as many as the environment has; ConfigurationError if it can't be made."""
     return self._ask(super().num_actions, config)
 
-  def observation_spec(self, config: Config) -> structs.Observation:
+  def observation_spec(self, config: GymnasiumConfig) -> structs.Observation:
     """Returns that of the environment; ConfigurationError if it can't be made."""
     return self._ask(super().observation_spec, config)
 

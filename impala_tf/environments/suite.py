@@ -23,6 +23,7 @@ import numpy as np
 
 from impala_tf import structs
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.config.options import suggestion
 from impala_tf.environments import base
 
 if TYPE_CHECKING:
@@ -84,8 +85,14 @@ class Suite:
       **overrides: fields that are other than the preset's.
 
     Raises:
-      ConfigurationError: if the suite does not have the level, or a value is refused.
+      ConfigurationError: if the suite does not have the level or an option, or a value is refused.
     """
+    names = self.config_class.field_names()
+    for option in overrides:
+      if option not in names:
+        raise ConfigurationError(
+          f'--{option} is not an option of {self.name}{suggestion(option, names)}. Leave it out.'
+        )
     prefix, level = split_level_name(level_name)
     level = self.find(level)
     if prefix and not self.has_plain_names:

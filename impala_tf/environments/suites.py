@@ -52,6 +52,17 @@ def presets() -> dict[str, Config]:
   return {name: config for suite in registered().values() for name, config in suite.presets.items()}
 
 
+def option_names() -> set[str]:
+  """Returns the names of the options that not all registered suites have."""
+  every = Config.field_names()
+  return {
+    name
+    for suite in registered().values()
+    for name in suite.config_class.field_names()
+    if name not in every
+  }
+
+
 def find(level_name: str) -> Suite:
   """Returns the suite that has a level.
 

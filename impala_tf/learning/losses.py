@@ -27,7 +27,8 @@ import tensorflow_probability as tfp
 
 from impala_tf import structs
 from impala_tf.agent import agents
-from impala_tf.config import Config, import_reference
+from impala_tf.config import Config
+from impala_tf.config.options import import_reference
 from impala_tf.learning import vtrace
 
 EPSILON = 1e-6  # of the epsilon-correction, Section 5.2.2

@@ -2,8 +2,9 @@
 
 from absl import app
 
+from impala_tf import config_flags
 from impala_tf.paper import command
 
 if __name__ == '__main__':
   command.define_flags()
-  app.run(command.main)
+  app.run(command.main, flags_parser=config_flags.parse_flags)

@@ -53,7 +53,7 @@ class Population:
 
   def lasting(self) -> 'Population':
     """Returns the definition without what only concerns how fast a member runs."""
-    return dataclasses.replace(self, given=config_lib.lasting(self.given))
+    return dataclasses.replace(self, given=config_lib.learning_overrides(self.given))
 
   def member_arguments(self, number: int) -> list[str]:
     """Returns the command line of a member."""

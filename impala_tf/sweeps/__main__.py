@@ -127,4 +127,4 @@ def _sweep(logdir, values):
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  app.run(main, flags_parser=config_flags.parse_flags)

@@ -92,7 +92,7 @@ def check_or_save(logdir: str, sweep: Sweep) -> None:
   old = load(logdir)
   if old is not None:
     different = [name for name in ('space', 'sweep_seed') if _differ(old, sweep, name)]
-    if config_lib.lasting(old.given) != config_lib.lasting(sweep.given):
+    if config_lib.learning_overrides(old.given) != config_lib.learning_overrides(sweep.given):
       different.append('given')
     if sweep.num_trials < old.num_trials:
       different.append('num_trials')

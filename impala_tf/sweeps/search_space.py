@@ -19,7 +19,7 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from impala_tf import config as config_lib
-from impala_tf.config import ConfigurationError
+from impala_tf.config import ConfigurationError, options
 
 _FORM = re.compile(r'\s*(\w+)\s*\((.*)\)\s*', re.DOTALL)
 
@@ -84,7 +84,7 @@ def parse_one(name: str, form: str) -> Distribution:
       f'{kind!r} in {name}={form} is unknown. Did you mean '
       f'{nearest[0] if nearest else _all_kinds()}?'
     )
-  values = [config_lib.parse(name, argument) for argument in arguments]
+  values = [options.parse(field, argument) for argument in arguments]
   if kind == 'categorical':
     if not values:
       raise ConfigurationError(f'{name}={form} has no choices.')

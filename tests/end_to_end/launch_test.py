@@ -20,8 +20,8 @@ from tests.support.cluster_processes import ROOT
 PROGRAM = """
 import sys
 from impala_tf import launch
-flags = ['--level_name=catch', '--num_actors=1', '--checkpoint_interval=0.5', *sys.argv[1:]]
-sys.exit(launch.run(2, flags, runner='tests.support.catch_experiment'))
+flags = ['--level_name=tests.support.catch:catch', '--num_actors=1', '--checkpoint_interval=0.5', *sys.argv[1:]]
+sys.exit(launch.run(2, flags))
 """
 
 
@@ -112,8 +112,7 @@ def test_processes_share_out_the_actors_that_one_would_have():
   assert launch.actors_of_each(4, 'Atari57', None) == math.ceil(alone['atari57'] / 4)
   assert launch.actors_of_each(4, None, 'atari_multitask_deep') == math.ceil(alone['atari57'] / 4)
   assert launch.actors_of_each(10_000, 'pong', None) == 1
-  # A level of another runner's.
-  assert launch.actors_of_each(1, 'catch', None) == 2 * machine.cores()
+  assert launch.actors_of_each(1, 'tests.support.catch:catch', None) == 2
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGKILL])

@@ -25,12 +25,12 @@ from impala_tf.sweeps.study import Study
 ROOT = pathlib.Path(__file__).parents[2]
 FIGURE = paper_experiments.EXPERIMENTS['figureE3']
 EXPERIMENT = dataclasses.replace(FIGURE, methods=FIGURE.methods[:1])
+LEVEL = 'tests.support.catch:catch'
 SETTINGS = paper_run.Settings(
-  levels=('catch',),
+  levels=(LEVEL,),
   trials=1,
   space={'learning_rate': 'log_uniform(0.0005,0.02)'},
   given={'num_actors': 1, 'checkpoint_interval': 0.5},
-  runner='tests.support.catch_experiment',
 )
 MARK = 'TEST_OF_A_CLUSTER'
 
@@ -106,7 +106,7 @@ class ActorLoop(threading.Thread):
     self._command = [
       sys.executable,
       '-m',
-      'tests.support.catch_experiment',
+      'run_experiment',
       '--job_name=actor',
       '--task=0',
     ]
@@ -147,7 +147,7 @@ def test_the_same_actors_serve_one_learner_after_another(tmp_path, descendants):
   finally:
     loop.end()
   acted = (tmp_path / 'actor.txt').read_text()
-  for trial, folder in trials(str(tmp_path), 'catch'):
+  for trial, folder in trials(str(tmp_path), LEVEL):
     assert trial.state == 'finished'
     assert 'Connected actors: 1 (came: 0)' in (folder / 'log.txt').read_text()
     # The actor was told no learning rate, and yet has that of its learner.

@@ -22,7 +22,11 @@ RULES = Rules(burn_in_frames=1000, episodes=100, threshold=5.0, probability=0.5,
 POPULATION = Population(
   population=2,
   seed=3,
-  given={'level_name': 'catch', 'num_actors': 2, 'total_environment_frames': 4_000},
+  given={
+    'level_name': 'tests.support.catch:catch',
+    'num_actors': 2,
+    'total_environment_frames': 4_000,
+  },
   space={
     'learning_rate': 'categorical(0.003,0.000001)',
     'entropy_cost': 'log_uniform(0.001,0.01)',
@@ -38,9 +42,11 @@ def test_first_values_are_the_samples_of_the_space_and_seeds_differ():
     arguments = POPULATION.member_arguments(number)
     assert arguments[0] == '--population_member'
     assert set(config_flags.arguments(samples[number])) < set(arguments)
-    assert {'--learning_rate_decay=none', f'--seed={3 + number}', '--level_name=catch'} < set(
-      arguments
-    )
+    assert {
+      '--learning_rate_decay=none',
+      f'--seed={3 + number}',
+      '--level_name=tests.support.catch:catch',
+    } < set(arguments)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +75,7 @@ def test_flags_define_the_population(monkeypatch):
     pbt, 'run', lambda path, population, **how: (calls.append((path, population, how)), 143)[1]
   )
   given = [
-    '--level_name=catch',
+    '--level_name=tests.support.catch:catch',
     '--batch_size=4',
     '--population=3',
     '--population_seed=5',
@@ -90,7 +96,7 @@ def test_flags_define_the_population(monkeypatch):
   population = Population(
     population=3,
     seed=5,
-    given={'level_name': 'catch', 'batch_size': 4},
+    given={'level_name': 'tests.support.catch:catch', 'batch_size': 4},
     space={'epsilon': 'categorical(0.1,0.2)'},
     rules=Rules(**rules),
   )
@@ -214,7 +220,7 @@ def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes
 def test_a_member_of_a_population_is_a_run_that_evaluates_and_explores(tmp_path, monkeypatch):
   monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # Where the runner is found.
   path = str(tmp_path)
-  assert pbt.run(path, POPULATION, members=[1], runner='tests.support.catch_experiment') == 0
+  assert pbt.run(path, POPULATION, members=[1]) == 0
   ((name, events),) = member.read_histories(path).items()
   assert name == 'member_001'
   assert [event.evaluation for event in events] == list(range(len(events)))

@@ -21,7 +21,7 @@ ROWS, COLUMNS = 8, 5
 SLOW_STEP_SECONDS = 0.003  # Of `slow_catch`.
 
 CONFIG = Config(
-  level_name='catch',
+  level_name='tests.support.catch:catch',
   agent='shallow',
   total_environment_frames=120_000,
   batch_size=8,
@@ -37,11 +37,6 @@ CONFIG = Config(
   momentum=0.0,
   epsilon=0.01,
   clip_global_norm=40.0,
-  width=COLUMNS,
-  height=ROWS,
-  frame_stack=1,
-  max_noops=0,
-  full_action_space=False,
   num_actors=2,
   envs_per_actor=4,
 )

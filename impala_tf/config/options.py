@@ -1,0 +1,255 @@
+"""One option of a configuration: a dataclass field with a help text, limits and a text form.
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class MyConfig(Config):
+      num_arms: int = option('number of arms of the bandit', default=10, minimum=2)
+
+An option is of type bool, int, float or str, or of `float | None`.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import json
+import math
+import typing
+from collections.abc import Callable, Container, Iterable
+from typing import Any, Self
+
+from impala_tf.errors import ConfigurationError
+
+Value = bool | int | float | str | None
+
+
+def option(
+  help: str,
+  *,
+  default: Any = dataclasses.MISSING,
+  default_factory: Any = dataclasses.MISSING,
+  runtime: bool = False,
+  **limits: Any,
+) -> Any:
+  """Returns the dataclass field of an option.
+
+  Args:
+    help: what it means, a text that can be read alone.
+    default, default_factory: as in `dataclasses.field`; an option without either must be given.
+    runtime: whether it leaves alone what is learned, so that it may differ when a run is resumed
+      and between the machines of a cluster.
+    **limits: minimum and maximum (allowed themselves), above and below (not allowed themselves),
+      choices, and for text may_be_empty, and may_be_reference (also 'package.module:name', see
+      `import_reference`).
+  """
+  metadata = {'help': help, 'runtime': runtime, **limits}
+  return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+  """Base of the dataclasses whose fields are options."""
+
+  def __post_init__(self) -> None:
+    """Checks every field."""
+    for field in dataclasses.fields(self):
+      object.__setattr__(self, field.name, check(field, getattr(self, field.name)))
+
+  def __str__(self) -> str:
+    """Returns a line for each field: name, value, meaning."""
+    rows = [
+      (f.name, as_text(getattr(self, f.name)), f.metadata['help']) for f in dataclasses.fields(self)
+    ]
+    name_width, value_width = (max(len(row[i]) for row in rows) for i in (0, 1))
+    return '\n'.join(
+      f'{name:{name_width}}  {value:{value_width}}  {help}' for name, value, help in rows
+    )
+
+  def to_json(self) -> str:
+    """Returns the fields as the text of a JSON object; `from_json` undoes it."""
+    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+
+  @classmethod
+  def from_json(cls, text: str, ignored: Container[str] = ()) -> Self:
+    """Returns the configuration that `to_json` made a text from.
+
+    Args:
+      text: fields that an older version did not have take their defaults.
+      ignored: names of fields that may be there, and mean nothing to this class.
+
+    Raises:
+      ConfigurationError: if it is not a JSON object, has a field too many or too few, or a value is
+        refused.
+    """
+    values = cls.of_older_version(read_json(text))
+    names = cls.field_names()
+    values = {name: value for name, value in values.items() if name in names or name not in ignored}
+    required = [
+      field.name
+      for field in dataclasses.fields(cls)
+      if field.default is field.default_factory is dataclasses.MISSING
+    ]
+    problems = []
+    if unknown := [name for name in values if name not in names]:
+      unknown = [name + suggestion(name, names) for name in unknown]
+      problems.append(f'unknown: {", ".join(unknown)}')
+    if missing := [name for name in required if name not in values]:
+      problems.append(f'missing: {", ".join(missing)}')
+    if problems:
+      raise ConfigurationError(
+        'The fields of the configuration are not those of this version '
+        f'({"; ".join(problems)}). Correct them, or use the version that wrote it.'
+      )
+    return cls(**values)
+
+  @classmethod
+  def of_older_version(cls, values: dict[str, Any]) -> dict[str, Any]:
+    """Returns the fields that a file of an older version has, as this version has them."""
+    return values
+
+  @classmethod
+  def field_names(cls) -> list[str]:
+    """Returns the names of all fields."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+  @classmethod
+  def learning_fields(cls) -> list[str]:
+    """Returns the names of the fields that decide what is learned."""
+    return [field.name for field in dataclasses.fields(cls) if not field.metadata['runtime']]
+
+
+def read_json(text: str) -> dict[str, Any]:
+  """Returns the JSON object of a text; ConfigurationError if it is not one."""
+  shortened = text if len(text) <= 60 else text[:60] + '...'
+  try:
+    values = json.loads(text)
+  except json.JSONDecodeError as error:
+    raise ConfigurationError(f'Not a configuration: {error} in {shortened!r}.') from error
+  if not isinstance(values, dict):
+    raise ConfigurationError(
+      f'Not a configuration but a JSON {type(values).__name__}: {shortened!r}.'
+    )
+  return values
+
+
+def types_of(field: dataclasses.Field) -> tuple[type, ...]:
+  """Returns the types of an option's values; NoneType is the last, if it is one of them."""
+  return typing.get_args(field.type) or (field.type,)
+
+
+def check(field: dataclasses.Field, value: Any) -> Value:
+  """Returns a value of an option as a configuration keeps it: whole numbers become floats where the
+  option is a float, so that equal settings print equal.
+
+  Raises:
+    ConfigurationError: if it is of the wrong type or outside the option's limits.
+  """
+  value = _typed(field, value)
+  if value is not None:
+    _check_limits(field, value)
+  return value
+
+
+def parse(field: dataclasses.Field, text: str) -> Value:
+  """Returns the value of an option that a text means; `as_text` and str make such texts.
+
+  Raises:
+    ConfigurationError: if it does not mean a value of the option.
+  """
+  first, *others = types_of(field)
+  text = text.strip()
+  if others and text.lower() == 'none':
+    return check(field, None)
+  if first is bool and text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  if first not in (int, float):
+    return check(field, text)
+
+  try:
+    return check(field, first(text))
+  except ConfigurationError:
+    raise
+  except ValueError:
+    wanted = 'a whole number' if first is int else 'a number or none' if others else 'a number'
+    raise ConfigurationError(f'--{field.name}={text} is not {wanted}.') from None
+
+
+def as_text(value: Value) -> str:
+  """Returns the value of an option, for people to read."""
+  if value is None:
+    return 'none'
+  if type(value) is int:
+    return f'{value:_}'
+  return str(value) or "''"
+
+
+def import_reference(name: str, text: str) -> Callable[..., Any]:
+  """Imports what an option's text such as 'package.module:function' names.
+
+  Args:
+    name: of the option, for messages.
+    text: the dotted name of a module that can be imported, a colon, and a name in that module.
+
+  Raises:
+    ConfigurationError: if there is no such module, or nothing of that name in it.
+  """
+  module, _, attribute = text.partition(':')
+  try:
+    return getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise ConfigurationError(
+      f'{name}={text!r} can not be imported: {error}. Write it as package.module:function, and '
+      'install the package or put its folder on PYTHONPATH.'
+    ) from error
+
+
+def suggestion(name: str, choices: Iterable[str]) -> str:
+  """Returns the nearest of some names, as text to follow a wrong one; empty if none is near."""
+  matches = difflib.get_close_matches(name, list(choices), n=1)
+  return f' (did you mean {matches[0]}?)' if matches else ''
+
+
+def _typed(field, value):
+  types = types_of(field)
+  # bool is an int to Python, but a flag given as a number is a mistake.
+  if type(value) in types:
+    return value
+  if float in types and type(value) is int:
+    return float(value)
+
+  names = ' or '.join('none' if t is type(None) else t.__name__ for t in types)
+  hint = ''
+  if int in types and isinstance(value, float) and value.is_integer():
+    hint = f'; write {int(value)}'
+  raise ConfigurationError(
+    f'{field.name}={value!r} is of type {type(value).__name__}, but {field.name} '
+    f'({field.metadata["help"]}) must be of type {names}{hint}.'
+  )
+
+
+def _check_limits(field, value):
+  limits = field.metadata
+  if isinstance(value, str) and not value.strip():
+    if limits.get('may_be_empty'):
+      return
+    reason = 'must not be empty'
+  elif limits.get('may_be_reference') and ':' in value:
+    for reference in value.split(','):
+      import_reference(field.name, reference)
+    return
+  elif 'choices' in limits and value not in limits['choices']:
+    choices = limits['choices']
+    reason = f'must be one of {", ".join(choices)}{suggestion(value, choices)}'
+  elif isinstance(value, float) and not math.isfinite(value):
+    reason = 'must be a finite number'
+  elif 'minimum' in limits and value < limits['minimum']:
+    reason = f'must be at least {limits["minimum"]}'
+  elif 'maximum' in limits and value > limits['maximum']:
+    reason = f'must be at most {limits["maximum"]}'
+  elif 'above' in limits and value <= limits['above']:
+    reason = f'must be above {limits["above"]}'
+  elif 'below' in limits and value >= limits['below']:
+    reason = f'must be below {limits["below"]}'
+  else:
+    return
+  raise ConfigurationError(
+    f'{field.name}={value!r} ({limits["help"]}) {reason}. Change --{field.name}.'
+  )
