@@ -124,6 +124,8 @@ def test_a_run_of_a_suite_that_is_not_installed_says_so(tmp_path):
 def test_a_run_of_another_suite_is_another_run(tmp_path):
   atari = suites.resolve('pong')[1]
   saved_config.save(str(tmp_path), atari)
-  with pytest.raises(ConfigurationError, match='level_name: pong in .*, rooms_watermaze now'):
+  with pytest.raises(
+    ConfigurationError, match=r'level_name: pong in config\.json, rooms_watermaze now'
+  ):
     saved_config.check_or_save(str(tmp_path), suites.resolve('rooms_watermaze')[1])
   assert saved_config.load(str(tmp_path)) == atari
