@@ -183,7 +183,7 @@ def _run(suite, config, given, logdir, role):
     }
     from impala_tf import saved_config
 
-    config = saved_config.load_with(logdir, given, config)
+    config = saved_config.load_with(logdir, given, type(config))
   suite.check(config)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):

@@ -33,12 +33,12 @@ def save(logdir: str, config: Config) -> None:
   files.write(os.path.join(logdir, FILE_NAME), config.to_json())
 
 
-def load(logdir: str, like: Config | None = None) -> Config | None:
+def load(logdir: str, default: type[Config] | None = None) -> Config | None:
   """Returns the configuration of the run in a folder, None if it has no config.json.
 
   Args:
     logdir: anything that tf.io.gfile takes.
-    like: a configuration of its suite, if that is known; otherwise the level says which it is.
+    default: the class of a suite that can't be found by the name of its level.
 
   Raises:
     ConfigurationError: if the file can't be read or understood, or its suite is not installed;
@@ -51,10 +51,12 @@ def load(logdir: str, like: Config | None = None) -> Config | None:
       return None
     text = data.decode()
     level_name = str(options.read_json(text).get('level_name', ''))
-    if like is not None and level_name in ('', like.level_name):
-      config_class = type(like)
-    else:
+    try:
       config_class = suites.find(level_name).config_class
+    except ConfigurationError:
+      if default is None:
+        raise
+      config_class = default
     # Once all suites had their options in one configuration.
     return config_class.from_json(text, ignored=suites.option_names())
   except (ConfigurationError, UnicodeDecodeError, tf.errors.OpError) as error:
@@ -76,7 +78,7 @@ def check_or_save(logdir: str, config: Config) -> None:
     ConfigurationError: if another field differs, naming each with both values, or if the file can't
       be understood. The file is unchanged then.
   """
-  old = load(logdir, config)
+  old = load(logdir, type(config))
   if old == config:
     return
   if old is not None:
@@ -84,20 +86,22 @@ def check_or_save(logdir: str, config: Config) -> None:
   save(logdir, config)
 
 
-def load_with(logdir: str, overrides: Mapping[str, Any], like: Config | None = None) -> Config:
+def load_with(
+  logdir: str, overrides: Mapping[str, Any], default: type[Config] | None = None
+) -> Config:
   """Returns the configuration of the run in a folder, with other values for some of its runtime
   fields; nothing is written.
 
   Args:
     logdir: folder of a run, anything that tf.io.gfile takes.
     overrides: a field of learning must have the run's own value.
-    like: as for `load`.
+    default: as for `load`.
 
   Raises:
     ConfigurationError: if there is not a run, its file can't be understood, or its configuration is
       another one.
   """
-  run = load(logdir, like)
+  run = load(logdir, default)
   if run is None:
     raise ConfigurationError(
       f'No run in {logdir}: it has no {FILE_NAME}. Train first, or give --logdir the folder of a '

@@ -11,7 +11,7 @@ from impala_tf.config import Config, ConfigurationError
 from impala_tf.learning import losses
 
 VALUES = {
-  'level_name': 'pong',
+  'level_name': 'my_level',
   'agent': 'shallow',
   'total_environment_frames': 200_000_000,
   'batch_size': 32,

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import files, saved_config
-from impala_tf.config import ConfigurationError
+from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from tests.config_test import RESUMABLE, VALUES, another, make
 
@@ -17,16 +17,16 @@ class TestCheckOrSave:
   def test_first_run_writes_the_file(self, tmp_path):
     saved_config.check_or_save(str(tmp_path), make())
     assert json.loads((tmp_path / 'config.json').read_text()) == VALUES
-    assert saved_config.load(str(tmp_path), make()) == make()
+    assert saved_config.load(str(tmp_path), Config) == make()
     assert [path.name for path in tmp_path.iterdir()] == ['config.json']
 
   def test_no_file(self, tmp_path):
-    assert saved_config.load(str(tmp_path), make()) is None
+    assert saved_config.load(str(tmp_path), Config) is None
 
   def test_a_file_that_can_not_be_read_is_named(self, tmp_path):
     (tmp_path / 'config.json').mkdir()
     with pytest.raises(ConfigurationError, match=r'config\.json: .* Repair or remove the file'):
-      saved_config.load(str(tmp_path), make())
+      saved_config.load(str(tmp_path), Config)
 
   def test_the_same_again_writes_nothing(self, tmp_path, monkeypatch):
     saved_config.check_or_save(str(tmp_path), make())
@@ -45,14 +45,14 @@ class TestCheckOrSave:
     assert 'num_actors' not in message
     assert str(tmp_path) in message
     assert '--logdir' in message
-    assert saved_config.load(str(tmp_path), make()) == make()
+    assert saved_config.load(str(tmp_path), Config) == make()
 
   @pytest.mark.parametrize('name', RESUMABLE)
   def test_resumable_fields_are_rewritten(self, tmp_path, name):
     saved_config.check_or_save(str(tmp_path), make())
     new = make(**{name: another(name)})
     saved_config.check_or_save(str(tmp_path), new)
-    assert saved_config.load(str(tmp_path), make()) == new
+    assert saved_config.load(str(tmp_path), Config) == new
 
   @pytest.mark.parametrize('content', [b'{"level_name"', b'\xff\xfe', b'{}'])
   def test_damaged_file_is_named_and_kept(self, tmp_path, content):
@@ -71,25 +71,25 @@ class TestCheckOrSave:
     monkeypatch.setattr(tf.io.gfile, 'rename', fail)
     with pytest.raises(files.StorageError, match='disk full'):
       saved_config.save(str(tmp_path), make(seed=5))
-    assert saved_config.load(str(tmp_path), make()) == make()
+    assert saved_config.load(str(tmp_path), Config) == make()
 
 
 class TestLoadWith:
   def test_what_concerns_the_machine_may_be_another(self, tmp_path):
     saved_config.save(str(tmp_path), make())
-    assert saved_config.load_with(str(tmp_path), {'num_actors': 9, 'seed': 1}, make()) == make(
+    assert saved_config.load_with(str(tmp_path), {'num_actors': 9, 'seed': 1}, Config) == make(
       num_actors=9
     )
-    assert saved_config.load(str(tmp_path), make()) == make()
+    assert saved_config.load(str(tmp_path), Config) == make()
 
   def test_what_was_learned_may_not(self, tmp_path):
     saved_config.save(str(tmp_path), make())
     with pytest.raises(ConfigurationError, match=r'batch_size: 32 in config\.json, 16 now'):
-      saved_config.load_with(str(tmp_path), {'num_actors': 9, 'batch_size': 16}, make())
+      saved_config.load_with(str(tmp_path), {'num_actors': 9, 'batch_size': 16}, Config)
 
   def test_no_run(self, tmp_path):
     with pytest.raises(ConfigurationError, match=rf'No run in {tmp_path}: it has no config\.json'):
-      saved_config.load_with(str(tmp_path), {}, make())
+      saved_config.load_with(str(tmp_path), {}, Config)
 
 
 RESULTS = sorted((pathlib.Path(__file__).parents[1] / 'results').glob('**/config.json'))

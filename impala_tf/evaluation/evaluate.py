@@ -86,7 +86,7 @@ def evaluate_runs(
   """
   configs = {
     logdir: dataclasses.replace(
-      saved_config.load_with(logdir, settings.changes), **settings.test_changes
+      saved_config.load_with(logdir, settings.changes, suite.config_class), **settings.test_changes
     )
     for logdir in runs_in(logdirs)
   }
@@ -114,16 +114,16 @@ def runs_in(logdirs: Iterable[str]) -> list[str]:
   runs: list[str] = []
   for logdir in logdirs:
     below = []
-    if tf.io.gfile.isdir(logdir) and saved_config.load(logdir) is None:
+    if tf.io.gfile.isdir(logdir) and not _is_run(logdir):
       names = sorted(tf.io.gfile.listdir(logdir))
       folders = [os.path.join(logdir, name.rstrip('/')) for name in names]
-      below = [
-        folder
-        for folder in folders
-        if tf.io.gfile.exists(os.path.join(folder, saved_config.FILE_NAME))
-      ]
+      below = [folder for folder in folders if _is_run(folder)]
     runs += below or [logdir]
   return list(dict.fromkeys(runs))
+
+
+def _is_run(folder):
+  return tf.io.gfile.exists(os.path.join(folder, saved_config.FILE_NAME))
 
 
 def _expand(suite, names):

@@ -269,7 +269,7 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(tmp_path):
   run = make_run(tmp_path / 'run', 'dice')
   second = make_run(tmp_path / 'second', 'one')
   wide = make_run(tmp_path / 'wide', 'two', width=6)
-  foreign = make_run(tmp_path / 'foreign', 'pong')
+  foreign = make_run(tmp_path / 'foreign', 'elsewhere')
   for message, logdirs, levels in (
     ('No run in .*nothing', [str(tmp_path / 'nothing')], ()),
     ('No dice for three', [run], ()),
@@ -277,7 +277,7 @@ def test_what_can_not_be_played_is_refused_before_anything_starts(tmp_path):
     ('No run was trained on two', [second], ['two']),
     (r'one was trained in .*run and in .*second', [run, second], ['one']),
     ('width: 5 and 6', [second, wide], ()),
-    ("'pong' is not a level of dice", [second, foreign], ()),
+    ("'elsewhere' is not a level of dice", [second, foreign], ()),
   ):
     with pytest.raises(ConfigurationError, match=message):
       play(suite, logdirs, tmp_path / 'out', levels=levels)
@@ -300,7 +300,7 @@ def test_a_run_without_its_checkpoint_is_refused(tmp_path, agent, message):
     for path in (tmp_path / 'run').glob('*ckpt*'):
       path.unlink()
     (tmp_path / 'run' / 'checkpoint').unlink()
-  saved_config.save(run, dataclasses.replace(saved_config.load(run), agent=agent))
+  saved_config.save(run, dataclasses.replace(saved_config.load(run, dice.CONFIG.__class__), agent=agent))
   with pytest.raises(checkpoints.CheckpointError, match=message):
     play(dice.DiceSuite(tmp_path), [run], tmp_path / 'out')
   assert not (tmp_path / 'out').exists()

@@ -11,13 +11,16 @@ import pathlib
 import numpy as np
 
 from impala_tf import structs
-from impala_tf.config import ConfigurationError
+from impala_tf.config import ConfigurationError, ImageConfig
 from impala_tf.environments.base import Transition
 from impala_tf.environments.suite import Suite
 from tests.support import catch
 
 LEVELS = ('one', 'two', 'three')
-CONFIG = dataclasses.replace(catch.CONFIG, num_action_repeats=2, unroll_length=3, envs_per_actor=2)
+CONFIG = ImageConfig(
+  **dataclasses.asdict(catch.CONFIG)
+  | {'num_action_repeats': 2, 'unroll_length': 3, 'envs_per_actor': 2, 'width': 5, 'height': 8}
+)
 
 
 class Dice:
@@ -54,6 +57,7 @@ class DiceSuite(Suite):
   """Notes each environment that is made, `(level, seed, process)`, in a file of `folder`."""
 
   name = 'dice'
+  config_class = ImageConfig
   has_plain_names = True
 
   def __init__(self, folder, fails=(), length=4, missing=()):
