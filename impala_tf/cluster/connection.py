@@ -11,6 +11,7 @@ what it is sent; see `warn_if_exposed`.
 """
 
 import contextlib
+import dataclasses
 import random
 import socket
 import time

@@ -300,7 +300,9 @@ def test_a_run_without_its_checkpoint_is_refused(tmp_path, agent, message):
     for path in (tmp_path / 'run').glob('*ckpt*'):
       path.unlink()
     (tmp_path / 'run' / 'checkpoint').unlink()
-  saved_config.save(run, dataclasses.replace(saved_config.load(run, dice.CONFIG.__class__), agent=agent))
+  saved_config.save(
+    run, dataclasses.replace(saved_config.load(run, dice.CONFIG.__class__), agent=agent)
+  )
   with pytest.raises(checkpoints.CheckpointError, match=message):
     play(dice.DiceSuite(tmp_path), [run], tmp_path / 'out')
   assert not (tmp_path / 'out').exists()
