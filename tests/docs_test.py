@@ -117,6 +117,35 @@ def test_anchors_exist(name):
     }
 
 
+def test_architecture_names_files_that_exist_and_walks_that_are_short():
+  text = (ROOT / 'docs/architecture.md').read_text()
+  rooms, walks = (
+    re.findall(r'^\| (.+?) \| (.*) \|$', part, re.MULTILINE) for part in _tables(text)
+  )
+  for name, files in rooms:
+    room = re.match(r'`(\w+)`:', name)
+    for file in re.findall(r'`(\w+\.py)`', files):
+      assert (ROOT / 'impala_tf' / (room[1] if room else '') / file).exists(), file
+  lengths = {}
+  for name, files in walks:
+    named = re.findall(r'`([\w/]+\.py)`', files)
+    lengths[name] = len(named)
+    for file in named:
+      assert (ROOT / 'impala_tf' / file).exists() or (ROOT / file).exists(), file
+  assert lengths['a frame, from the emulator to the loss'] <= 11
+  assert lengths['`--learning_rate`, from flag to update'] <= 4
+  assert lengths["a level's name, to its environment"] <= 4
+  assert lengths['to change the loss'] <= 3
+  loss = [ROOT / 'impala_tf/learning' / name for name in ('losses.py', 'vtrace.py')]
+  assert sum(len(path.read_text().splitlines()) for path in loss) <= 450
+
+
+def _tables(text):
+  """The sections of rooms and of walks."""
+  sections = dict(re.findall(r'^## (.*)\n((?:(?!## ).*\n)*)', text, re.MULTILINE))
+  return sections['Reading order'], sections['Walks']
+
+
 def test_readme_has_the_two_commands():
   first = re.findall(r'^    (.*)$', (ROOT / 'README.md').read_text(), re.MULTILINE)[:2]
   assert 'run_experiment.py --level_name=pong' in first[0]
