@@ -215,9 +215,9 @@ def test_bytes_between_processes():
     number('bytes of an unroll') == 24 * 84 * 84 + 21 * (4 + 1 + 4 + 4 + 1 + 4 + 6 * 4 + 4) + 2 * 4
   )
   assert number('bytes of a pull') == 4 * (atari57_parameters() + 1)
-  # A pull comes with two unrolls.
+  # A pull comes with two unrolls. Other programs may use the loopback meanwhile, such as other tests.
   expected = number('bytes of an unroll') + number('bytes of a pull') / 2
-  assert 0.9 * expected < number('bytes sent for each unroll') < 1.5 * expected
+  assert number('bytes sent for each unroll') > 0.9 * expected
 
 
 def atari57_parameters():
