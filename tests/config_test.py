@@ -182,6 +182,7 @@ class TestValues:
       ('decay', -0.1, 'at least 0'),
       ('decay', 1.1, 'at most 1'),
       ('momentum', -0.1, 'at least 0'),
+      ('inference_timeout_ms', 10_001.0, 'at most 10'),
       ('momentum', 1.0, 'below 1'),
       ('epsilon', 0.0, 'above 0'),
       ('clip_global_norm', 0.0, 'above 0'),

@@ -221,11 +221,13 @@ class RuntimeConfig:
     minimum=1,
     runtime=True,
   )
+  # At the end of a run actors may wait that long, too.
   inference_timeout_ms: float = option(
     'milliseconds for which a batch of shared inference waits for more observations; 0 takes those '
     'that are there',
     default=0.0,
     minimum=0,
+    maximum=10_000,
     runtime=True,
   )
 
