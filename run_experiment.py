@@ -30,7 +30,8 @@ _MODE = flags.DEFINE_enum(
   'mode',
   'train',
   ['train', 'test', 'export'],
-  'train, play whole episodes with the trained agent, or write it as a SavedModel to `saved_model` in the logdir',
+  'train; test: play whole episodes with the trained agent; export: write it as a SavedModel to '
+  '`saved_model` in the logdir',
 )
 _PRESET = flags.DEFINE_enum(
   'preset',
@@ -76,7 +77,8 @@ _LEARNER_ADDRESS = flags.DEFINE_string(
 _ACTOR_ADDRESS = flags.DEFINE_string(
   'actor_address',
   None,
-  'host:port at which the learner finds this actor (default: the way to the learner, any free port)',
+  'host:port at which the learner finds this actor (default: the way to the learner, any free '
+  'port)',
   module_name=config_flags.CLUSTER,
 )
 _GIVE_UP_AFTER = flags.DEFINE_float(

@@ -112,7 +112,7 @@ def _define(field, group):
 
 
 def _help():
-  """Returns the text of --help: the command's own flags, and those of the configuration in groups."""
+  """Returns the text of --help: the command's flags, and those of the configuration in groups."""
   values = flags.FLAGS
   groups = [group for group in values.flags_by_module_dict() if group.startswith(_SUITES)]
   texts = [(sys.modules['__main__'].__doc__ or '').strip(), values.main_module_help()]

@@ -135,7 +135,7 @@ class Child:
     return self._process.wait(seconds)
 
   def wait_or_kill(self, seconds: float) -> int:
-    """Waits for the end, kills what has not ended in time with its session, and returns the code."""
+    """Waits for the end, kills the session if it has not ended in time, and returns the code."""
     try:
       code = self._process.wait(max(0.0, seconds))
     except subprocess.TimeoutExpired:

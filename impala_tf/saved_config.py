@@ -1,5 +1,5 @@
-"""The configuration of a run in its folder: config.json, by which a later start resumes with the same
-one.
+"""The configuration of a run in its folder: config.json, by which a later start resumes with the
+same one.
 
     check_or_save(logdir, config)      # when training starts or is resumed
     config = load(logdir)

@@ -1,4 +1,4 @@
-"""The command line within the process of the tests: what it refuses, and what follows from flags."""
+"""The command line within the tests' process: what it refuses, and what follows from flags."""
 
 import pytest
 from absl import flags

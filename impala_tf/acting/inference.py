@@ -70,8 +70,9 @@ class BatchedInference:
   share it). Weights may change within an unroll, which does no harm: each step keeps the logits it
   acted by, and V-trace compares with those. The version of an unroll is that of its first step.
 
-  Batches are made by TensorFlow's own `BatchFunction`, outside of Python. While one is computed, the
-  next gathers. There is nothing to close: no actor waits longer than the time-out and two batches.
+  Batches are made by TensorFlow's own `BatchFunction`, outside of Python. While one is computed,
+  the next gathers. There is nothing to close: no actor waits longer than the time-out and two
+  batches.
   """
 
   def __init__(

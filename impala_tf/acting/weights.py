@@ -94,8 +94,8 @@ class PublishedWeights:
     return tensors, tf.bitcast(bits[0], tf.int32)
 
   def version(self) -> tf.Tensor:
-    """Reads the version that `pull` would give, an int32 scalar, without the weights; for use inside
-    a tf.function.
+    """Reads the version that `pull` would give, an int32 scalar, without the weights; for use
+    inside a tf.function.
     """
     with tf.device(self._device):
       flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)

@@ -2,9 +2,9 @@
 
     python -m impala_tf.benchmark train --level_name=pong            # everything, as in a training
     python -m impala_tf.benchmark train --level_name=pong --compare  # and the rate its parts allow
-    python -m impala_tf.benchmark act --level_name=pong              # actors: environments, inference
-    python -m impala_tf.benchmark infer --level_name=pong            # the agent alone, choosing actions
-    python -m impala_tf.benchmark env --level_name=pong              # one process's environments alone
+    python -m impala_tf.benchmark act --level_name=pong              # environments, inference
+    python -m impala_tf.benchmark infer --level_name=pong            # the agent choosing actions
+    python -m impala_tf.benchmark env --level_name=pong              # one process's environments
     python -m impala_tf.benchmark learn --level_name=pong            # the learner's update alone
     python -m impala_tf.benchmark queue --level_name=pong            # queue and staging area alone
     python -m impala_tf.benchmark cluster --level_name=pong --actor_processes=1,2,4

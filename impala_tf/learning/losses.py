@@ -1,4 +1,4 @@
-"""The loss of a batch: rewards are clipped, older policies corrected for, and three losses added up.
+"""The loss of a batch: clips rewards, corrects for older policies, and adds up three losses.
 
     loss = compute_loss(learner_outputs, unroll, config)
 
@@ -150,7 +150,7 @@ def abs_one(rewards: tf.Tensor) -> tf.Tensor:
 
 
 def optimistic_asymmetric(rewards: tf.Tensor) -> tf.Tensor:
-  """Computes 0.3 min(tanh r, 0) + 5 max(tanh r, 0), the paper's formula for DMLab-30 (Figure D.1)."""
+  """Computes 0.3 min(tanh r, 0) + 5 max(tanh r, 0), the paper's for DMLab-30 (Figure D.1)."""
   squeezed = tf.tanh(rewards)
   return 0.3 * tf.minimum(squeezed, 0.0) + 5.0 * tf.maximum(squeezed, 0.0)
 

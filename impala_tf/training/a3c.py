@@ -90,7 +90,7 @@ class A3CSource(sources.Source):
     return self
 
   def _send(self, work):
-    """Hands in gradients and waits until they are applied, as the next unroll is to know of them."""
+    """Hands in gradients, and waits until they are applied: the next unroll depends on them."""
     applied = threading.Event()
     self._sent.put((work, applied))
     while not applied.wait(0.5) and not self._stopping.is_set():

@@ -185,7 +185,7 @@ def prepare_logdir(path: str) -> None:
 
 
 class _Stored(NamedTuple):
-  """Contents of a checkpoint: its path, its object graph, and its tensors as NumPy arrays by key."""
+  """Contents of a checkpoint: path, object graph, and tensors as NumPy arrays by key."""
 
   path: str
   graph: Any
@@ -347,7 +347,7 @@ class _Match:
       raise CheckpointError(
         f'The checkpoint {self._stored.path} is of another agent or program:\n'
         + '\n'.join(rows)
-        + '\nUse the settings of the run that wrote it (config.json beside it), or another --logdir.'
+        + '\nUse the settings of its run (config.json beside it), or another --logdir.'
       )
 
     for variable, value in self._values.values():

@@ -50,7 +50,7 @@ class EpisodeLog:
   episode_return: sum of the unclipped rewards.
   episode_frames: emulator frames, action repeats counted.
 
-    log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)     # after restoring
+    log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)  # After restoring.
     log.add(frames, episodes)
     log.flush()     # now and then, and before each checkpoint
   """
@@ -138,5 +138,6 @@ class EpisodeLog:
       return int(frames)
     except ValueError as error:
       raise ConfigurationError(
-        f'{self._path}, line {number}, is no episode: {line[:80]!r}. Remove the line, or use another --logdir.'
+        f'{self._path}, line {number}, is not an episode: {line[:80]!r}. Remove the line, or use '
+        'another --logdir.'
       ) from error

@@ -156,7 +156,7 @@ def train(
 
 
 def _restore(config, logdir, learner, callbacks):
-  """Restores the newest checkpoint; returns the `checkpoints.Checkpointer` and this start's seed."""
+  """Restores the newest checkpoint; returns a `checkpoints.Checkpointer` and this start's seed."""
   run_state = checkpoints.RunState(config.seed)
   saved = {'learner': learner, 'run': run_state}
   for callback in callbacks:

@@ -63,7 +63,7 @@ class ProgressLine:
     )
 
   def due(self) -> bool:
-    """Whether it is time for the next line, which spares the caller from gathering numbers in vain."""
+    """Returns whether it is time for the next line, before the caller gathers its numbers."""
     return self._clock() - self._then >= self._interval
 
   def show(

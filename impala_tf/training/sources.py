@@ -6,7 +6,7 @@ share agent, loss and environments, and differ in who waits for whom and who com
     impala                 impala.py   actors continue while the learner learns, through a queue
     a2c_sync_step          a2c.py      all environments step together, then the learner learns
     a2c_sync_trajectories  a2c.py      actors play an unroll each, and the learner waits for all
-    a3c                    a3c.py      actors compute gradients, with weights that may be old by then
+    a3c                    a3c.py      actors compute gradients, with weights that may be old
 
 In a cluster a fifth one, `cluster.learner.ClusterSource`, is fed by other machines.
 

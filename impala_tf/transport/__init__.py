@@ -1,1 +1,1 @@
-"""The way from actors to the learner: the bounded queue, smaller forms of unrolls, and the replay."""
+"""The way from actors to the learner: the bounded queue, packed unrolls, and the replay."""

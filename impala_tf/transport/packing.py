@@ -1,10 +1,10 @@
 """Smaller forms of unrolls: each frame of stacks kept once, and few tensors for a network.
 
-Of an Atari observation, uint8 [84, 84, 4], three quarters were in the observation before. Unstacked,
-an unroll keeps the whole stack of row 0 and of every other row the newest frame. An unroll of 20
-steps then has 169 kB of frames instead of 593 kB: 10,000 of them, as in the paper's replay, are 1.7
-GB instead of 5.9 GB, and a network carries as much less. Observations of DMLab, [72, 96, 3], are not
-stacks: an unroll of 100 steps has 2.1 MB, and 10,000 have 21 GB.
+Of an Atari observation, uint8 [84, 84, 4], three quarters were in the observation before.
+Unstacked, an unroll keeps the whole stack of row 0 and of every other row the newest frame. An
+unroll of 20 steps then has 169 kB of frames instead of 593 kB: 10,000 of them, as in the paper's
+replay, are 1.7 GB instead of 5.9 GB, and a network carries as much less. Observations of DMLab,
+[72, 96, 3], are not stacks: an unroll of 100 steps has 2.1 MB, and 10,000 have 21 GB.
 
     stacks = FrameStacks(unroll_spec, config.frame_stack)
     queue = unroll_queue.UnrollQueue(stacks.unstacked_spec, capacity)

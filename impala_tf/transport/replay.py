@@ -1,5 +1,5 @@
-"""The learner's batches of new unrolls, and experience replay (Section 5.2.2, Table D.3), which adds
-unrolls drawn from the last 10,000.
+"""The learner's batches of new unrolls, and experience replay (Section 5.2.2, Table D.3), which
+adds unrolls drawn from the last 10,000.
 
     batches = make(unroll_spec, config, seed)
     queue.enqueue_many(batches.unstack_frames(unrolls))                           # actors

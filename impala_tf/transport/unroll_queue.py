@@ -131,7 +131,7 @@ class UnrollQueue:
 
 
 def time_major(nest: Any) -> Any:
-  """Swaps the first two dimensions of each tensor of a nest: [B, T, ...] to [T, B, ...], and back."""
+  """Swaps the first two dimensions of each tensor of a nest: [B, T, ...] and [T, B, ...]."""
   return tree.map_structure(lambda t: tf.transpose(t, [1, 0, *range(2, t.shape.rank)]), nest)
 
 

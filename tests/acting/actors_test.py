@@ -1,4 +1,4 @@
-"""Unrolls against those of the authors' code, and against environments that say what happened when."""
+"""Unrolls against those of the authors' code, and against environments that show what happened."""
 
 import threading
 import types

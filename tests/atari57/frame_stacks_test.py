@@ -1,4 +1,4 @@
-"""Properties that `impala_tf.transport.packing` takes for granted about observations, on real games."""
+"""Properties of observations that `impala_tf.transport.packing` relies on, on real games."""
 
 import functools
 

@@ -39,7 +39,8 @@ def test_reason_for_waiting():
   )
   described = membership.describe(['a', 'b', 'c'])
   assert described.startswith(
-    '2 actors are connected and have sent 12 unrolls. Levels that nobody plays: b. Start more actors'
+    '2 actors are connected and have sent 12 unrolls. Levels that nobody plays: b. Start more '
+    'actors'
   )
   assert membership.idle(['a']) == ''
   assert 'Levels that nobody plays: b, d, e, f, g, h and 1 more. ' in membership.idle(

@@ -1,4 +1,4 @@
-"""The learner's side of a cluster: what it takes from its actors' heartbeats, and what it refuses."""
+"""The learner's side of a cluster: what it reads from heartbeats, and what it refuses."""
 
 import dataclasses
 import types

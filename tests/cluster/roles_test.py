@@ -95,7 +95,8 @@ def test_tf_config_gives_what_flags_leave_out():
     (
       {},
       {
-        'TF_CONFIG': '{"cluster": {"learner": ["a:1", "b:1"]}, "task": {"type": "actor", "index": 1}}'
+        'TF_CONFIG': '{"cluster": {"learner": ["a:1", "b:1"]}, '
+        '"task": {"type": "actor", "index": 1}}'
       },
       '2 learners',
     ),

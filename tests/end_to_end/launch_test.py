@@ -20,7 +20,8 @@ from tests.support.cluster_processes import ROOT
 PROGRAM = """
 import sys
 from impala_tf import launch
-flags = ['--level_name=tests.support.catch:catch', '--num_actors=1', '--checkpoint_interval=0.5', *sys.argv[1:]]
+flags = ['--level_name=tests.support.catch:catch', '--num_actors=1', '--checkpoint_interval=0.5']
+flags += sys.argv[1:]
 sys.exit(launch.run(2, flags))
 """
 

@@ -43,7 +43,7 @@ class Pixels(snt.Module):
 
 
 def make_small(torso=None, strategy=None, instructed=False, **changes):
-  """A learner of the smallest agent; one that is instructed has embeddings, with sparse gradients."""
+  """Makes a learner of the smallest agent; with instructions it has sparse gradients."""
   tf.random.set_seed(0)
   observation = structs.Observation(structs.ArraySpec((1, 1, 3), np.uint8))
   encoder = None

@@ -2,7 +2,7 @@
 weights are pulled.
 
 python -m tests.support.blocked_queue learner 127.0.0.1:8470      # until it is killed
-python -m tests.support.blocked_queue actor 127.0.0.1:8470        # prints the versions of the weights that it pulled
+python -m tests.support.blocked_queue actor 127.0.0.1:8470        # prints the pulled versions
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The sources of batches: how long a learner waits, and what the baselines beside IMPALA give it."""
+"""The sources of batches: how long a learner waits, and what the paper's baselines give it."""
 
 import contextlib
 import dataclasses
