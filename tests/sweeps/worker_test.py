@@ -19,7 +19,7 @@ class Claim:
   been written before; is bad at its second step.
   """
 
-  lock = None
+  lock = object()
 
   def __init__(self, number=0, kills=0, is_bad=False):
     self.trial = Trial(number, {'learning_rate': 0.1}, 'running', kills=kills)
