@@ -1,5 +1,7 @@
 """A worker of a sweep: what it makes of the end of a trial's run; study and runs are stand-ins."""
 
+import errno
+import fcntl
 import signal
 from typing import ClassVar
 
@@ -218,3 +220,13 @@ def test_the_exit_code_says_which_signal_ended_a_sweep(tmp_path, monkeypatch):
   monkeypatch.setattr(worker.Worker, 'run', lambda self, stop: signal.raise_signal(signal.SIGTERM))
   assert worker.run(str(tmp_path), Sweep({}, search_space.TABLE_D1)) == 128 + signal.SIGTERM
   assert not (tmp_path / 'report').exists()
+
+
+def test_a_folder_without_locks_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+  def refuse(*unused):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', refuse)
+  with pytest.raises(ConfigurationError, match=str(tmp_path)):
+    worker.run(str(tmp_path), Sweep({}, search_space.TABLE_D1))
+  assert not (tmp_path / 'sweep.json').exists()
