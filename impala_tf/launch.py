@@ -8,7 +8,6 @@ killed is restarted, so that one can see what happens then; the end of the learn
 command takes the hyper-parameters that `run_experiment.py` takes.
 """
 
-import contextlib
 import functools
 import threading
 
@@ -16,7 +15,6 @@ from absl import app, flags
 
 from impala_tf import cli, config_flags, machine, processes, signals
 from impala_tf.cluster import roles
-from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 
 _print_lock = threading.Lock()
@@ -32,25 +30,22 @@ def actors_of_each(
   Args:
     num_actor_processes: of the cluster.
     level_name, preset_name: as of run_experiment.py.
+
+  Raises:
+    ConfigurationError: if no suite has the level.
   """
   level_name = level_name or (preset_name and suites.presets()[preset_name].level_name)
-  wanted = 2 * machine.cores()
-  # It may be a level of another runner, which knows what it means; a bad name is that one's to
-  # refuse, too.
-  with contextlib.suppress(ConfigurationError):
-    wanted = suites.resolve(level_name or '')[1].num_actors
+  # A run that is resumed knows its level by its folder.
+  wanted = suites.resolve(level_name)[1].num_actors if level_name else 2 * machine.cores()
   return -(-wanted // num_actor_processes)
 
 
-def run(
-  num_actor_processes: int, arguments: list[str], runner: str = processes.RUN_EXPERIMENT
-) -> int:
+def run(num_actor_processes: int, arguments: list[str]) -> int:
   """Runs a cluster until its learner ends, or a signal comes.
 
   Args:
     num_actor_processes: how many processes act.
     arguments: flags for learner and actors.
-    runner: the module that trains and acts, as for `processes.Child`.
 
   Returns:
     The learner's exit code; 1 if an actor failed, or a process was killed again and again; or the
@@ -62,7 +57,7 @@ def run(
   }
   with signals.Stop() as stop, processes.Supervisor(stop, show=_show) as children:
     for name, role in roles_by_name.items():
-      children.start(name, functools.partial(_start, name, runner, arguments + role))
+      children.start(name, functools.partial(_start, name, arguments + role))
 
     for ended in children.ends():
       if processes.ended_by_signal(ended.code):  # It was killed again and again.
@@ -76,8 +71,10 @@ def run(
   return stop.exit_code
 
 
-def _start(name, runner, arguments):
-  process = processes.Child(runner, arguments, show=functools.partial(_show, name=name))
+def _start(name, arguments):
+  process = processes.Child(
+    processes.RUN_EXPERIMENT, arguments, show=functools.partial(_show, name=name)
+  )
   _show(f'{name} is process {process.pid}.')
   return process
 
@@ -102,11 +99,6 @@ def _define_flags():
   flags.DEFINE_boolean(
     'population_member', False, 'as of run_experiment.py; impala_tf.pbt sets this'
   )
-  flags.DEFINE_string(
-    'runner',
-    processes.RUN_EXPERIMENT,
-    'module that trains and acts, as after python -m; one of your own for other levels',
-  )
 
 
 @cli.report_user_errors()
@@ -125,7 +117,7 @@ def _main(argv):
   if values.population_member:
     arguments.append('--population_member')
 
-  return run(values.num_actor_processes, arguments, values.runner)
+  return run(values.num_actor_processes, arguments)
 
 
 if __name__ == '__main__':

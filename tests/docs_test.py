@@ -49,6 +49,7 @@ CONFIG = {*Config.field_names(), *suites.option_names()}
 # Modules that define flags for others that call them, by how they do so.
 SHARED = {
   'config_flags.define(': CONFIG,
+  'trainer.define_flag(': {'cluster'},
   'evaluation import command': 'impala_tf/evaluation/command.py',
 }
 

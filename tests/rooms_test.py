@@ -43,15 +43,6 @@ FLOORS = """
 WITHOUT_TENSORFLOW = """
   impala_tf errors machine structs signals timing config config_flags cli locks processes
   environments launch run_experiment
-  cluster.roles cluster.sockets
-  evaluation.results evaluation.command
-  reports.bars reports.pictures reports.tables
-  sweeps.__main__ sweeps.search_space pbt.__main__ pbt.population pbt.rules paper.command
-  paper.paper_experiments
-  benchmark.__main__ benchmark.fake_environment benchmark.measurement benchmark.process_tree
-  atari57.environment atari57.evaluate atari57.games atari57.suite
-  dmlab30.environment dmlab30.evaluate dmlab30.level_cache dmlab30.levels dmlab30.report
-  dmlab30.suite
 """
 
 MAX_ENTRIES = 28
@@ -61,8 +52,6 @@ MAX_LINES = 360
 KNOWN_ARROWS: set[tuple[str, str]] = set()
 KNOWN_CIRCLES: set[str] = set()
 KNOWN_LONG = {
-  'impala_tf/paper/paper_experiments.py',
-  'impala_tf/paper/paper_run.py',
   'impala_tf/processes.py',
 }
 KNOWN_TENSORFLOW = set()

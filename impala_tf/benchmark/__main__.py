@@ -17,6 +17,7 @@ measured in turns.
 
 import dataclasses
 import importlib.metadata
+import os
 import platform
 
 from absl import app, flags, logging
@@ -118,6 +119,7 @@ def main(argv: list[str]) -> int:
   if values.output:
     from impala_tf import files
 
+    os.makedirs(os.path.dirname(os.path.abspath(values.output)), exist_ok=True)
     files.write_json(values.output, report)
   return 0
 

@@ -22,8 +22,8 @@ import sys
 from absl import app, flags
 
 from impala_tf import cli, config_flags, processes, signals
+from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import suites
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
@@ -37,7 +37,7 @@ def run(
   *,
   members: list[int] | None = None,
   time_slice: float | None = None,
-  runner: str = processes.RUN_EXPERIMENT,
+  cluster: str | None = None,
 ) -> int:
   """Starts or resumes members of a population.
 
@@ -46,7 +46,7 @@ def run(
     population: what defines it.
     members: their numbers, None for all.
     time_slice: seconds for which they run in turn, None to run them side by side.
-    runner: what trains, as for `processes.Child`.
+    cluster: how each of them is run, see `trainer`.
 
   Returns:
     0; 1 if a member failed; or the exit code that says which signal ended them early.
@@ -66,7 +66,7 @@ def run(
   starts = {
     number: functools.partial(
       processes.RunProcess,
-      runner,
+      trainer.module(cluster),
       population.member_arguments(number),
       member.member_folder(path, number),
     )
@@ -196,11 +196,7 @@ def define_flags() -> None:
   flags.DEFINE_float(
     'factor', rules.factor, 'factor by which a hyper-parameter that changes grows or shrinks'
   )
-  flags.DEFINE_string(
-    'runner',
-    processes.RUN_EXPERIMENT,
-    'module that trains, as after python -m; flags of its own may follow',
-  )
+  trainer.define_flag()
   flags.DEFINE_boolean(
     'report',
     False,
@@ -234,16 +230,15 @@ def main(argv):
     space=search_space.as_texts(space),
     rules=Rules(**{field.name: values[field.name].value for field in dataclasses.fields(Rules)}),
   )
-  if values.runner == processes.RUN_EXPERIMENT:
-    from impala_tf.training import loop  # It loads TensorFlow: not before --help and refusals.
-
-    loop.check(*suites.resolve(**given))
+  together = population.population if values.member is None and not values.time_slice else 1
+  trainer.check(values.cluster, at_a_time=together)
+  trainer.check_training(values.cluster, given)
   return run(
     values.logdir,
     population,
     members=None if values.member is None else [values.member],
     time_slice=values.time_slice,
-    runner=values.runner,
+    cluster=values.cluster,
   )
 
 

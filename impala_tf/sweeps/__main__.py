@@ -18,8 +18,8 @@ paper's Figure 4 if they have the same samples.
 from absl import app, flags
 
 from impala_tf import cli, config_flags
+from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import suites
 from impala_tf.sweeps import search_space
 
 # The rest of the package is imported where it is needed: it loads TensorFlow, which takes seconds.
@@ -44,6 +44,7 @@ def define_flags() -> None:
     "given several times; left out, the paper's Table D.1",
   )
   flags.DEFINE_integer('parallel', 1, 'number of trials to train at a time', lower_bound=1)
+  trainer.define_flag()
   flags.DEFINE_boolean(
     'prune',
     False,
@@ -106,15 +107,15 @@ def _sweep(logdir, values):
     raise ConfigurationError(
       '--level_name is missing: name the level to train on, such as --level_name=pong.'
     )
+  trainer.check(values.cluster, at_a_time=values.parallel)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   # What is fixed and what is drawn may only go together.
-  suite, config = suites.resolve(**given | search_space.draw(space, 1, values.sweep_seed)[0])
+  drawn = search_space.draw(space, 1, values.sweep_seed)[0]
+  trainer.check_training(values.cluster, given | drawn)
 
   from impala_tf.sweeps import worker
   from impala_tf.sweeps.definition import Sweep
-  from impala_tf.training import loop
 
-  loop.check(suite, config)
   sweep = Sweep(given, space, values.num_trials, values.sweep_seed)
   return worker.run(
     logdir,
@@ -122,6 +123,7 @@ def _sweep(logdir, values):
     parallel=values.parallel,
     prune=values.prune,
     retry_failed=values.retry_failed,
+    runner=trainer.module(values.cluster),
   )
 
 

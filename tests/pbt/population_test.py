@@ -18,15 +18,12 @@ from impala_tf.sweeps import search_space
 from tests.support import own_flags
 from tests.support.children import Clock, script
 
+CATCH = 'tests.support.catch:catch'
 RULES = Rules(burn_in_frames=1000, episodes=100, threshold=5.0, probability=0.5, factor=1.2)
 POPULATION = Population(
   population=2,
   seed=3,
-  given={
-    'level_name': 'tests.support.catch:catch',
-    'num_actors': 2,
-    'total_environment_frames': 4_000,
-  },
+  given={'level_name': CATCH, 'num_actors': 2, 'total_environment_frames': 4_000},
   space={
     'learning_rate': 'categorical(0.003,0.000001)',
     'entropy_cost': 'log_uniform(0.001,0.01)',
@@ -42,11 +39,9 @@ def test_first_values_are_the_samples_of_the_space_and_seeds_differ():
     arguments = POPULATION.member_arguments(number)
     assert arguments[0] == '--population_member'
     assert set(config_flags.arguments(samples[number])) < set(arguments)
-    assert {
-      '--learning_rate_decay=none',
-      f'--seed={3 + number}',
-      '--level_name=tests.support.catch:catch',
-    } < set(arguments)
+    assert {'--learning_rate_decay=none', f'--seed={3 + number}', f'--level_name={CATCH}'} < set(
+      arguments
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +70,7 @@ def test_flags_define_the_population(monkeypatch):
     pbt, 'run', lambda path, population, **how: (calls.append((path, population, how)), 143)[1]
   )
   given = [
-    '--level_name=tests.support.catch:catch',
+    f'--level_name={CATCH}',
     '--batch_size=4',
     '--population=3',
     '--population_seed=5',
@@ -90,17 +85,17 @@ def test_flags_define_the_population(monkeypatch):
     *given,
     '--member=0',
     '--time_slice=9',
-    '--runner=my.own',
+    '--cluster=5',
   )
   assert pbt.main(['pbt']) == 143
   population = Population(
     population=3,
     seed=5,
-    given={'level_name': 'tests.support.catch:catch', 'batch_size': 4},
+    given={'level_name': CATCH, 'batch_size': 4},
     space={'epsilon': 'categorical(0.1,0.2)'},
     rules=Rules(**rules),
   )
-  assert calls == [('here', population, {'members': [0], 'time_slice': 9.0, 'runner': 'my.own'})]
+  assert calls == [('here', population, {'members': [0], 'time_slice': 9.0, 'cluster': '5'})]
 
 
 @pytest.mark.parametrize(
@@ -108,6 +103,8 @@ def test_flags_define_the_population(monkeypatch):
   [
     ([], '--level_name is missing'),
     (['--level_name=pnog', '--population=2'], 'Did you mean pong?'),
+    ([f'--level_name={CATCH}', '--cluster=node7:1'], '--cluster=node7:1 has room for one learner'),
+    ([f'--level_name={CATCH}', '--cluster=0'], '--cluster=0 is neither'),
   ],
 )
 def test_a_population_without_a_level_is_refused_and_binds_no_folder(
@@ -210,9 +207,12 @@ def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes
     return script(clock, (5, codes.pop(0)))[0]()
 
   monkeypatch.setattr(processes, 'RunProcess', start)
-  assert pbt.run(str(tmp_path), POPULATION, runner='mine', **how) == expected
+  assert pbt.run(str(tmp_path), POPULATION, cluster='5', **how) == expected
   assert started == {
-    str(tmp_path / f'member_00{number}'): ('mine', POPULATION.member_arguments(number))
+    str(tmp_path / f'member_00{number}'): (
+      'impala_tf.launch --num_actor_processes=5',
+      POPULATION.member_arguments(number),
+    )
     for number in how.get('members', [0, 1])
   }
 

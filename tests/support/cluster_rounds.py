@@ -6,6 +6,7 @@ python -m tests.support.cluster_rounds 10 rounds      # ten rounds with random t
 import os
 import pathlib
 import random
+import re
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ import time
 import numpy as np
 
 from tests.support import catch
-from tests.support.cluster_processes import Processes
+from tests.support.launched import Launched
 from tests.support.run_files import read_episodes, read_scalars_of_all, shared_memory_names
 
 FRAMES = 32_000
@@ -22,7 +23,7 @@ _EPISODE_FRAMES = catch.ROWS - 1
 
 
 def run(folder, seed):
-  """Starts a learner and three actors, kills an environment, an actor and the learner at times
+  """Launches a learner and three actors, kills an environment, an actor and the learner at times
   drawn from `seed`, and checks.
 
   Raises:
@@ -32,50 +33,45 @@ def run(folder, seed):
   draw = random.Random(seed)
   shared_memory = shared_memory_names()
   logdir = folder / 'run'
-  # Slow, so that every machine is still at it when the last part is killed.
   flags = (
+    # Slow, so that every machine is still at it when the last part is killed.
     '--level_name=tests.support.catch:slow_catch',
-    f'--logdir={logdir}',
     f'--total_environment_frames={FRAMES}',
+    '--checkpoint_interval=0.5',
+    '--summary_interval=0.2',
+    '--num_actors=2',
+    '--num_actor_processes=3',
   )
-  flags += ('--checkpoint_interval=0.5', '--summary_interval=0.2', '--num_actors=2')
-  with Processes(folder, *flags) as processes:
-    processes.start('learner')
-    for task in ('0', '1', '2'):
-      processes.start(task)
-    trains = lambda: list(logdir.glob('ckpt-*.index')) and 'frames/s' in processes.log('learner')
-    processes.wait_until(trains, 'training')
-
-    def kill_environment():
-      environments = processes.environments_of('0')
-      os.kill(draw.choice(environments), signal.SIGKILL)
-
-    def kill_actor():
-      processes.kill('1')
-      processes.start('1')
-
-    def kill_learner():
-      processes.kill('learner')
-      processes.start('learner')
-
-    deeds = [kill_environment, kill_actor, kill_learner]
-    draw.shuffle(deeds)
-    for deed in deeds:
+  with Launched(folder, *flags) as launched:
+    launched.wait_until(
+      lambda: list(logdir.glob('ckpt-*.index')) and 'frames/s' in launched.text(), 'training'
+    )
+    first = launched.pids()
+    victims = {
+      'environment': draw.choice(launched.environments_of('actor 0')),
+      'actor': first['actor 1'],
+      'learner': first['learner'],
+    }
+    for name in draw.sample(list(victims), 3):
       time.sleep(draw.uniform(0.0, 3.0))
-      print(f'{deed.__name__}, {_frames(processes)}', flush=True)
-      deed()
-    for name in ('learner', '0', '1', '2'):
-      code = processes.wait(name, 400)
-      assert code == 0, f'{name} ended with {code}:\n{processes.logs()}'
-    text = processes.log('learner')
-    assert 'Resuming from frame' in text, text
-    processes.wait_until(lambda: not processes.left_over(), 'end of all processes', 20)
+      print(f'kill {name}, {_frames(launched)}', flush=True)
+      os.kill(victims[name], signal.SIGKILL)
+
+    assert launched.wait(400) == 0, launched.text()
+    text = launched.text()
+    for name in ('actor 1', 'learner'):
+      assert f'[launch] {name} was killed by SIGKILL and is restarted' in text, text
+      assert launched.pids()[name] != first[name]
+    assert launched.pids()['actor 0'] == first['actor 0']
+    assert '[learner] Resuming from frame' in text, text
+    assert re.search(r'\[learner\] 32\S*/32\S* frames, .* actors \d', text), text
+    launched.wait_until(lambda: not launched.left_over(), 'end of all processes', 20)
   check_continuity(logdir)
   assert shared_memory_names() <= shared_memory
 
 
-def _frames(processes):
-  lines = [line for line in processes.log('learner').splitlines() if 'frames/s' in line]
+def _frames(launched):
+  lines = [line for line in launched.text().splitlines() if 'frames/s' in line]
   return lines[-1].split('  ')[0] if lines else 'no frames'
 
 

@@ -31,7 +31,22 @@ def test_flags_define_the_sweep(monkeypatch):
     num_trials=3,
     sweep_seed=7,
   )
-  assert calls == [('here', sweep, {'parallel': 2, 'prune': True, 'retry_failed': True})]
+  how = {'parallel': 2, 'prune': True, 'retry_failed': True, 'runner': 'run_experiment'}
+  assert calls == [('here', sweep, how)]
+
+
+def test_each_trial_may_be_a_cluster(monkeypatch):
+  runners = []
+  monkeypatch.setattr(worker, 'run', lambda *args, runner, **how: (runners.append(runner), 0)[1])
+  # A learner alone has no levels to share out among its actors.
+  given = ['--logdir=here', '--level_name=atari57', '--num_actors=6']
+  for cluster in ('5', 'node7:8470'):
+    own_flags.parse(monkeypatch, command.define_flags, *given, f'--cluster={cluster}')
+    assert command.main(['sweeps']) == 0
+  assert runners == [
+    'impala_tf.launch --num_actor_processes=5',
+    'run_experiment --job_name=learner --learner_address=node7:8470',
+  ]
 
 
 def test_what_can_not_be_a_sweep_is_refused_and_binds_no_folder(tmp_path, monkeypatch, capsys):
@@ -39,6 +54,8 @@ def test_what_can_not_be_a_sweep_is_refused_and_binds_no_folder(tmp_path, monkey
     ([], '--level_name is missing'),
     (['--status'], f'No sweep in {tmp_path}'),
     (['--level_name=pnog'], 'Did you mean pong?'),
+    (['--level_name=pong', '--cluster=0'], '--cluster=0 is neither'),
+    (['--level_name=pong', '--cluster=a:1', '--parallel=2'], 'room for one learner at a time'),
     (['--level_name=pong', '--batch_size=0'], 'batch_size=0'),
     (['--level_name=atari57', '--num_actors=5'], 'num_actors=5'),
   ):

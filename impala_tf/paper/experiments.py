@@ -1,11 +1,5 @@
 """The paper's tables and figures as data: what is run for each, and what the paper found.
 
-An experiment is one of three kinds:
-
-    Throughput    each method is measured by `impala_tf.benchmark`
-    Sweeps        each method is trained on each level with the same samples of hyper-parameters, by `impala_tf.sweeps`
-    Agents        each method gives an agent, or experts, for a whole suite, that are evaluated as the suite's module does
-
 This module imports no TensorFlow.
 """
 
@@ -37,8 +31,8 @@ class Method:
 
   label: as in the paper.
   folder: short name for files.
-  given: hyper-parameters by name. Where `environments` is given they get the actors as well.
-  environments: how many there are in all; 'batch' stands for one for each new unroll of a batch;
+  given: hyper-parameters by name. They get the actors as well where `environments` is given.
+  environments: how many there are in all; 'batch' stands for one for each new unroll of a batch,
     None for the default.
   group: lines of one picture have the same.
   paper: what the paper found, by level or column.
@@ -53,54 +47,49 @@ class Method:
   paper: dict[str, Any] = dataclasses.field(default_factory=dict)
   trainer: str = 'sweep'
 
-  def hyper_parameters(self, given, cores):
-    """All that is given to a run.
+  def hyper_parameters(self, given: dict[str, Any], cores: int) -> dict[str, Any]:
+    """Returns all that is given to a run.
 
     Args:
-      given: dict of what the user asks for, which goes before the method's own but for what makes
-        the method.
-      cores: int, of the machine.
-
-    Returns:
-      A dict from fields of `config.Config` to values.
+      given: what the user asks for; what makes the method goes first.
+      cores: of the machine.
 
     Raises:
       ConfigurationError: if the method's environments can't be shared out as asked.
     """
     values = {'batch_size': BATCH_SIZE} | given | self.given
-    environments = self.environments
-    if environments == 'batch':
-      size = values['batch_size'] * values.get('num_learners', 1)
-      # Replayed unrolls have no environments.
-      replayed = (
-        0 if values.get('replay_beside') else round(size * values.get('replay_fraction', 0.0))
+    if self.environments is None:
+      return values
+    if isinstance(self.environments, int):
+      environments = self.environments
+    else:
+      environments = values['batch_size'] * values.get('num_learners', 1)
+      if not values.get('replay_beside'):  # Replayed unrolls have no environments.
+        environments -= round(environments * values.get('replay_fraction', 0.0))
+
+    if 'envs_per_actor' in given:
+      raise ConfigurationError(
+        f'{self.label} has {environments} environments in all: leave --envs_per_actor out, which '
+        'follows from --num_actors.'
       )
-      environments = size - replayed
-    if environments is not None:
-      if 'envs_per_actor' in given:
-        raise ConfigurationError(
-          f'{self.label} has {environments} environments in all: leave --envs_per_actor out, which follows from --num_actors.'
-        )
-      # In few processes, as that is cheapest on one machine; A3C's workers say themselves how they
-      # are hosted.
-      shares = [n for n in range(1, environments + 1) if environments % n == 0]
-      actors = given.get('num_actors') or max(n for n in shares if n <= 2 * cores)
-      if actors not in shares:
-        raise ConfigurationError(
-          f'--num_actors={actors} does not divide the {environments} environments of {self.label}. Leave it out, or give '
-          f'one of {", ".join(map(str, shares))}.'
-        )
-      values |= {'num_actors': actors, 'envs_per_actor': environments // actors}
-    return values
+    # In few processes, as that is cheapest on one machine.
+    shares = [n for n in range(1, environments + 1) if environments % n == 0]
+    actors = given.get('num_actors') or max(n for n in shares if n <= 2 * cores)
+    if actors not in shares:
+      raise ConfigurationError(
+        f'--num_actors={actors} does not divide the {environments} environments of {self.label}. '
+        f'Leave it out, or give one of {", ".join(map(str, shares))}.'
+      )
+    return values | {'num_actors': actors, 'envs_per_actor': environments // actors}
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """A table or figure.
+  """A table or figure, of one of the kinds below.
 
   name: as on the command line.
-  title: what it is.
-  methods: tuple of Method.
+  title: for lists and reports.
+  methods: its rows or lines.
   levels: names, if none are given.
   """
 
@@ -112,12 +101,16 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Throughput(Experiment):
-  """Frames per second. `Method.paper` has the paper's CPUs, GPUs and rates by level."""
+  """Frames per second of each method, measured by `impala_tf.benchmark`.
+
+  `Method.paper` has the paper's CPUs, GPUs and rates by level.
+  """
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweeps(Experiment):
-  """Final returns, sorted or of the best three, and their curves.
+  """Final returns and curves of each method on each level, with the same samples of
+  hyper-parameters, by `impala_tf.sweeps`.
 
   frames: of each training, in the authors' README; the paper prints none.
   trials: samples of hyper-parameters in the paper.
@@ -129,12 +122,12 @@ class Sweeps(Experiment):
 
 @dataclasses.dataclass(frozen=True)
 class Agents(Experiment):
-  """Agents for a suite of levels.
+  """An agent of each method, or experts, for a suite of levels, evaluated as the suite says.
 
   suite: name of its package.
   frames: of the training of all levels.
   expert_frames: of that of one level.
-  source: of these two.
+  source: of these two numbers.
   """
 
   suite: str = 'dmlab30'
@@ -266,7 +259,7 @@ _TABLE_4 = (
   Method('IMPALA, deep, multi-task', 'impala_multitask', {'agent': 'deep'}, trainer='population'),
 )
 
-EXPERIMENTS = {
+EXPERIMENTS: dict[str, Experiment] = {
   experiment.name: experiment
   for experiment in (
     Throughput('table1', 'Table 1: frames per second', _TABLE_1, (SEEKAVOID, KEYS_DOORS)),
@@ -312,21 +305,21 @@ EXPERIMENTS = {
 }
 
 
-def with_lags(experiment, lags):
-  """Figure E.1's experiment with other lags, a list of int; None for those it has."""
-  return (
-    experiment if lags is None else dataclasses.replace(experiment, methods=tuple(_lagging(lags)))
-  )
+def with_lags(experiment: Experiment, lags: list[int] | None) -> Experiment:
+  """Returns Figure E.1's experiment with other lags; None for those that it has."""
+  if lags is None:
+    return experiment
+  return dataclasses.replace(experiment, methods=tuple(_lagging(lags)))
 
 
-def with_methods(experiment, folders):
-  """An experiment with some of its methods only, named by their folders; None or nothing for all.
+def with_methods(experiment: Experiment, folders: list[str]) -> Experiment:
+  """Returns an experiment with some of its methods only, named by their folders; all if none is.
 
   Raises:
-    ConfigurationError: if one of them is none of its own.
+    ConfigurationError: if one of them is not a method of the experiment.
   """
   known = [method.folder for method in experiment.methods]
-  for folder in folders or ():
+  for folder in folders:
     if folder not in known:
       raise ConfigurationError(
         f'--methods has {folder!r}, but those of {experiment.name} are {", ".join(known)}.'
@@ -337,28 +330,22 @@ def with_methods(experiment, folders):
   return dataclasses.replace(experiment, methods=methods)
 
 
-def scaled(frames, scale):
-  """Frames of a run at a scale, one at least."""
+def scaled(frames: int, scale: float) -> int:
+  """Returns the frames of a run at a scale, one at least."""
   return max(1, math.floor(frames * scale))
 
 
-def sweep_folder(logdir, level, method):
-  """Where the sweep of a method on a level is kept, whichever experiments show it."""
+def sweep_folder(logdir: str, level: str, method: Method) -> str:
+  """Returns where the sweep of a method on a level is kept, the same for all experiments."""
   return os.path.join(logdir, 'sweeps', *level.strip('/').split('/'), method.folder)
 
 
-def agents_folder(logdir, experiment, method):
-  """Where the runs of a method of `Agents` are kept, the same for the table and its figures."""
+def agents_folder(logdir: str, experiment: Agents, method: Method) -> str:
+  """Returns where the runs of a method are kept, the same for a table and its figures."""
   return os.path.join(logdir, experiment.suite, method.folder)
 
 
-def rate_file(logdir, level, method, is_fake=False):
-  """Where the throughput of a method on a level is kept; `is_fake` if its environments cost
-  nothing.
-  """
-  return os.path.join(
-    logdir,
-    'rates_fake' if is_fake else 'rates',
-    *level.strip('/').split('/'),
-    method.folder + '.json',
-  )
+def rate_file(logdir: str, level: str, method: Method, is_fake: bool = False) -> str:
+  """Returns where a method's throughput is kept; `is_fake` if its environments cost nothing."""
+  folder = 'rates_fake' if is_fake else 'rates'
+  return os.path.join(logdir, folder, *level.strip('/').split('/'), method.folder + '.json')

@@ -1,0 +1,291 @@
+"""What has run of the paper's experiments, as tables with the paper's numbers beside and pictures.
+
+The report has report.md, and for each experiment of which something has run NAME.csv and its
+pictures; suites write their own tables to a folder of the experiment's name. What has not run is
+blank, and the scale is named.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from impala_tf import files, saved_config
+from impala_tf.config import ConfigurationError
+from impala_tf.evaluation import results
+from impala_tf.paper import experiments, run
+from impala_tf.paper.experiments import Agents, Experiment, Method, Sweeps, Throughput
+from impala_tf.pbt import lineage, member
+from impala_tf.reports import pictures, scalars, tables
+from impala_tf.sweeps import definition
+from impala_tf.sweeps import report as sweep_report
+from impala_tf.sweeps.study import Study
+
+_SCORE = 'dmlab30/training_cap_100'
+
+
+def write(logdir: str, output: str) -> str:
+  """Writes the report's files and returns its text.
+
+  Args:
+    logdir: folder of the experiments.
+    output: folder, made if missing.
+
+  Raises:
+    ConfigurationError: if nothing has run.
+  """
+  os.makedirs(output, exist_ok=True)
+  sections = []
+  for experiment in experiments.EXPERIMENTS.values():
+    if experiment.name == 'figureE1':
+      experiment = experiments.with_lags(experiment, _lags_in(logdir))
+    text = _section(experiment, logdir, output)
+    if text:
+      sections.append(f'## {experiment.title}\n\n{text}')
+  if not sections:
+    raise ConfigurationError(
+      f'Nothing of the paper has run in {logdir}. Run something first, or name another --logdir.'
+    )
+  text = '# Experiments of the paper\n\n' + '\n\n'.join(sections) + '\n'
+  tables.write(output, {'report.md': text})
+  return text
+
+
+def _lags_in(logdir: str) -> list[int] | None:
+  """Returns the policy lags with which something has run; None if nothing has."""
+  pattern = re.compile(experiments.LAG_FOLDER)
+  names = {name for _, folders, _ in os.walk(os.path.join(logdir, 'sweeps')) for name in folders}
+  return sorted({int(found[1]) for found in map(pattern.match, names) if found}) or None
+
+
+def _section(experiment: Experiment, logdir: str, output: str) -> str | None:
+  """Writes the files of an experiment; returns its text, None if nothing of it has run."""
+  match experiment:
+    case Throughput():
+      return _throughput(experiment, logdir, output)
+    case Sweeps():
+      return _sweeps(experiment, logdir, output)
+    case Agents(name='figure5'):
+      return _curves(experiment, logdir, output, over_hours=False)
+    case Agents(name='figure6'):
+      return _curves(experiment, logdir, output, over_hours=True)
+    case Agents():
+      return _agents(experiment, logdir, output)
+  return None
+
+
+def _throughput(experiment, logdir, output):
+  found = {}
+  for fake in (False, True):
+    for level in _levels_in(os.path.join(logdir, 'rates_fake' if fake else 'rates'), experiment):
+      label = f'{level}, zero-cost environment' if fake else level
+      for method in experiment.methods:
+        measured = files.read_json(experiments.rate_file(logdir, level, method, fake))
+        if measured:
+          found.setdefault(label, {})[method.folder] = measured
+  if not found:
+    return None
+
+  paper_columns = ['CPUs', 'GPUs', *experiment.levels]
+  ours = {f'here: {label}': (label, _rate) for label in found}
+  ours |= {f'here: {label}, CPU-seconds per 1000 frames': (label, _cost) for label in found}
+  rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *ours]]
+  for method in (*experiment.methods, *experiments.TABLE_1_ELSEWHERE):
+    measured = [of(found[label].get(method.folder)) for label, of in ours.values()]
+    rows.append(
+      [method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *measured]
+    )
+  tables.write(output, {f'{experiment.name}.csv': rows})
+
+  machines = {
+    f'{m["machine"]["cores"]} cores of {m["machine"]["processor"]}, '
+    f'TensorFlow {m["machine"]["tensorflow"]}'
+    for of_level in found.values()
+    for m in of_level.values()
+  }
+  return (
+    f'{tables.markdown(rows)}\n\nFrames per second, here on {"; ".join(sorted(machines))}. The '
+    'paper has other machines, and unless a column says the same level, other levels: compare the '
+    'order, not the numbers.'
+  )
+
+
+def _rate(measured):
+  return None if measured is None else _whole(measured['results'][0]['frames_per_second'])
+
+
+def _cost(measured):
+  if measured is None:
+    return None
+  return f'{measured["results"][0]["cpu_seconds_per_1000_frames"]:.2f}'
+
+
+def _whole(number):
+  return None if number is None else f'{number:,.0f}'
+
+
+def _sweeps(experiment, logdir, output):
+  best = sweep_report.BEST
+  rows = [['method', 'with', 'level', 'paper', f'best {best}', 'all', 'trials', 'frames']]
+  lines, scales, missing = [], set(), 0
+  for level in _levels_in(os.path.join(logdir, 'sweeps'), experiment):
+    groups = {}
+    for method in experiment.methods:
+      folder = experiments.sweep_folder(logdir, level, method)
+      sweep = definition.load(folder) if os.path.isdir(folder) else None
+      if sweep is None:
+        missing += 1
+        continue
+
+      trials = Study(folder, sweep).trials()
+      values = [trial.value for trial in sweep_report.ranked(trials)]
+      frames = sweep.given['total_environment_frames']
+      scales.add(frames / experiment.frames)
+      rows.append(
+        [
+          method.label,
+          method.group,
+          level,
+          method.paper.get(level),
+          _mean(values[:best]),
+          _mean(values),
+          f'{len(values)} of {len(trials)}',
+          f'{frames:_}',
+        ]
+      )
+      if values:
+        groups.setdefault(method.group, {})[method.label] = (folder, trials)
+    for group, of_group in groups.items():
+      lines += _draw_sweeps(experiment, level, group, of_group, output)
+  if len(rows) == 1:
+    return None
+
+  tables.write(output, {f'{experiment.name}.csv': rows})
+  scale = ', '.join(f'{scale:.3g}' for scale in sorted(scales))
+  notes = (
+    f"Scale {scale} of the {experiment.frames:_} frames of the authors' README; the paper's "
+    f'numbers are means of the best {best} of {experiment.trials} trials.'
+  )
+  if missing:
+    notes += f' {missing} of the methods and levels have not been run.'
+  return '\n\n'.join([tables.markdown([map(tables.short, row) for row in rows]), notes, *lines])
+
+
+def _draw_sweeps(experiment, level, group, sweeps, output):
+  """Draws sweeps of one level; returns lines of Markdown that show the pictures."""
+  parts = [experiment.name, *level.strip('/').split('/'), *group.replace(',', '').split()]
+  name = '_'.join(parts)
+  sweep_report.draw_sorted(sweeps, os.path.join(output, f'{name}_sorted.png'))
+  sweep_report.draw_best(sweeps, os.path.join(output, f'{name}_best.png'))
+  return [
+    f'![{level}, {group}, curves of the best]({name}_best.png)',
+    f'![{level}, {group}, final returns by rank]({name}_sorted.png)',
+  ]
+
+
+def _mean(values):
+  return float(np.mean(values)) if values else None
+
+
+def _levels_in(folder: str, experiment: Experiment) -> list[str]:
+  """Returns the levels of which something has run, those of the paper first."""
+  found = []
+  names = {method.folder for method in experiment.methods}
+  for path, folders, names_here in os.walk(folder):
+    if names & {*folders, *(name.removesuffix('.json') for name in names_here)}:
+      found.append(os.path.relpath(path, folder))
+    folders[:] = [name for name in folders if name not in names and not name.startswith('trial_')]
+  order = {level: i for i, level in enumerate(experiment.levels)}
+  return sorted(found, key=lambda level: (order.get(level, len(order)), level))
+
+
+def _agents(experiment, logdir, output):
+  evaluated = []
+  for method in experiment.methods:
+    folder = run.evaluation_folder(experiments.agents_folder(logdir, experiment, method), method)
+    if os.path.exists(os.path.join(folder, results.FILE_NAME)):
+      evaluated.append(f'"{method.label}={folder}"')  # Quoted, as labels have commas.
+  if not evaluated:
+    return None
+
+  command = [
+    sys.executable,
+    '-m',
+    f'{experiment.suite}.report',
+    f'--evaluations={",".join(evaluated)}',
+    f'--output={os.path.join(output, experiment.name)}',
+  ]
+  ran = subprocess.run(command, check=False, capture_output=True, text=True)
+  if ran.returncode:
+    raise ConfigurationError(
+      f'{" ".join(command[1:])} failed:\n{ran.stderr.strip() or ran.stdout.strip()}'
+    )
+  frames = ', '.join(f'{frames:_}' for frames in sorted({*_trained_frames(experiment, logdir)}))
+  return (
+    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in '
+    f'{experiment.source} {experiment.frames:_} for an agent of all levels, '
+    f'{experiment.expert_frames:_} for an expert.'
+  )
+
+
+def _trained_frames(experiment: Agents, logdir: str) -> Iterator[int]:
+  """Yields the frames of each training of an experiment."""
+  for method in experiment.methods:
+    for path, _, names in os.walk(experiments.agents_folder(logdir, experiment, method)):
+      if saved_config.FILE_NAME in names:
+        yield saved_config.load(path).total_environment_frames
+
+
+def _curves(experiment, logdir, output, over_hours):
+  """Draws the score of the best agent of each method over frames, or over hours of training."""
+  axis = 'hours' if over_hours else 'frames'
+  curves = {}
+  for method in experiment.methods:
+    folder = experiments.agents_folder(logdir, experiment, method)
+    if method.trainer != 'experts' and os.path.isdir(folder):
+      points = _history(folder, method)
+      if points:
+        curves[method.label] = [
+          (hours if over_hours else frames, score) for frames, hours, score in points
+        ]
+  if not curves:
+    return None
+
+  with pictures.picture(os.path.join(output, f'{experiment.name}.png')) as (axes,):
+    for label, points in curves.items():
+      axes.plot(*zip(*points, strict=True), label=label)
+    axes.set_xlabel('hours' if over_hours else 'environment frames')
+    axes.set_ylabel('mean capped human-normalised training score, %')
+    axes.legend()
+    axes.grid(alpha=0.3)
+  rows = [['method', axis, 'score']]
+  rows += [[label, x, score] for label, points in curves.items() for x, score in points]
+  tables.write(output, {f'{experiment.name}.csv': rows})
+  return f'![{experiment.title}]({experiment.name}.png)'
+
+
+def _history(folder: str, method: Method) -> Sequence[tuple[int, float, float]]:
+  """Returns frames, hours and score of a method's best agent; of a population's through all
+  members that had its weights.
+  """
+  if method.trainer == 'sweep':
+    best = run.best_run(folder, method)
+    return [] if best is None else scalars.read(best, _SCORE)
+
+  histories = member.read_histories(folder)
+  best = lineage.best_member(histories)
+  if best is None:
+    return []
+  scores = {
+    name: scalars.read(path, _SCORE) for name, path in member.member_folders(folder).items()
+  }
+  end = scores[best][-1][0] if scores[best] else None
+  return [
+    (segment.trained(frames), hours, score)
+    for segment in lineage.ancestry(histories, best, end)
+    for frames, hours, score in scores.get(segment.member, [])
+    if segment.start <= frames <= segment.end
+  ]

@@ -1,0 +1,261 @@
+"""Runs the paper's experiments: as commands, one after the other, each of which can be resumed.
+
+What has finished is not done again, and what fails does not keep the rest from running.
+"""
+
+import dataclasses
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+
+from impala_tf import cli, config_flags, files, processes, signals
+from impala_tf.cluster import trainer
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
+from impala_tf.paper import experiments
+from impala_tf.paper.experiments import Agents, Experiment, Method, Sweeps, Throughput
+from impala_tf.paper.settings import PaperSettings
+from impala_tf.pbt import lineage, member
+from impala_tf.pbt.rules import Rules
+from impala_tf.sweeps import definition
+from impala_tf.sweeps import report as sweep_report
+from impala_tf.sweeps.study import Study
+
+EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
+
+
+@dataclasses.dataclass
+class Command:
+  """A part of an experiment.
+
+  module: what runs, as for `processes.Child`.
+  arguments: of it.
+  logdir: folder of the run if it is a single one, to whose log its output goes.
+  code: its exit code once it has run; None before, and where commands are only listed.
+  """
+
+  module: str
+  arguments: list[str]
+  logdir: str | None = None
+  code: int | None = None
+
+  def __str__(self) -> str:
+    logdir = [f'--logdir={self.logdir}'] if self.logdir else []
+    return shlex.join(['python', '-m', *shlex.split(self.module), *self.arguments, *logdir])
+
+  def start(self) -> processes.Child:
+    """Starts the command."""
+    if self.logdir:
+      return processes.RunProcess(self.module, self.arguments, self.logdir)
+    return processes.Child(self.module, self.arguments)
+
+
+def run(experiment: Experiment, logdir: str, settings: PaperSettings) -> int:
+  """Runs an experiment, or resumes it.
+
+  Args:
+    experiment: what to run.
+    logdir: folder of all experiments, made if missing.
+    settings: how to run it.
+
+  Returns:
+    0; 1 if something failed; or the exit code that says which signal ended it early.
+
+  Raises:
+    ConfigurationError: if the settings are refused.
+  """
+  failed = False
+  with signals.Stop() as stop, processes.Supervisor(stop) as children:
+    for command in commands(experiment, logdir, settings):
+      print(command, flush=True)
+      children.start(command.module.split()[0], command.start)
+      ended = next(children.ends(), None)
+      if ended is None:  # A signal came.
+        break
+      command.code = 1 if ended.code is None else ended.code
+      if command.code:
+        failed = True
+        print(ended, file=sys.stderr, flush=True)
+  return stop.exit_code or int(failed)
+
+
+def commands(experiment: Experiment, logdir: str, settings: PaperSettings) -> Iterator[Command]:
+  """Yields what is to be run for an experiment, in order.
+
+  Some commands follow from what those before have left, and from their `code`, if it is set before
+  the next one is asked for. Lines of comment are printed between them.
+
+  Raises:
+    ConfigurationError: before the first one, if the settings are refused.
+  """
+  cli.check_local(logdir)
+  settings.check(experiment)
+  match experiment:
+    case Throughput():
+      yield from _throughput(experiment, logdir, settings)
+    case Sweeps():
+      yield from _sweeps(experiment, logdir, settings)
+    case Agents():
+      yield from _agents(experiment, logdir, settings)
+
+
+def _throughput(experiment, logdir, settings):
+  missing = []
+  for level in settings.levels or experiment.levels:
+    for method in experiment.methods:
+      output = experiments.rate_file(logdir, level, method, settings.fake_environment)
+      given = settings.hyper_parameters(method) | {'level_name': level}
+      if os.path.exists(output):
+        _check_measured(output, given)
+        _say(f'{method.label} on {level} was measured before: {output}')
+      else:
+        missing.append((output, given))
+
+  for output, given in missing:
+    arguments = ['train', *config_flags.arguments(given)]
+    if settings.fake_environment:
+      arguments.append('--fake_environment')
+    yield Command('impala_tf.benchmark', [*arguments, *settings.benchmark, f'--output={output}'])
+
+
+def _check_measured(path, given):
+  """Refuses a rate that was measured with other hyper-parameters than the given ones."""
+  now = dataclasses.asdict(suites.resolve(**given)[1])
+  then = files.read_json(path)['config']
+  different = [
+    f'{name}: {then.get(name)} there, {now[name]} now'
+    for name in now
+    if then.get(name) != now[name]
+  ]
+  if different:
+    raise ConfigurationError(
+      f'{path} was measured with other settings ({"; ".join(different)}). Remove it to measure '
+      'again, or give another --logdir.'
+    )
+
+
+def _sweeps(experiment, logdir, settings):
+  frames = experiments.scaled(experiment.frames, settings.scale)
+  for level in settings.levels or experiment.levels:
+    for method in experiment.methods:
+      _say(f'{experiment.name}: {method.label} ({method.group or "all"}) on {level}')
+      folder = experiments.sweep_folder(logdir, level, method)
+      yield _sweep(method, level, frames, folder, settings)
+
+
+def _sweep(method, level, frames, folder, settings):
+  return Command(
+    'impala_tf.sweeps',
+    [
+      *settings.arguments(method, level, frames),
+      f'--num_trials={settings.trials}',
+      f'--sweep_seed={settings.sweep_seed}',
+      f'--parallel={settings.parallel}',
+      *_shared(method, settings),
+      f'--logdir={folder}',
+    ],
+  )
+
+
+def _population(method, level, frames, folder, settings):
+  # A shorter training has as many evaluations as one of the paper's length.
+  rules = Rules()
+  scaled = [
+    f'--{name}={experiments.scaled(getattr(rules, name), settings.scale)}'
+    for name in ('burn_in_frames', 'episodes')
+  ]
+  if settings.time_slice is not None:
+    scaled.append(f'--time_slice={settings.time_slice}')
+  return Command(
+    'impala_tf.pbt',
+    [
+      *settings.arguments(method, level, frames),
+      f'--population={settings.trials}',
+      f'--population_seed={settings.sweep_seed}',
+      *scaled,
+      *_shared(method, settings),
+      f'--logdir={folder}',
+    ],
+  )
+
+
+def _shared(method, settings):
+  """Returns flags that sweeps and populations have in common."""
+  cluster = settings.cluster_of(method)
+  return [
+    *(f'--space={name}={distribution}' for name, distribution in (settings.space or {}).items()),
+    *([f'--cluster={cluster}'] if cluster else []),
+  ]
+
+
+def _agents(experiment, logdir, settings):
+  for method in experiment.methods:
+    _say(f'{experiment.name}: {method.label}')
+    if reason := settings.left_out(experiment, method):
+      _say(f'Left out, as {reason}.')
+      continue
+    folder = experiments.agents_folder(logdir, experiment, method)
+    trainings = list(_trainings(experiment, method, folder, settings))
+    yield from trainings
+
+    failed = sum(bool(training.code) for training in trainings)
+    runs = folder if method.trainer == 'experts' else best_run(folder, method)
+    if failed and method.trainer != 'sweep':
+      # An evaluation keeps what it has found, and would refuse the same levels' agents of a later
+      # training; the best member of a population may be one that has not come to its end.
+      _say(f'{method.label} is not evaluated, as {failed} failed. The same command resumes.')
+    elif runs is None:
+      _say(f'{method.label} is not evaluated: no run in {folder} has come far enough.')
+    else:
+      yield _evaluation(experiment, runs, evaluation_folder(folder, method), settings)
+
+
+def _trainings(experiment, method, folder, settings):
+  frames = experiments.scaled(experiment.frames, settings.scale)
+  if method.trainer == 'sweep':
+    yield _sweep(method, experiment.suite, frames, folder, settings)
+  elif method.trainer == 'population':
+    yield _population(method, experiment.suite, frames, folder, settings)
+  else:
+    frames = experiments.scaled(experiment.expert_frames, settings.scale)
+    module = trainer.module(settings.cluster_of(method))
+    for level in settings.levels_of(experiment, method):
+      # Just below the folder, where an evaluation looks for runs.
+      run_folder = os.path.join(folder, level.strip('/').replace('/', '_'))
+      yield Command(module, settings.arguments(method, level, frames), run_folder)
+
+
+def _evaluation(experiment, logdir, output, settings):
+  arguments = [f'--logdir={logdir}', f'--output={output}']
+  if settings.levels:  # Others in the folder may still be in training, here or on another machine.
+    arguments.append(f'--levels={",".join(settings.levels)}')
+  if settings.episodes is not None:
+    arguments.append(f'--episodes={settings.episodes}')
+  return Command(f'{experiment.suite}.evaluate', arguments)
+
+
+def evaluation_folder(folder: str, method: Method) -> str:
+  """Returns where the evaluation of a method's agents is: of a sweep or a population, that of the
+  agent which is best now.
+  """
+  best = None if method.trainer == 'experts' else best_run(folder, method)
+  return os.path.join(folder, EVALUATION, *([os.path.basename(best)] if best else []))
+
+
+def best_run(folder: str, method: Method) -> str | None:
+  """Returns the folder of the best agent of a sweep or a population, None while it has none."""
+  if not os.path.isdir(folder):
+    return None
+  if method.trainer == 'population':
+    best = lineage.best_member(member.read_histories(folder))
+  else:
+    sweep = definition.load(folder)
+    ended = [] if sweep is None else sweep_report.ranked(Study(folder, sweep).trials())
+    best = ended[0].name if ended else None
+  return None if best is None else os.path.join(folder, best)
+
+
+def _say(text):
+  """Prints a line that a shell passes over."""
+  print(f'# {text}', flush=True)

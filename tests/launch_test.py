@@ -1,0 +1,99 @@
+"""A cluster on one machine, with scripts in place of its parts; real ones are in end_to_end."""
+
+import math
+import re
+
+import pytest
+
+from impala_tf import launch, machine, processes
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
+from tests.support import catch, own_flags
+
+CATCH = '--level_name=tests.support.catch:catch'
+
+
+def test_processes_share_out_the_actors_that_one_would_have():
+  alone = {
+    name: suites.resolve(name)[1].num_actors
+    for name in ('pong', 'dmlab30', 'atari57', 'pong+qbert+boxing')
+  }
+  assert alone['pong'] == 2 * machine.cores()
+  assert alone['atari57'] >= 57  # Or some levels would never be played.
+  for name, count in alone.items():
+    assert launch.actors_of_each(4, name, None) == math.ceil(count / 4)
+  assert launch.actors_of_each(4, 'Atari57', None) == math.ceil(alone['atari57'] / 4)
+  assert launch.actors_of_each(4, None, 'atari_multitask_deep') == math.ceil(alone['atari57'] / 4)
+  assert launch.actors_of_each(10_000, 'pong', None) == 1
+  with pytest.raises(ConfigurationError, match='pnog'):
+    launch.actors_of_each(1, 'pnog', None)
+
+
+@pytest.mark.parametrize(
+  ('given', 'processes', 'passed_on'),
+  [
+    ([CATCH, '--num_actor_processes=1'], 1, [CATCH, f'--num_actors={catch.CONFIG.num_actors}']),
+    # The level is in the folder of the run: two actors a core in all.
+    (['--num_actor_processes=4'], 4, ['--num_actors=3']),
+    (['--num_actor_processes=50'], 50, ['--num_actors=1']),
+    (
+      ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
+      2,
+      ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
+    ),
+    (['--num_actors=5', '--population_member'], 2, ['--num_actors=5', '--population_member']),
+  ],
+)
+def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes, passed_on):
+  calls = []
+  monkeypatch.setattr(launch, 'run', lambda *arguments: (calls.append(arguments), 143)[1])
+  monkeypatch.setattr(machine, 'cores', lambda: 6)
+  own_flags.parse(monkeypatch, launch._define_flags, *given)
+  assert launch._main(['launch']) == 143
+  assert calls == [(processes, passed_on)]
+
+
+@pytest.fixture
+def part(tmp_path, monkeypatch):
+  """Writes the program of a cluster's processes, and runs the cluster; returns the exit code."""
+
+  def run(program, num_actor_processes=2):
+    (tmp_path / 'part.py').write_text(f'import os, signal, sys, time\n{program}')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
+    monkeypatch.setattr(processes, 'RUN_EXPERIMENT', 'part')
+    monkeypatch.setattr(processes, 'RESTART_SECONDS', 0.0)
+    return launch.run(num_actor_processes, ['--mine=1'])
+
+  return run
+
+
+def test_each_process_has_its_role_and_the_learners_end_is_that_of_all(part, tmp_path, capfd):
+  program = f"""
+pid = os.getpid()
+open({str(tmp_path)!r} + f'/{{pid}}.began', 'w').close()
+print(sys.argv[1:], flush=True)
+count = lambda: sum(name.endswith('.began') for name in os.listdir({str(tmp_path)!r}))
+while count() < 3 or '--job_name=actor' in sys.argv:
+  time.sleep(0.05)
+sys.exit(7)
+"""
+  assert part(program) == 7
+  lines = capfd.readouterr().out
+  (address,) = re.findall(r"\[learner\] \['--mine=1', '--learner_address=(127.0.0.1:\d+)'", lines)
+  for task in (0, 1):
+    flags = ['--mine=1', f'--learner_address={address}', '--job_name=actor', f'--task={task}']
+    assert f'[actor {task}] {flags}' in lines
+
+
+def test_an_actor_that_fails_ends_all(part, capfd):
+  assert part("sys.exit(1) if '--task=1' in sys.argv else time.sleep(600)") == 1
+  assert 'actor 1 failed' in capfd.readouterr().out
+
+
+def test_an_actor_that_has_ended_ends_nothing(part):
+  assert part("sys.exit(0) if '--task=1' in sys.argv else time.sleep(2)") == 0
+
+
+def test_what_is_killed_again_and_again_is_given_up(part, capfd):
+  assert part('os.kill(os.getpid(), signal.SIGKILL)') == 1
+  assert '--num_actor_processes' in capfd.readouterr().out

@@ -1,0 +1,213 @@
+"""The report on the paper's experiments, from what runs would have left."""
+
+import csv
+import json
+import os
+import pathlib
+
+import pytest
+import tensorflow as tf
+
+from impala_tf import saved_config
+from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
+from impala_tf.evaluation import results
+from impala_tf.paper import experiments, report, run
+from impala_tf.paper.experiments import EXPERIMENTS
+from impala_tf.pbt import lineage
+from impala_tf.sweeps import definition, search_space
+from impala_tf.sweeps.definition import Sweep
+from impala_tf.sweeps.study import Study
+from impala_tf.training import episode_log
+
+TABLE_3 = EXPERIMENTS['table3']
+SHALLOW, POPULATION = TABLE_3.methods[1], TABLE_3.methods[4]
+
+
+def sweep_of(folder, values, frames=10**6):
+  """A sweep whose trials ended with these final returns, and one that waits for each None; returns
+  the folders of the trials.
+  """
+  os.makedirs(folder)
+  space = search_space.parse(['seed=uniform(1,99)'])
+  sweep = Sweep({'total_environment_frames': frames}, space, num_trials=len(values))
+  definition.check_or_save(folder, sweep)
+  study = Study(folder, sweep)
+  folders = []
+  for value in values:
+    if value is None:
+      continue
+    claim = study.claim()
+    claim.finish(value)
+    folders.append(pathlib.Path(folder, claim.trial.name))
+    lines = [','.join(episode_log.COLUMNS), *(f'{100 * (i + 1)},pong,{value},7' for i in range(9))]
+    (folders[-1] / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  return folders
+
+
+def written(logdir, *tables):
+  """The report's text, and the rows of its tables."""
+  text = report.write(str(logdir), str(logdir / 'report'))
+  assert (logdir / 'report' / 'report.md').read_text() == text
+  return text, *(rows_of(logdir / 'report' / f'{name}.csv') for name in tables)
+
+
+def rows_of(path):
+  with open(path, newline='') as file:
+    return list(csv.DictReader(file))
+
+
+def test_the_report_shows_whatever_lags_have_run(tmp_path):
+  methods = experiments.with_lags(EXPERIMENTS['figureE1'], [0, 7]).methods
+  for method in (methods[0], methods[7]):
+    sweep_of(experiments.sweep_folder(str(tmp_path), 'pong', method), [None, None], frames=10**7)
+  text, rows = written(tmp_path, 'figureE1')
+  assert [(row['method'], row['with'], row['trials'], row['best 3']) for row in rows] == [
+    ('V-trace', 'lag 0, without replay', '0 of 2', ''),
+    ('No correction', 'lag 7, without replay', '0 of 2', ''),
+  ]
+  assert 'Scale 0.01 of' in text
+  assert '14 of the methods and levels have not been run' in text
+
+
+def test_each_level_has_its_own_number_of_the_paper_and_those_of_the_paper_come_first(tmp_path):
+  method = EXPERIMENTS['table2'].methods[1]
+  for level in ('a_level_of_ours', 'seekavoid_arena_01', 'rooms_watermaze'):
+    sweep_of(experiments.sweep_folder(str(tmp_path), level, method), [None])
+  _, rows = written(tmp_path, 'table2')
+  levels = [('rooms_watermaze', '51.8'), ('seekavoid_arena_01', '43.7'), ('a_level_of_ours', '')]
+  assert [(row['method'], row['level'], row['paper']) for row in rows] == [
+    ('1-step IS', *level) for level in levels
+  ]
+
+
+def test_the_report_has_what_ran_and_blanks_for_the_rest(tmp_path):
+  for method, values in zip(
+    EXPERIMENTS['figureE3'].methods, ([1.0, 9.0, 2.0, 6.0, 4.0], [3.0, None]), strict=True
+  ):
+    sweep_of(experiments.sweep_folder(str(tmp_path), 'pong', method), values)
+  text, rows = written(tmp_path, 'figureE3')
+  # Table 2 shares a method with this figure; the other tables have nothing.
+  assert '## Figures E.3 and E.4' in text
+  assert '## Table 2' in text
+  assert '## Table 1' not in text
+  assert 'Scale 0.001 of' in text
+  assert '7 of the methods and levels have not been run' in text
+  assert [row['method'] for row in rows] == ['r + gamma v(s+1)', 'r + gamma V(x(s+1))']
+  assert [float(row['best 3']) for row in rows] == [pytest.approx((9 + 6 + 4) / 3), 3]
+  assert [float(row['all']) for row in rows] == [pytest.approx(22 / 5), 3]
+  assert [row['trials'] for row in rows] == ['5 of 5', '1 of 2']
+  assert {(row['level'], row['frames'], row['paper']) for row in rows} == {
+    ('pong', '1_000_000', '')
+  }
+  for name in ('figureE3_pong_best.png', 'figureE3_pong_sorted.png'):
+    assert (tmp_path / 'report' / name).read_bytes().startswith(b'\x89PNG')
+    assert f'({name})' in text
+
+
+def test_throughput_stands_beside_the_papers(tmp_path):
+  machine = {'cores': 2, 'processor': 'Z80', 'tensorflow': '2.0'}
+  path = experiments.rate_file(
+    str(tmp_path), 'pong', EXPERIMENTS['table1'].methods[2], is_fake=True
+  )
+  os.makedirs(os.path.dirname(path))
+  with open(path, 'w') as file:
+    result = {'frames_per_second': 12345.6, 'cpu_seconds_per_1000_frames': 0.125}
+    json.dump({'machine': machine, 'results': [result]}, file)
+  text, rows = written(tmp_path, 'table1')
+  assert '2 cores of Z80, TensorFlow 2.0' in text
+  ours = 'here: pong, zero-cost environment'
+  measured = {
+    (row['architecture'], row['paper: seekavoid_arena_01']): (
+      row[ours],
+      row[f'{ours}, CPU-seconds per 1000 frames'],
+    )
+    for row in rows
+  }
+  assert len(measured) == 11
+  assert measured.pop(('Batched A2C (sync traj.)', '16,000')) == ('12,346', '0.12')
+  assert set(measured.values()) == {('', '')}
+
+
+def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
+  deep = TABLE_3.methods[3]
+  for method, score in ((SHALLOW, 10.0), (deep, 20.0)):
+    folders = sweep_of(experiments.agents_folder(str(tmp_path), TABLE_3, method), [1.0, 2.0])
+    for folder, value in zip(folders, (0.0, score), strict=True):
+      writer = tf.summary.create_file_writer(str(folder))
+      with writer.as_default():
+        for step in (1000, 2000):
+          tf.summary.scalar(report._SCORE, value + step / 1000, step)
+      writer.close()
+  # The second member copied the first one at frame 2000, when it was at 1000 itself.
+  events = {
+    0: [(0, 0, None, None), (1, 1000, 4.0, None), (2, 2000, 5.0, None)],
+    1: [(0, 0, None, None), (1, 1000, 1.0, ('member_000', 2000, 2)), (2, 3000, 9.0, None)],
+  }
+  folder = experiments.agents_folder(str(tmp_path), TABLE_3, POPULATION)
+  for number, tape in events.items():
+    member = os.path.join(folder, f'member_{number:03d}')
+    os.makedirs(member)
+    for evaluation, frames, fitness, copied in tape:
+      source = copied and lineage.Source(*copied)
+      event = lineage.Event(
+        evaluation=evaluation,
+        frames=frames,
+        hyper_parameters={},
+        fitness=fitness,
+        copied_from=source,
+      )
+      lineage.append(member, event)
+    writer = tf.summary.create_file_writer(member)
+    with writer.as_default():
+      for step in (500, 1500, 2500):
+        tf.summary.scalar(report._SCORE, 100 * number + step / 100, step)
+    writer.close()
+  report.write(str(tmp_path), str(tmp_path / 'report'))
+  rows = {}
+  for name in ('figure5', 'figure6'):
+    with open(tmp_path / 'report' / f'{name}.csv', newline='') as file:
+      rows[name] = list(csv.DictReader(file))
+    assert (tmp_path / 'report' / f'{name}.png').read_bytes().startswith(b'\x89PNG')
+  points = lambda row: (row['method'], float(row['frames']), float(row['score']))
+  assert [points(row) for row in rows['figure5']] == [
+    ('IMPALA, shallow', 1000, 11),
+    ('IMPALA, shallow', 2000, 12),
+    ('IMPALA, deep', 1000, 21),
+    ('IMPALA, deep', 2000, 22),
+    # Of the first member what came before the copy, of the second what came after.
+    ('IMPALA, deep, PBT', 500, 5),
+    ('IMPALA, deep, PBT', 1500, 15),
+    ('IMPALA, deep, PBT', 2500, 115),
+    ('IMPALA, deep, PBT', 3500, 125),
+  ]
+  # Figure 6 has deep networks only.
+  assert [float(row['score']) for row in rows['figure6']] == [21, 22, 5, 15, 115, 125]
+  assert 0 <= float(rows['figure6'][0]['hours']) <= float(rows['figure6'][1]['hours']) < 1
+
+
+def evaluated(folder, level, settings, returns):
+  """Files of a run of one level and of its evaluation."""
+  logdir = os.path.join(folder, level)
+  os.makedirs(logdir)
+  saved_config.save(logdir, settings)
+  result = results.LevelResult(
+    logdir, 'ckpt-1', level, settings.agent, 9, 'aa', 1, 1, returns, [100] * len(returns)
+  )
+  results.Evaluation({'seed': 1}, {level: result}).save(os.path.join(folder, run.EVALUATION), {})
+
+
+def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
+  folder = experiments.agents_folder(str(tmp_path), TABLE_3, TABLE_3.methods[2])
+  evaluated(folder, 'rooms_watermaze', suites.resolve('rooms_watermaze')[1], [30.0, 31.0])
+  text = report.write(str(tmp_path), str(tmp_path / 'report'))
+  assert '(table3/report.md)' in text
+  assert "here: 1_000_000_000; in the authors' README 10_000_000_000 for an agent of all" in text
+  rows = rows_of(tmp_path / 'report' / 'table3' / 'table_b1.csv')
+  ours = [row['IMPALA-Experts, deep'] for row in rows]
+  assert [float(cell) for cell in ours if cell][:1] == [30.5]
+
+
+def test_an_empty_folder_has_no_report(tmp_path):
+  with pytest.raises(ConfigurationError, match='Nothing of the paper has run'):
+    report.write(str(tmp_path / 'runs'), str(tmp_path / 'report'))

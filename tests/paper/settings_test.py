@@ -1,0 +1,144 @@
+"""What is asked for of the paper's experiments: by flags, and what of it is refused at once."""
+
+import pytest
+
+from impala_tf.config import ConfigurationError
+from impala_tf.paper import __main__ as paper
+from impala_tf.paper import experiments, run
+from impala_tf.paper.experiments import EXPERIMENTS
+from impala_tf.paper.settings import PaperSettings
+from tests.support import own_flags
+
+
+@pytest.mark.parametrize(
+  ('name', 'given', 'message'),
+  [
+    ('table1', {'cluster': '2'}, '--cluster=2: table1 measures what one machine does'),
+    ('figureE1', {'cluster': '2'}, 'all methods of figureE1 keep actors and learner in step'),
+    ('table2', {'cluster': 'node7:x'}, "--cluster='node7:x'"),
+    ('table2', {'cluster': 'node7:1', 'parallel': 2}, 'room for one learner at a time'),
+    # What a part would refuse comes before the others are trained, and before a folder is bound.
+    ('table3', {'given': {'seed': 2}}, '--seed is set by the population itself'),
+    ('table3', {'given': {'epsilon': 0.1}}, 'epsilon'),
+    ('table2', {'given': {'epsilon': 0.1}}, 'epsilon is both given and in the search space'),
+    ('table4', {'space': {'seed': 'uniform(1,9)'}}, 'seed is not changed by a population'),
+    ('table2', {'levels': ('pnog',)}, 'Did you mean pong?'),
+    ('table3', {'given': {'batch_size': 0}}, 'batch_size=0'),
+    ('table4', {'levels': ('pong', 'atari')}, "'atari'"),
+    ('figure4', {'levels': ('pong',), 'given': {'replay_fraction': 0.5}}, '--replay_fraction'),
+    ('table1', {'given': {'num_actors': 10}}, '--num_actors=10 does not divide the 32'),
+    ('table1', {'given': {'envs_per_actor': 4}}, 'leave --envs_per_actor out'),
+  ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, name, given, message):
+  with pytest.raises(ConfigurationError) as refused:
+    run.run(EXPERIMENTS[name], str(tmp_path), PaperSettings(**given))
+  assert message in str(refused.value)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_no_file_system_has_are_refused():
+  with pytest.raises(ConfigurationError, match='gs://bucket/paper'):
+    run.run(EXPERIMENTS['table4'], 'gs://bucket/paper', PaperSettings())
+
+
+def test_a_cluster_is_checked_as_one():
+  multi_task = experiments.with_methods(EXPERIMENTS['table4'], ['impala_multitask'])
+  # Each actor process has some of the 57 levels, one process alone would need them all.
+  few = {'num_actors': 6}
+  PaperSettings(given=few, cluster='10').check(multi_task)
+  with pytest.raises(ConfigurationError, match='num_actors=6 must be at least 57'):
+    PaperSettings(given=few).check(multi_task)
+
+
+def test_flags_become_settings(monkeypatch):
+  given = {
+    'scale': 0.5,
+    'levels': 'pong,qbert',
+    'trials': 5,
+    'space': 'seed=categorical(1,2)',
+    'sweep_seed': 7,
+    'parallel': 3,
+    'episodes': 4,
+    'seconds': 1.5,
+    'repeats': 2,
+    'warm_up_seconds': 0,
+    'fake_environment': True,
+    'time_slice': 9,
+    'cluster': 6,
+    'batch_size': 16,
+  }
+  arguments = [f'--{name}={value}' for name, value in given.items()]
+  values = own_flags.parse(monkeypatch, paper.define_flags, *arguments)
+  assert paper._settings(values) == PaperSettings(
+    scale=0.5,
+    levels=('pong', 'qbert'),
+    trials=5,
+    space={'seed': 'categorical(1,2)'},
+    sweep_seed=7,
+    given={'batch_size': 16},
+    parallel=3,
+    episodes=4,
+    benchmark=('--seconds=1.5', '--repeats=2', '--warm_up_seconds=0.0'),
+    fake_environment=True,
+    time_slice=9.0,
+    cluster='6',
+  )
+  values = own_flags.parse(monkeypatch, paper.define_flags)
+  assert paper._settings(values) == PaperSettings(
+    benchmark=('--seconds=20.0', '--repeats=3', '--warm_up_seconds=10.0')
+  )
+
+
+@pytest.fixture
+def call(monkeypatch, tmp_path):
+  """A function that runs the command with words and flags."""
+
+  def run_command(*arguments):
+    words = [word for word in arguments if not word.startswith('--')]
+    own_flags.parse(monkeypatch, paper.define_flags, f'--logdir={tmp_path}', *arguments)
+    return paper.main(['paper', *words])
+
+  return run_command
+
+
+def test_the_command_lists(call, capsys):
+  assert call('list') == 0
+  lines = capsys.readouterr().out.splitlines()
+  assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
+  assert lines[1].endswith('; 8 methods on 5 levels')
+
+
+def test_the_command_prints_what_it_would_run(call, capsys, tmp_path):
+  assert call('commands', 'figure4', '--levels=pong', '--methods=a3c') == 0
+  comment, line = capsys.readouterr().out.splitlines()
+  assert comment.startswith('# figure4: A3C')
+  assert line.startswith('python -m impala_tf.sweeps --')
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (['table9'], "'table9' is none of the tables and figures: table1, table2"),
+    (['table2', '--lags=1'], '--lags goes with figureE1'),
+    (['figureE1', '--lags=1,x'], "--lags has 'x'"),
+    (['table2', '--level_name=pong'], 'use --levels'),
+    (['table2', '--total_environment_frames=9'], 'use --scale'),
+    (
+      ['figure4', '--methods=ppo'],
+      "--methods has 'ppo', but those of figure4 are impala, a2c, a3c",
+    ),
+    (['table2', '--cluster=node7'], '--cluster=node7 is neither a number of actor processes'),
+    (['table2', '--cluster=0'], '--cluster=0 is neither'),
+  ],
+)
+def test_the_command_refuses(call, capsys, tmp_path, arguments, message):
+  assert call('run', *arguments) == 1
+  assert message in capsys.readouterr().err
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_lags_and_methods_reach_the_experiment(call, capsys):
+  assert call('commands', 'figureE1', '--lags=3', '--levels=pong', '--methods=lag_3_vtrace') == 0
+  assert '--policy_lag=3' in capsys.readouterr().out
