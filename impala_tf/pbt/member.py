@@ -25,9 +25,10 @@ from absl import logging
 
 from impala_tf import files
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.learning import learner as learner_lib
 from impala_tf.pbt import lineage, rules
 from impala_tf.pbt.population import Population
-from impala_tf.training import checkpoints, episode_log
+from impala_tf.training import checkpoints, episode_log, loop
 from impala_tf.training.episodes import Episode
 
 POPULATION_FILE = 'population.json'
@@ -129,8 +130,8 @@ class _State(tf.Module):
     self.evaluated_at = tf.Variable(0, dtype=tf.int64, trainable=False, name='evaluated_at')
 
 
-class Member:
-  """A `loop.Callback` by which a run takes part in a population."""
+class Member(loop.Callback):
+  """A callback by which a run takes part in a population."""
 
   def __init__(self, suite, config: Config, logdir: str):
     """Describes the member whose folder is `logdir`, in the folder of its population.
@@ -171,7 +172,13 @@ class Member:
       if row.frames > max(int(self._state.evaluated_at), self._rules.burn_in_frames):
         self._returns[row.level].append(row.episode_return)
 
-  def on_update(self, frames: int, episodes: list[Episode], save: Callable[[], None]) -> None:
+  def on_update(
+    self,
+    frames: int,
+    metrics: learner_lib.Metrics,
+    episodes: list[Episode],
+    save: Callable[[], None],
+  ) -> None:
     """See `loop.Callback`."""
     if frames > self._rules.burn_in_frames:
       for episode in episodes:

@@ -38,7 +38,7 @@ class Callback:
           self._rate = learner.tunable.learning_rate
           return {}
 
-        def on_update(self, frames, episodes, save):
+        def on_update(self, frames, metrics, episodes, save):
           if frames % 1_000_000 == 0:
             self._rate.assign(self._rate / 2)
 
@@ -57,11 +57,18 @@ class Callback:
   def start(self, frames: int) -> None:
     """Called before the first update, when all is restored; `frames` is the learner's counter."""
 
-  def on_update(self, frames: int, episodes: list[Episode], save: Callable[[], None]) -> None:
+  def on_update(
+    self,
+    frames: int,
+    metrics: learner_lib.Metrics,
+    episodes: list[Episode],
+    save: Callable[[], None],
+  ) -> None:
     """Called after each update, and may then change variables of the learner.
 
     Args:
       frames: the learner's counter after the update.
+      metrics: of the update. Reading their numbers makes the learner's device wait: not each time.
       episodes: those that ended in its batch.
       save: saves a checkpoint and the episodes up to it.
     """
@@ -141,7 +148,7 @@ def train(
 
           logger.log(frames, batch.episodes, metrics)
           for callback in callbacks:
-            callback.on_update(frames, batch.episodes, save)
+            callback.on_update(frames, metrics, batch.episodes, save)
 
           if time.monotonic() >= next_save:
             save()

@@ -51,7 +51,7 @@ class Run:
 
   def play(self, frames, *returns):
     self.learner.frames.assign(frames)
-    self.member.on_update(frames, [Episode(0, r, 7) for r in returns], self.save)
+    self.member.on_update(frames, None, [Episode(0, r, 7) for r in returns], self.save)
 
   def evaluated(self, frames, mean):
     """Goes through an evaluation with the given mean return."""

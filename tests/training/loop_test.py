@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import config, files, saved_config, timing
+from impala_tf import config, files, locks, saved_config, timing
 from impala_tf.acting import group
 from impala_tf.environments import process_group
 from impala_tf.evaluation import play
@@ -64,7 +64,7 @@ class UntilLearned(loop.Callback):
   def __init__(self):
     self.returns = []
 
-  def on_update(self, frames, episodes, save):
+  def on_update(self, frames, metrics, episodes, save):
     self.returns += [episode.episode_return for episode in episodes]
     if len(self.returns) >= 500 and np.mean(self.returns[-500:]) > 0.4:
       signal.raise_signal(signal.SIGTERM)
@@ -358,7 +358,7 @@ class Halving(loop.Callback):
   def start(self, frames):
     self.tape.append(('start', frames, self.tunable.learning_rate.numpy()))
 
-  def on_update(self, frames, episodes, save):
+  def on_update(self, frames, metrics, episodes, save):
     self.tunable.learning_rate.assign(self.tunable.learning_rate / 2)
     self.tape.append((frames, self.tunable.learning_rate.numpy(), len(episodes)))
     if frames == 320:
@@ -402,6 +402,12 @@ def test_the_learner_has_the_suites_agent_and_the_optimizer_of_the_configuration
   assert [v.ref() for v in variables] == [v.ref() for v in agent.trainable_variables]
   assert rates == {'decay': 0.21, 'momentum': 0.22}
   assert given is config
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
+  with locks.held(str(tmp_path)), pytest.raises(config.ConfigurationError, match=str(tmp_path)):
+    loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  assert saved_config.load(str(tmp_path)) is None
 
 
 def test_what_can_not_be_trained_binds_no_folder(tmp_path):
