@@ -84,13 +84,13 @@ def test_three_levels_are_told_apart_and_scored_together(tmp_path, capsys):
   first, *_, last = steps
   assert counted[0] == sum(int(row['frames']) <= first for row in episodes)
   assert sum(counted) == sum(int(row['frames']) <= last for row in episodes)
-  assert f'  mean 10.00  episodes {counted[-1]:.2f}  ' in output.splitlines()[-2]
+  assert f', mean 10.00, episodes {counted[-1]:.2f}, ' in output.splitlines()[-2]
 
 
 def test_levels_without_a_score_train_too(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(TimedSuite, 'scores', lambda self, level_returns: {})
   assert loop.train(TimedSuite(2), settings(total_environment_frames=160 * 5), str(tmp_path)) == 0
-  assert '  mean ' not in capsys.readouterr().out
+  assert ', mean ' not in capsys.readouterr().out
 
 
 def test_fewer_actors_than_levels_are_refused(tmp_path):
