@@ -21,10 +21,12 @@ import os
 
 from absl import app, flags, logging
 
-from impala_tf import cli, config_flags, machine
+from impala_tf import cli
+from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
+from impala_tf.system import machine
 
 _MODE = flags.DEFINE_enum(
   'mode',

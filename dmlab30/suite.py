@@ -248,7 +248,7 @@ class DMLabSuite(Suite):
       level = levels.get(name)
       if level is None:
         return super().fitness(level_returns)
-      scores.append(min(level.human_normalised(np.mean(returns)), 100))
+      scores.append(min(level.human_normalised(float(np.mean(returns))), 100))
     return float(np.mean(scores))
 
   def result_name(self, level: str) -> str:

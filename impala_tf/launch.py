@@ -13,9 +13,11 @@ import threading
 
 from absl import app, flags
 
-from impala_tf import cli, config_flags, machine, processes, signals
+from impala_tf import cli, processes
+from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.environments import suites
+from impala_tf.system import machine, signals
 
 _print_lock = threading.Lock()
 

@@ -23,7 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
-from impala_tf import errors, locks
+from impala_tf import errors
+from impala_tf.system import locks
 
 # The module that trains on the levels of the suites that there are.
 RUN_EXPERIMENT = 'run_experiment'

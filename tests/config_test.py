@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from impala_tf import config as config_lib
-from impala_tf import machine
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.learning import losses
+from impala_tf.system import machine
 
 VALUES = {
   'level_name': 'my_level',

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from impala_tf import machine
+from impala_tf.system import machine
 
 _MAX_WORKERS = 8  # of 1 to 2 GiB each
 _SLOW = pathlib.Path(__file__).parent / 'end_to_end'

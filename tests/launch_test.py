@@ -5,9 +5,10 @@ import re
 
 import pytest
 
-from impala_tf import launch, machine, processes
+from impala_tf import launch, processes
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
+from impala_tf.system import machine
 from tests.support import catch, own_flags
 
 CATCH = '--level_name=tests.support.catch:catch'

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple, Self
 import tensorflow as tf
 import tree
 
-from impala_tf import machine, structs, timing
+from impala_tf import structs
 from impala_tf.environments import process_group
+from impala_tf.system import machine, timing
 
 
 class Carry(NamedTuple):

@@ -15,13 +15,14 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import errors, timing
+from impala_tf import errors
 from impala_tf.acting import actors, inference, specs
 from impala_tf.acting import weights as weights_lib
 from impala_tf.agent import agents
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import process_group
 from impala_tf.environments import suite as suite_lib
+from impala_tf.system import timing
 
 
 class ActorError(errors.UserError, RuntimeError):

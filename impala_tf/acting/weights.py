@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from impala_tf import machine
+from impala_tf.system import machine
 
 _ids = itertools.count()
 

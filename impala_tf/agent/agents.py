@@ -17,9 +17,10 @@ import tensorflow_probability as tfp
 import tree
 from absl import logging
 
-from impala_tf import machine, structs
+from impala_tf import structs
 from impala_tf.agent import networks
 from impala_tf.config import Config
+from impala_tf.system import machine
 
 _TORSOS = {
   'shallow': networks.ShallowTorso,

@@ -22,10 +22,12 @@ import platform
 
 from absl import app, flags, logging
 
-from impala_tf import cli, config_flags, machine
+from impala_tf import cli
 from impala_tf.benchmark import fake_environment, measurement
+from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
+from impala_tf.system import machine
 
 # Functions of `parts`, the last of `cluster`. These modules load TensorFlow, so they are imported
 # once the flags are found good.

@@ -16,7 +16,6 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from impala_tf import machine
 from impala_tf.acting import specs, weights
 from impala_tf.agent import agents
 from impala_tf.benchmark import parts
@@ -24,6 +23,7 @@ from impala_tf.cluster import connection, roles
 from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
 from impala_tf.environments import suites
+from impala_tf.system import machine
 from impala_tf.transport import packing, unroll_queue
 
 _GRACE_SECONDS = 60.0

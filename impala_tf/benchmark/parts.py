@@ -13,13 +13,14 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import structs, timing
+from impala_tf import structs
 from impala_tf.acting import inference, specs, weights
 from impala_tf.agent import agents
 from impala_tf.benchmark import fake_environment, measurement
 from impala_tf.config import Config
 from impala_tf.environments import base
 from impala_tf.environments import suite as suite_lib
+from impala_tf.system import timing
 from impala_tf.training import episodes, impala, loop, sources
 from impala_tf.transport import unroll_queue
 

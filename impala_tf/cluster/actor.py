@@ -15,7 +15,6 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import signals
 from impala_tf.acting import group, weights
 from impala_tf.acting.group import ActorError
 from impala_tf.agent import agents
@@ -24,6 +23,7 @@ from impala_tf.cluster.connection import Connection
 from impala_tf.cluster.heartbeats import LearnerHeartbeat
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suite as suite_lib
+from impala_tf.system import signals
 from impala_tf.transport import packing, unroll_queue
 
 _SILENT_SECONDS = 60.0  # after which a learner that doesn't answer is taken for lost

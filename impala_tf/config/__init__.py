@@ -11,9 +11,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from impala_tf import machine
 from impala_tf.config.options import Options, Value, option, suggestion
 from impala_tf.errors import ConfigurationError
+from impala_tf.system import machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -324,7 +324,7 @@ def field_of(name: str) -> dataclasses.Field:
   Raises:
     ConfigurationError: if there is none, with the nearest name.
   """
-  known = {}
+  known: dict[str, dataclasses.Field] = {}
   classes = [Config]
   for config_class in classes:
     classes += config_class.__subclasses__()

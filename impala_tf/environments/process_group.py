@@ -23,9 +23,10 @@ import numpy as np
 from absl import logging
 
 from impala_tf import config as config_lib
-from impala_tf import structs, timing
+from impala_tf import structs
 from impala_tf.environments import base, py_process, worker
 from impala_tf.environments import suite as suite_lib
+from impala_tf.system import timing
 
 # A process is given up when it fails again after so many restarts, each of which lasted for fewer
 # than so many steps. One that was killed, or fails once in many episodes, continues; one that

@@ -30,8 +30,9 @@ from multiprocessing import connection as mp_connection
 from multiprocessing import util as mp_util
 from typing import Any
 
-from impala_tf import errors, machine
+from impala_tf import errors
 from impala_tf.environments import worker
+from impala_tf.system import machine
 
 _context = multiprocessing.get_context('forkserver')
 # `multiprocessing` looks at all its children whenever it starts one, which two threads must not do

@@ -48,7 +48,7 @@ class Suite:
   config_class: ClassVar[type[Config]] = Config
   has_plain_names: bool = False
   claimed_names: str = '(?!)'
-  presets: Mapping[str, Config] = {}
+  presets: ClassVar[Mapping[str, Config]] = {}
 
   # The levels and their configurations.
 
@@ -207,7 +207,8 @@ class Suite:
     Args:
       level_returns: by `result_name`, those of the levels that are finished.
     """
-    mean = np.mean([np.mean(returns) for returns in level_returns.values()] or [np.nan])
+    means = [float(np.mean(returns)) for returns in level_returns.values()]
+    mean = np.mean(means or [np.nan])
     return f'Mean return over {len(level_returns)} levels: {mean:.2f}.'
 
 

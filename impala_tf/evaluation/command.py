@@ -11,10 +11,11 @@ from typing import Any
 
 from absl import flags, logging
 
-from impala_tf import cli, machine
+from impala_tf import cli
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
+from impala_tf.system import machine
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
 

@@ -12,12 +12,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from impala_tf import locks, saved_config
+from impala_tf import saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.suite import Suite
 from impala_tf.evaluation import play, results, schedule
 from impala_tf.evaluation.play import EvaluatedRun
 from impala_tf.evaluation.results import Evaluation
+from impala_tf.system import locks
 
 LOCK_NAME = '.evaluation'
 _REMEDY = 'Use another --output for a new evaluation.'

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import structs, timing
+from impala_tf import structs
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
 from impala_tf.config import Config
 from impala_tf.environments import process_group, py_process, recording
 from impala_tf.environments.suite import Suite
+from impala_tf.system import timing
 from impala_tf.training import checkpoints
 from impala_tf.training.episodes import Episode
 

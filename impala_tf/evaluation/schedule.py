@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tqdm
 
-from impala_tf import signals
 from impala_tf.evaluation.play import EvaluatedRun, Player, Share
 from impala_tf.evaluation.results import RANDOM, LevelResult
+from impala_tf.system import signals
 from impala_tf.training.episodes import Episode
 
 

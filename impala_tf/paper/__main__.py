@@ -15,7 +15,8 @@ paper's frames, and the report says so.
 
 from absl import app, flags
 
-from impala_tf import cli, config_flags
+from impala_tf import cli
+from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.paper import experiments

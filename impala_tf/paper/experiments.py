@@ -295,7 +295,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     Sweeps(
       'figureE3',
-      "Figures E.3 and E.4: q_s of the policy's gradient from the target of the next state, or from its baseline",
+      "Figures E.3 and E.4: q_s of the policy's gradient from the target of the next state, or "
+      'from its baseline',
       (
         dataclasses.replace(_IMPALA, label='r + gamma v(s+1)'),
         Method('r + gamma V(x(s+1))', 'impala_q_baseline', {'q_estimate': 'baseline'}),

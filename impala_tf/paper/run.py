@@ -9,7 +9,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from impala_tf import cli, config_flags, files, processes, signals
+from impala_tf import cli, files, processes
+from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
@@ -21,6 +22,7 @@ from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.study import Study
+from impala_tf.system import signals
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
 

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from impala_tf import config_flags, machine
+from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
@@ -11,6 +11,7 @@ from impala_tf.paper.experiments import Agents, Experiment, Method, Throughput
 from impala_tf.pbt.population import Population
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.definition import Sweep
+from impala_tf.system import machine
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,12 +21,14 @@ import sys
 
 from absl import app, flags
 
-from impala_tf import cli, config_flags, processes, signals
+from impala_tf import cli, processes
+from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
+from impala_tf.system import signals
 
 # The rest of the package is imported where it is needed: it loads TensorFlow, which takes seconds.
 

@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any
 
 from impala_tf import config as config_lib
-from impala_tf import config_flags
+from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space

@@ -17,7 +17,8 @@ paper's Figure 4 if they have the same samples.
 
 from absl import app, flags
 
-from impala_tf import cli, config_flags
+from impala_tf import cli
+from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import search_space

@@ -84,7 +84,7 @@ def parse_one(name: str, form: str) -> Distribution:
       f'{kind!r} in {name}={form} is unknown. Did you mean '
       f'{nearest[0] if nearest else _all_kinds()}?'
     )
-  values = [options.parse(field, argument) for argument in arguments]
+  values: list[Any] = [options.parse(field, argument) for argument in arguments]
   if kind == 'categorical':
     if not values:
       raise ConfigurationError(f'{name}={form} has no choices.')

@@ -8,12 +8,14 @@ import os
 import time
 from typing import Any
 
-from impala_tf import cli, config_flags, locks, processes, saved_config, signals
+from impala_tf import cli, processes, saved_config
+from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.reports import final_return
 from impala_tf.sweeps import dashboard, definition, report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Claim, Study
+from impala_tf.system import locks, signals
 
 _POLL_SECONDS = 1.0  # Each time, all trials that are trained elsewhere are looked at.
 _PRUNE_SECONDS = 20

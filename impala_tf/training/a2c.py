@@ -18,13 +18,13 @@ import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import timing
 from impala_tf.acting import actors as actors_lib
 from impala_tf.acting import group
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import process_group
 from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
+from impala_tf.system import timing
 from impala_tf.training import episodes, sources
 from impala_tf.transport import replay, unroll_queue
 

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from impala_tf import files, locks, saved_config, signals, timing
+from impala_tf import files, saved_config
 from impala_tf.agent import agents
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.learning import multi_device, optimizers
+from impala_tf.system import locks, signals, timing
 from impala_tf.training import a2c, a3c, checkpoints, impala, run_log, sources
 from impala_tf.training.episodes import Episode
 

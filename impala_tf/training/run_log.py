@@ -6,10 +6,11 @@ from typing import Any, Self
 
 import tensorflow as tf
 
-from impala_tf import files, timing
+from impala_tf import files
 from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
+from impala_tf.system import timing
 from impala_tf.training import episode_log, progress, sources
 from impala_tf.training.episodes import Episode, EpisodeStatistics, LevelScores
 

@@ -13,7 +13,8 @@ from typing import Any
 import tensorflow as tf
 import tree
 
-from impala_tf import machine, structs
+from impala_tf import structs
+from impala_tf.system import machine
 from impala_tf.transport import packing
 
 _ids = itertools.count()

@@ -8,9 +8,10 @@ import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import structs, timing
+from impala_tf import structs
 from impala_tf.acting import actors, group, inference, weights
 from impala_tf.agent import agents, networks
+from impala_tf.system import timing
 from tests.support import golden, scripted
 
 GOLDEN = golden.load('actor')

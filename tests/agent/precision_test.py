@@ -11,9 +11,9 @@ import tree
 
 from atari57 import suite
 from dmlab30 import suite as dmlab30_suite
-from impala_tf import machine
 from impala_tf.agent import agents
 from impala_tf.benchmark import parts
+from impala_tf.system import machine
 from impala_tf.training import loop
 
 

@@ -215,7 +215,7 @@ def test_bytes_between_processes():
     number('bytes of an unroll') == 24 * 84 * 84 + 21 * (4 + 1 + 4 + 4 + 1 + 4 + 6 * 4 + 4) + 2 * 4
   )
   assert number('bytes of a pull') == 4 * (atari57_parameters() + 1)
-  # A pull comes with two unrolls. Other programs may use the loopback meanwhile, such as other tests.
+  # A pull comes with two unrolls. Other programs may use the loopback meanwhile.
   expected = number('bytes of an unroll') + number('bytes of a pull') / 2
   assert number('bytes sent for each unroll') > 0.9 * expected
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from dmlab30 import levels, suite
-from impala_tf import timing
 from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import process_group
 from impala_tf.environments.base import EnvironmentBatch
+from impala_tf.system import timing
 from impala_tf.training import loop
 
 

@@ -1,4 +1,4 @@
-"""A cluster of real processes on loopback: it trains, survives the death of any part, stops and ends."""
+"""A cluster of real processes on loopback: it trains, survives the death of parts, and stops."""
 
 import signal
 import subprocess

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from impala_tf import config_flags, saved_config
+from impala_tf import saved_config
+from impala_tf.cli import config_flags
 from impala_tf.sweeps import definition, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Study

@@ -13,10 +13,10 @@ import pytest
 import tensorflow as tf
 import tree
 
-from impala_tf import signals, timing
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
 from impala_tf.environments import process_group, py_process
+from impala_tf.system import signals, timing
 from tests.support import catch, frail
 
 STAY = np.ones(3, np.int32)  # The action of each of a process's three environments.

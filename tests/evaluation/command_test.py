@@ -2,10 +2,10 @@
 
 import pytest
 
-from impala_tf import machine
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import py_process, suites
 from impala_tf.evaluation import command, evaluate, results
+from impala_tf.system import machine
 from impala_tf.training import checkpoints
 from tests.support import catch, own_flags, run_files
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import locks, machine, saved_config
+from impala_tf import saved_config
 from impala_tf.acting import weights
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import py_process
 from impala_tf.evaluation import evaluate, results
+from impala_tf.system import locks, machine
 from impala_tf.training import checkpoints
 from tests.support import dice, run_files
 

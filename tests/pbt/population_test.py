@@ -9,7 +9,8 @@ import signal
 
 import pytest
 
-from impala_tf import config, config_flags, processes, saved_config
+from impala_tf import config, processes, saved_config
+from impala_tf.cli import config_flags
 from impala_tf.pbt import __main__ as pbt
 from impala_tf.pbt import lineage, member
 from impala_tf.pbt.population import Population

@@ -11,11 +11,11 @@ import time
 
 import tensorflow as tf
 
-from impala_tf import machine
 from impala_tf.acting import specs, weights
 from impala_tf.agent import agents
 from impala_tf.benchmark import parts
 from impala_tf.cluster import connection, roles
+from impala_tf.system import machine
 from impala_tf.transport import unroll_queue
 from tests.support import catch
 

@@ -6,7 +6,7 @@ from absl import flags, logging
 from absl.testing import flagsaver
 
 import run_experiment
-from impala_tf import machine
+from impala_tf.system import machine
 
 
 def main(*given: str) -> int:

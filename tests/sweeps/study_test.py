@@ -12,10 +12,10 @@ import sys
 import optuna
 import pytest
 
-from impala_tf import locks
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import search_space, study
 from impala_tf.sweeps.definition import Sweep
+from impala_tf.system import locks
 
 SPACE = search_space.TABLE_D1
 

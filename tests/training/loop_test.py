@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import config, files, locks, saved_config, timing
+from impala_tf import config, files, saved_config
 from impala_tf.acting import group
 from impala_tf.environments import process_group
 from impala_tf.evaluation import play
 from impala_tf.learning import learner, optimizers
+from impala_tf.system import locks, timing
 from impala_tf.training import checkpoints, episodes, impala, loop, run_log
 from tests.support import catch, frail
 from tests.support.run_files import read_episodes, read_scalars

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import config, timing
+from impala_tf import config
 from impala_tf.acting import group, weights
 from impala_tf.learning import losses
+from impala_tf.system import timing
 from impala_tf.training import a2c, loop, sources
 from tests.support import catch, frail, updates
 

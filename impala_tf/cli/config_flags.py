@@ -36,7 +36,7 @@ def define() -> None:
     else:
       _define(field, RUNNING if field.metadata['runtime'] else LEARNING)
   owners: dict[str, list[str]] = {}
-  fields = {}
+  fields: dict[str, dataclasses.Field] = {}
   for name, suite in suites.registered().items():
     for field in _own_fields(suite):
       owners.setdefault(field.name, []).append(name)
@@ -59,7 +59,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   if {'--help', '-help', '-h'} & {*argv[1:]}:
     print(_help())
     sys.exit(0)
-  return app.parse_flags_with_usage(argv)
+  return app.parse_flags_with_usage(list(argv))
 
 
 def given() -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from impala_tf import machine
+from impala_tf.system import machine
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from impala_tf import timing
+from impala_tf.system import timing
 
 
 class Clock:

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from impala_tf import locks
 from impala_tf.config import ConfigurationError
+from impala_tf.system import locks
 from tests.support.processes import ROOT
 
 HOLD = """
 import sys
-from impala_tf import locks
+from impala_tf.system import locks
 with locks.held(sys.argv[1]):
   print('held', flush=True)
   sys.stdin.read()

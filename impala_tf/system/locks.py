@@ -11,7 +11,7 @@ from typing import IO
 
 from absl import logging
 
-from impala_tf.config import ConfigurationError
+from impala_tf.errors import ConfigurationError
 
 _NAME = '.learner'
 

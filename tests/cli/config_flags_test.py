@@ -3,7 +3,7 @@
 import pytest
 from absl import flags
 
-from impala_tf import config_flags
+from impala_tf.cli import config_flags
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 
