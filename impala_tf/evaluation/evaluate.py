@@ -120,7 +120,7 @@ def runs_in(logdirs: Iterable[str]) -> list[str]:
       folders = [os.path.join(logdir, name.rstrip('/')) for name in names]
       below = [folder for folder in folders if _is_run(folder)]
     runs += below or [logdir]
-  return list(dict.fromkeys(runs))
+  return runs
 
 
 def _is_run(folder):
