@@ -3,6 +3,7 @@ throughout.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -86,25 +87,32 @@ def test_learns_with_memory_what_a_random_policy_does_not(tmp_path):
 
 def test_a_second_start_goes_on(tmp_path, capsys):
   suite = catch.CatchSuite()
-  # The first start ends at half of the frames by a request to stop, as by a signal.
-  original = run_log.RunLogger.log
+  ends = []
 
-  def add_and_stop(self, frames, *args):
-    original(self, frames, *args)
-    if frames >= 160 * 6:
-      signal.raise_signal(signal.SIGTERM)
+  class Noting(impala.ImpalaSource):
+    def __exit__(self, *exception):
+      ends.append(self.is_over)
+      super().__exit__(*exception)
 
-  run_log.RunLogger.log = add_and_stop
-  try:
-    assert loop.train(suite, SHORT, str(tmp_path)) == 128 + signal.SIGTERM
-  finally:
-    run_log.RunLogger.log = original
+    @classmethod
+    def announce_end(cls, stop):
+      ends.append('announced')
+
+  class Stopping(loop.Callback):
+    """Asks the first start to end at half of the frames, as by a signal."""
+
+    def on_update(self, frames, metrics, episodes, save):
+      if frames >= 160 * 6:
+        signal.raise_signal(signal.SIGTERM)
+
+  train = functools.partial(loop.train, suite, SHORT, str(tmp_path), source=Noting)
+  assert train([Stopping()]) == 128 + signal.SIGTERM
   frames, updates, _ = restored(tmp_path, SHORT)
   assert (frames, updates) == (160 * 6, 6)
   episodes = read_episodes(tmp_path)
   capsys.readouterr()
 
-  assert loop.train(suite, SHORT, str(tmp_path)) == 0
+  assert train() == 0
   assert 'Resuming from frame 960, update 6' in capsys.readouterr().out
   assert restored(tmp_path, SHORT)[:2] == (160 * 12, 12)
   all_episodes = read_episodes(tmp_path)
@@ -112,9 +120,11 @@ def test_a_second_start_goes_on(tmp_path, capsys):
   assert len(all_episodes) > len(episodes)
   assert all(int(row['frames']) > 960 for row in all_episodes[len(episodes) :])
 
-  assert loop.train(suite, SHORT, str(tmp_path)) == 0
+  assert train() == 0
   assert 'already has its 1_920 frames' in capsys.readouterr().out
   assert read_episodes(tmp_path) == all_episodes
+  # What a cluster's actors are told: the run is not over, over, over before it began.
+  assert ends == [False, True, 'announced']
 
 
 def test_a_resumed_run_plays_other_episodes(tmp_path):

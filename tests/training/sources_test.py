@@ -301,6 +301,17 @@ def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch
   assert max(high for _, high in lags) < 20
 
 
+def test_an_a3c_actor_is_freed_only_when_the_weights_are_published():
+  source = updates.source_of(catch.CatchSuite(), settings_of('a3c'))
+  freed = []
+  source.weights = types.SimpleNamespace(
+    publish=lambda version: freed.append((int(version), source._applied.is_set()))
+  )
+  source.publish(tf.constant(7, tf.int64))
+  assert freed == [(7, False)]
+  assert source._applied.is_set()
+
+
 def test_an_a3c_actor_waits_for_its_own_gradient():
   results = updates_of(catch.CatchSuite(), settings_of('a3c', num_actors=1), 10)
   assert {int(update.lag_max) for _, update in results} == {0}
