@@ -100,7 +100,8 @@ class AtariEnvironment:
     self._screen = np.zeros(screen_shape, np.uint8)
     self._screen_before = np.zeros(screen_shape, np.uint8)
     self._blank = np.zeros((height, width), np.uint8)
-    self._stack = collections.deque(maxlen=frame_stack)
+    self._stack: collections.deque[np.ndarray] = collections.deque(maxlen=frame_stack)
+    self._frame_stack = frame_stack
     self.num_actions = len(self._actions)
     self.observation_spec = structs.Observation(
       structs.ArraySpec((height, width, frame_stack), np.uint8)
@@ -115,24 +116,24 @@ class AtariEnvironment:
         if self._ale.game_over():
           self._ale.reset_game()
     self._lives = self._ale.lives()
-    self._stack.extend([self._blank] * self._stack.maxlen)
+    self._stack.extend([self._blank] * self._frame_stack)
     self._ale.getScreenGrayscale(self._screen)
     return self._observe()
 
   def step(self, action: int) -> base.Transition:
     """Repeats an action, an index of the action set. ValueError if there is no such action."""
-    if not 0 <= action < self.num_actions:  # the emulator takes what it does not know for no action
+    # The emulator would take an unknown action for none.
+    if not 0 <= action < self.num_actions:
       raise ValueError(f'Action {action} is not in 0..{self.num_actions - 1}.')
-    action = self._actions[action]
+    chosen = self._actions[action]
     reward = 0
     for remaining in range(self._num_action_repeats - 1, -1, -1):
-      reward += self._ale.act(
-        action
-      )  # nothing happens any more, and 0 is given, once the game is over
+      # Once the game is over nothing happens any more, and the reward is 0.
+      reward += self._ale.act(chosen)
+      # With a single repeat this screen stays black.
       if remaining == 1:
-        self._ale.getScreenGrayscale(
-          self._screen_before
-        )  # stays black where there is but one repeat
+        self._ale.getScreenGrayscale(self._screen_before)
+
     finished = self._ale.game_over()
     self._ale.getScreenGrayscale(self._screen)
     np.maximum(self._screen, self._screen_before, out=self._screen)
@@ -178,14 +179,15 @@ def _load(
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # it greets on stderr, once a process
   ale = ale_py.ALEInterface()
   ale.setInt('random_seed', seed)
-  ale.setInt(
-    'frame_skip', 1
-  )  # the repeats are this module's, which needs the last two frames of them
+  # The repeats are this module's, which needs the last two frames of them.
+  ale.setInt('frame_skip', 1)
   ale.setInt('max_num_frames_per_episode', max_episode_frames)
   ale.setFloat('repeat_action_probability', repeat_action_probability)
   ale.setBool('color_averaging', False)
   ale.setBool('truncate_on_loss_of_life', False)
-  ale.loadROM(ale_py.roms.get_rom_path(rom))
+  path = ale_py.roms.get_rom_path(rom)
+  assert path is not None
+  ale.loadROM(path)
   return ale
 
 

@@ -7,6 +7,7 @@ import functools
 import importlib.resources
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def all_games() -> tuple[Game, ...]:
   names = next(rows)
   games = []
   for game, *numbers in rows:
-    scores = {
+    scores: dict[str, Any] = {
       name: float(number) if number else None
       for name, number in zip(names[1:], numbers, strict=True)
     }
@@ -131,7 +132,7 @@ def _key(name: str) -> str:
   return re.sub(r'[^a-z0-9]', '', name.lower())
 
 
-def _by_field(scores: dict[str, float | None]) -> dict[str, float | None]:
+def _by_field(scores: dict[str, Any]) -> dict[str, Any]:
   """Renames the columns of the file to the fields of Game."""
   fields = {'random_dqn_zoo': 'random', 'human_dqn_zoo': 'human'}
   return {fields.get(column, column): score for column, score in scores.items()}

@@ -9,6 +9,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from typing import Any
 
 import numpy as np
 import psutil
@@ -113,9 +114,9 @@ class DMLabEnvironment:
     self._num_action_repeats = num_action_repeats
     self._random = np.random.default_rng(seed)
     self._cache = cache
-    self._observation = None
-    self._lab = None
-    config = {'width': width, 'height': height}
+    self._observation: structs.Observation | None = None
+    self._lab: Any = None  # The engine, until `close`.
+    config: dict[str, Any] = {'width': width, 'height': height}
     if dataset_path:
       # The engine need not have this process's working folder.
       config['datasetPath'] = (
@@ -152,8 +153,9 @@ class DMLabEnvironment:
       raise ValueError(f'Action {action} is not in 0..{self.num_actions - 1}.')
     reward = self._lab.step(ACTIONS[action], num_steps=self._num_action_repeats)
     finished = not self._lab.is_running()
-    # After its end an episode has nothing more to show, and nobody looks at it.
+    # After its end an episode does not show anything; the observation before takes its place.
     observation = self._observation if finished else self._observe()
+    assert observation is not None
     return base.Transition(observation, float(reward), done=finished, finished=finished)
 
   def statistics(self) -> dict[str, int]:

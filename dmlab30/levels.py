@@ -152,22 +152,22 @@ def find(name: str) -> str:
 
 
 def script(name: str, is_test: bool = False) -> str:
-  """What DeepMind Lab calls the level of a name from `find`; of the thirty, the version for tests
-  if `is_test`.
+  """Returns DeepMind Lab's name of a level from `find`; of the thirty, of the version for tests if
+  `is_test`.
   """
   level = get(name)
   return _FOLDER + (level.test_name if is_test else level.name) if level else name
 
 
 def needing_dataset(names: Sequence[str]) -> list[str]:
-  """Those of the names whose levels can't start without the images of Brady et al. (2008)."""
-  return [name for name in names if get(name) and get(name).name in _NEEDS_DATASET]
+  """Returns the names whose levels can't start without the images of Brady et al. (2008)."""
+  return [name for name in names if (level := get(name)) and level.name in _NEEDS_DATASET]
 
 
 def mean_score(
   returns: Mapping[str, Sequence[float]], cap: float | None = None, references: str = 'paper'
 ) -> float:
-  """The suite's mean human-normalised score in percent (Section 5.3.1, and Appendix B for the
+  """Returns the suite's mean human-normalised score in percent (Section 5.3.1; Appendix B for the
   references).
 
   First the mean over a level's episodes, then its normalisation, then the cap, then the mean over
@@ -186,23 +186,28 @@ def mean_score(
   by_level = {}
   for name, episode_returns in returns.items():
     level = get(name)
+    if level is None:
+      continue
     if level in by_level:
       raise ValueError(
         f'{level.name} is there twice, under its name in training and in tests: score them '
         'separately.'
       )
-    if level:
-      by_level[level] = episode_returns
+    by_level[level] = episode_returns
   missing = [level.test_name for level in all_levels() if level not in by_level]
   empty = [
     level.test_name for level, episode_returns in by_level.items() if not len(episode_returns)
   ]
   if missing or empty:
-    problems = [f'missing: {", ".join(missing)}'] * bool(missing) + [
-      f'without episodes: {", ".join(empty)}'
-    ] * bool(empty)
+    problems = []
+    if missing:
+      problems.append(f'missing: {", ".join(missing)}')
+    if empty:
+      problems.append(f'without episodes: {", ".join(empty)}')
     raise ValueError(
       f'The score of DMLab-30 needs episodes of all its levels ({"; ".join(problems)}).'
     )
-  scores = [level.human_normalised(np.mean(by_level[level]), references) for level in all_levels()]
+  scores = [
+    level.human_normalised(float(np.mean(by_level[level])), references) for level in all_levels()
+  ]
   return float(np.mean(np.minimum(scores, np.inf if cap is None else cap)))
