@@ -23,13 +23,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
-from impala_tf import errors
 from impala_tf.system import locks
 
 # The module that trains on the levels of the suites that there are.
 RUN_EXPERIMENT = 'run_experiment'
 LOG_NAME = 'log.txt'
-_LOCK_NAME = '.running'
 
 POLL_SECONDS = 0.2
 RESTART_SECONDS = 1.0  # Before a child that was killed is restarted.
@@ -40,38 +38,6 @@ MAX_KILLS = 3  # In a row, after which a child is given up.
 SOUND_SECONDS = 600.0
 # For the last lines to be shown, which a process that outlives its child might hold back.
 _LAST_LINES_SECONDS = 5.0
-
-
-class FolderBusyError(errors.UserError, RuntimeError):
-  """Another process trains in the folder."""
-
-
-def claim(logdir: str) -> IO[str]:
-  """Locks the folder of a run, which is made if it is missing.
-
-  Returns:
-    An open file. The lock is held until this process, and the run that the file is handed to, have
-    closed it or ended.
-
-  Raises:
-    FolderBusyError: if another process holds the lock.
-  """
-  os.makedirs(logdir, exist_ok=True)
-  with contextlib.ExitStack() as closing:
-    file = closing.enter_context(open(os.path.join(logdir, _LOCK_NAME), 'w'))
-    if not locks.lock(file):
-      raise FolderBusyError(f'Another process trains in {logdir}. Wait for its end or stop it.')
-    closing.pop_all()
-  return file
-
-
-def is_claimed(logdir: str) -> bool:
-  """Returns whether a process holds the lock of a run's folder."""
-  try:
-    with open(os.path.join(logdir, _LOCK_NAME)) as file:
-      return not locks.lock(file, shared=True)
-  except FileNotFoundError:
-    return False
 
 
 class Child:
@@ -131,10 +97,6 @@ class Child:
     if self._process.poll() is None:
       self._process.send_signal(signal.SIGTERM)
 
-  def wait(self, seconds: float | None = None) -> int:
-    """Waits for the end; returns as `poll`, or raises subprocess.TimeoutExpired."""
-    return self._process.wait(seconds)
-
   def wait_or_kill(self, seconds: float) -> int:
     """Waits for the end, kills the session if it has not ended in time, and returns the code."""
     try:
@@ -166,8 +128,8 @@ class RunProcess(Child):
       logdir: folder of the run, made if missing; its output is appended to log.txt there. If it is
         not of this machine but another path that TensorFlow knows, the output goes where this
         process's goes, and there is no lock.
-      lock: file that `claim` returned for the folder, if the caller holds the lock as well. Left
-        out, the run alone holds it.
+      lock: file that `locks.claim` returned for the folder, if the caller holds the lock as well.
+        Left out, the run alone holds it.
 
     Raises:
       FolderBusyError: if another process runs there.
@@ -180,7 +142,7 @@ class RunProcess(Child):
 
     with contextlib.ExitStack() as files:
       if lock is None:
-        lock = files.enter_context(claim(logdir))
+        lock = files.enter_context(locks.claim(logdir))
       log = files.enter_context(open(os.path.join(logdir, LOG_NAME), 'ab'))
 
       # The lock belongs to the open file, which this run inherits, but no other child: it ends with
@@ -349,7 +311,7 @@ class Supervisor:
       return None
     try:
       entry.process, entry.began = entry.start(), now
-    except FolderBusyError as error:
+    except locks.FolderBusyError as error:
       if now > entry.due + STOP_SECONDS:
         return Ended(name, None, str(error))
     return None

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from impala_tf import processes
+from impala_tf.system import locks
 from tests.support.children import Clock, Scripted, script
 from tests.support.processes import ROOT, wait_until
 
@@ -42,7 +43,7 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
   process = processes.RunProcess(runner, ['--a=1'], str(folder))
   try:
     wait_until((folder / 'began').exists)
-    with pytest.raises(processes.FolderBusyError):
+    with pytest.raises(locks.FolderBusyError):
       processes.RunProcess(runner, [], str(folder))
     assert process.poll() is None
     process.stop()
@@ -156,7 +157,7 @@ def test_a_child_that_was_asked_to_stop_is_not_restarted(clock):
 
 
 def test_a_child_starts_once_its_folder_is_free(clock):
-  start, started = script(clock, *[processes.FolderBusyError] * 50, (5, 0))
+  start, started = script(clock, *[locks.FolderBusyError] * 50, (5, 0))
   with processes.Supervisor(False) as children:
     children.start('a', start)
     assert children.process('a') is None
@@ -165,7 +166,7 @@ def test_a_child_starts_once_its_folder_is_free(clock):
 
 
 def test_a_folder_that_stays_busy_ends_the_waiting(clock):
-  start, _ = script(clock, *[processes.FolderBusyError] * 100_000)
+  start, _ = script(clock, *[locks.FolderBusyError] * 100_000)
   with processes.Supervisor(False) as children:
     children.start('a', start)
     (ended,) = children.ends()

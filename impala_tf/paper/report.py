@@ -235,8 +235,9 @@ def _trained_frames(experiment: Agents, logdir: str) -> Iterator[int]:
   """Yields the frames of each training of an experiment."""
   for method in experiment.methods:
     for path, _, names in os.walk(experiments.agents_folder(logdir, experiment, method)):
-      if saved_config.FILE_NAME in names:
-        yield saved_config.load(path).total_environment_frames
+      config = saved_config.load(path) if saved_config.FILE_NAME in names else None
+      if config is not None:
+        yield config.total_environment_frames
 
 
 def _curves(experiment, logdir, output, over_hours):

@@ -13,7 +13,6 @@ gradients, where there is one, start from the distributions of --space and then 
 """
 
 import collections
-import dataclasses
 import functools
 import os
 import signal
@@ -208,7 +207,7 @@ def define_flags() -> None:
 
 
 @cli.report_user_errors(OSError)
-def main(argv):
+def main(argv: list[str]) -> int:
   """Trains or reports as the flags say; returns the exit code."""
   wants_report = argv[1:2] == ['report']
   cli.no_positional_arguments(argv[1:] if wants_report else argv)
@@ -230,7 +229,13 @@ def main(argv):
     seed=values.population_seed,
     given=given,
     space=search_space.as_texts(space),
-    rules=Rules(**{field.name: values[field.name].value for field in dataclasses.fields(Rules)}),
+    rules=Rules(
+      burn_in_frames=values.burn_in_frames,
+      episodes=values.episodes,
+      threshold=values.threshold,
+      probability=values.probability,
+      factor=values.factor,
+    ),
   )
   together = population.population if values.member is None and not values.time_slice else 1
   trainer.check(values.cluster, at_a_time=together)

@@ -25,6 +25,7 @@ from absl import logging
 
 from impala_tf import files
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments.suite import Suite
 from impala_tf.learning import learner as learner_lib
 from impala_tf.pbt import lineage, rules
 from impala_tf.pbt.population import Population
@@ -133,7 +134,7 @@ class _State(tf.Module):
 class Member(loop.Callback):
   """A callback by which a run takes part in a population."""
 
-  def __init__(self, suite, config: Config, logdir: str):
+  def __init__(self, suite: Suite, config: Config, logdir: str):
     """Describes the member whose folder is `logdir`, in the folder of its population.
 
     Raises:
@@ -156,7 +157,7 @@ class Member(loop.Callback):
     self._state: Any = None
     self._returns: dict[str, list[float]] = {}
 
-  def bind(self, learner) -> dict[str, tf.Module]:
+  def bind(self, learner: learner_lib.Learner) -> dict[str, tf.Module]:
     """See `loop.Callback`."""
     self._learner = learner
     self._state = _State(learner.tunable)

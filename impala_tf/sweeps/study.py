@@ -18,9 +18,9 @@ import optuna
 from optuna.storages import journal
 from optuna.trial import TrialState
 
-from impala_tf import processes
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps.definition import Sweep
+from impala_tf.system import locks
 
 JOURNAL_NAME = 'journal.log'
 _OLD_NAME = 'study.db'
@@ -101,7 +101,7 @@ class Study:
     # A trial whose worker died is still running by the journal.
     return [
       dataclasses.replace(trial, state='waiting')
-      if trial.state == 'running' and not processes.is_claimed(self._folder(trial))
+      if trial.state == 'running' and not locks.is_claimed(self._folder(trial))
       else trial
       for trial in trials
     ]
@@ -110,8 +110,8 @@ class Study:
     """Takes the first trial that waits, on which then nobody else works; None if there is none."""
     for trial in self.trials():
       if trial.state == 'waiting':
-        with contextlib.suppress(processes.FolderBusyError), contextlib.ExitStack() as held:
-          lock = held.enter_context(processes.claim(self._folder(trial)))
+        with contextlib.suppress(locks.FolderBusyError), contextlib.ExitStack() as held:
+          lock = held.enter_context(locks.claim(self._folder(trial)))
 
           # Another worker may have ended the trial just before it let go of the lock.
           record = self._records().get(trial.number)
@@ -127,7 +127,7 @@ class Study:
     """Lets all trials that failed wait to be claimed again."""
     for trial in self.trials():
       if trial.state == 'failed':
-        with contextlib.suppress(processes.FolderBusyError), processes.claim(self._folder(trial)):
+        with contextlib.suppress(locks.FolderBusyError), locks.claim(self._folder(trial)):
           record = self._records()[trial.number]
           if record.state == TrialState.FAIL:
             self._add(trial, TrialState.WAITING)

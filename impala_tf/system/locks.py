@@ -11,9 +11,14 @@ from typing import IO
 
 from absl import logging
 
-from impala_tf.errors import ConfigurationError
+from impala_tf.errors import ConfigurationError, UserError
 
 _NAME = '.learner'
+_RUN_NAME = '.running'
+
+
+class FolderBusyError(UserError, RuntimeError):
+  """Another process trains in the folder."""
 
 
 def lock(file: IO[str], shared: bool = False) -> bool:
@@ -54,6 +59,34 @@ def check_supported(folder: str) -> None:
         f"{folder} can't be locked ({error}), without which workers would take the same trials. "
         'Give a --logdir on another file system.'
       ) from error
+
+
+def claim(logdir: str) -> IO[str]:
+  """Locks the folder of a run, which is made if it is missing.
+
+  Returns:
+    An open file. The lock is held until this process, and the run that the file is handed to, have
+    closed it or ended.
+
+  Raises:
+    FolderBusyError: if another process holds the lock.
+  """
+  os.makedirs(logdir, exist_ok=True)
+  with contextlib.ExitStack() as closing:
+    file = closing.enter_context(open(os.path.join(logdir, _RUN_NAME), 'w'))
+    if not lock(file):
+      raise FolderBusyError(f'Another process trains in {logdir}. Wait for its end or stop it.')
+    closing.pop_all()
+  return file
+
+
+def is_claimed(logdir: str) -> bool:
+  """Returns whether a process holds the lock of a run's folder."""
+  try:
+    with open(os.path.join(logdir, _RUN_NAME)) as file:
+      return not lock(file, shared=True)
+  except FileNotFoundError:
+    return False
 
 
 @contextlib.contextmanager

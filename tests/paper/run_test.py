@@ -15,6 +15,7 @@ from impala_tf.paper import experiments, run
 from impala_tf.paper.experiments import EXPERIMENTS
 from impala_tf.paper.settings import PaperSettings
 from impala_tf.pbt import lineage
+from impala_tf.system import locks
 from tests.paper.report_test import sweep_of
 from tests.support.children import Clock, script
 
@@ -296,7 +297,7 @@ def test_a_single_run_has_its_folder_and_its_code_decides_on_the_evaluation(tmp_
 
 def test_a_folder_that_stays_busy_is_not_in_the_way_of_others(tmp_path, started, capsys):
   def busy(*arguments):
-    raise processes.FolderBusyError('Another process trains there.')
+    raise locks.FolderBusyError('Another process trains there.')
 
   tape = started(0, 0)
   with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,7 @@ from impala_tf.pbt import lineage, member
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
+from impala_tf.system import locks
 from tests.support import own_flags
 from tests.support.children import Clock, script
 
@@ -135,7 +136,7 @@ def test_members_take_turns_until_each_is_done(clock):
     script(clock, (15, 0), (5, 0)),
     script(clock, (5, 0)),
     # Its folder is busy for all of its first turn.
-    script(clock, *[processes.FolderBusyError] * 41, (25, 0), (10, 0)),
+    script(clock, *[locks.FolderBusyError] * 41, (25, 0), (10, 0)),
   ]
   assert in_turn({number: start for number, (start, _) in enumerate(members)})
   assert [started for _, started in members] == [[0, 25], [10], [30, 40]]
@@ -185,7 +186,7 @@ def test_members_side_by_side_go_on_when_one_fails(clock, capsys):
 
 
 def test_a_member_whose_folder_stays_busy_has_failed(clock, capsys):
-  start, _ = script(clock, *[processes.FolderBusyError] * 1000)
+  start, _ = script(clock, *[locks.FolderBusyError] * 1000)
   with processes.Supervisor(False) as children:
     assert not pbt.run_together({0: start}, children)
   assert 'Member 0 was not started' in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Child processes that end as a script says, for tests of supervision without real processes."""
 
-from impala_tf import processes
+from impala_tf.system import locks
 
 
 class Clock:
@@ -53,7 +53,7 @@ def script(clock, *ends):
 
   def start():
     end = ends.pop(0)
-    if end is processes.FolderBusyError:
+    if end is locks.FolderBusyError:
       raise end('Another process trains in here.')
     started.append(clock.now)
     return Scripted(clock, *end)

@@ -120,8 +120,8 @@ def test_a_trial_of_a_dead_worker_waits_once_its_run_has_ended(tmp_path):
   # From here on, another process and its run hold the lock.
   program = f"""
 import subprocess, sys, time
-from impala_tf import processes
-lock = processes.claim({str(tmp_path / first.trial.name)!r})
+from impala_tf.system import locks
+lock = locks.claim({str(tmp_path / first.trial.name)!r})
 subprocess.Popen([sys.executable, '-c', 'input()'], pass_fds=[lock.fileno()])
 print('locked', flush=True)
 time.sleep(600)
