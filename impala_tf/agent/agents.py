@@ -20,6 +20,7 @@ from absl import logging
 from impala_tf import structs
 from impala_tf.agent import networks
 from impala_tf.config import Config
+from impala_tf.config.options import import_reference
 from impala_tf.system import machine
 
 _TORSOS = {
@@ -196,19 +197,25 @@ def make_agent(
 
   Args:
     num_actions: size of the policy's logits.
-    network: 'shallow', 'nature', 'deep' or 'vector', the torso.
+    network: the torso, 'shallow', 'nature', 'deep' or 'vector', or 'package.module:MyTorso', a
+      function without arguments that makes a Sonnet module from frames [N, ...] to features [N, n].
     use_lstm: whether an LSTM of 256 stands before the heads.
     use_last_action_and_reward: whether the agent sees its last action and reward.
     use_instruction: whether it reads instructions.
 
   Raises:
     ValueError: for an unknown network.
+    ConfigurationError: for one that can't be imported.
   """
-  if network not in _TORSOS:
+  if ':' in network:
+    make_torso = import_reference('agent', network)
+  elif network in _TORSOS:
+    make_torso = _TORSOS[network]
+  else:
     raise ValueError(f'Unknown network {network!r}; choose one of {", ".join(_TORSOS)}.')
   return Agent(
     num_actions,
-    _TORSOS[network](),
+    make_torso(),
     instruction_encoder=networks.InstructionEncoder() if use_instruction else None,
     core=networks.LSTM(256) if use_lstm else None,
     use_last_action_and_reward=use_last_action_and_reward,

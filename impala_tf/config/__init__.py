@@ -208,6 +208,15 @@ class RuntimeConfig:
     'seconds between summaries for TensorBoard', default=30.0, above=0, runtime=True
   )
 
+  callbacks: str = option(
+    'package.module:MyCallback that watches or changes the training, or several of them, separated '
+    'by commas; empty for none',
+    default='',
+    may_be_empty=True,
+    may_be_reference=True,
+    runtime=True,
+  )
+
   inference: str = option(
     'who runs the network for acting: each actor (own), or one batch for all that wait (shared); '
     'auto is shared on a graphics card, in one process, with impala or a2c_sync_trajectories',

@@ -97,7 +97,7 @@ class GymnasiumSuite(Suite):
     """
     if len(self.observation_spec(config).frame.shape) == 1:
       for field, value in (('agent', 'shallow'), ('frame_stack', 1), ('precision', 'float32')):
-        if getattr(config, field) != value:
+        if getattr(config, field) != value and ':' not in str(getattr(config, field)):
           raise ConfigurationError(
             f'{config.level_name} gives vectors, and {field}={getattr(config, field)} is for '
             f'images. Take --{field}={value}.'

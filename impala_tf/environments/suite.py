@@ -144,12 +144,14 @@ class Suite:
     """Returns an agent whose variables are yet to be made.
 
     By default it is feed-forward: for images the paper's Atari agents (Section 5.3), for vectors
-    two layers of 64.
+    two layers of 64, and the torso that --agent names if it is neither shallow nor deep.
     """
     from impala_tf.agent import agents
 
     is_vector = len(self.observation_spec(config).frame.shape) == 1
-    network = 'vector' if is_vector else {'shallow': 'nature', 'deep': 'deep'}[config.agent]
+    network = config.agent
+    if network == 'shallow':
+      network = 'vector' if is_vector else 'nature'
     return agents.make_agent(
       self.num_actions(config),
       network=network,

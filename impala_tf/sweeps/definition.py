@@ -8,6 +8,7 @@ from typing import Any
 from impala_tf import config as config_lib
 from impala_tf import files
 from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.search_space import Space
 
@@ -64,6 +65,8 @@ def load(logdir: str) -> Sweep | None:
     if values is None:
       return None
     database = values.pop('storage', '')
+    if 'level_name' in values['given']:
+      suites.find(values['given']['level_name'])  # Whose options may be in the space.
     sweep = Sweep(**values | {'space': search_space.from_texts(values['space'])})
   except (ValueError, KeyError, TypeError, ConfigurationError) as error:
     raise ConfigurationError(

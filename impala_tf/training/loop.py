@@ -14,6 +14,7 @@ import tensorflow as tf
 from impala_tf import files, saved_config
 from impala_tf.agent import agents
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.config.options import import_reference
 from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.learning import multi_device, optimizers
@@ -90,7 +91,7 @@ def train(
     suite: of the levels.
     config: of the run.
     logdir: folder for configuration, checkpoints, episodes and summaries; made if missing.
-    callbacks: watch or change the run.
+    callbacks: watch or change the run, before those that `config.callbacks` names.
     source: kind of the source of batches; the one that `config.architecture` names if left out.
 
   Returns:
@@ -108,6 +109,8 @@ def train(
   """
   source = source or SOURCES[config.architecture]
   check(suite, config, source)
+  names = [name for name in config.callbacks.split(',') if name]
+  callbacks = [*callbacks, *(import_reference('callbacks', name)() for name in names)]
   checkpoints.prepare_logdir(logdir)
   with locks.held(logdir):
     tf.random.set_seed(config.seed)
