@@ -45,7 +45,8 @@ COMMAND = re.compile(
   r'(?P<rest>[^`&;|>\n]*)'
 )
 FLAG = re.compile(r'--([a-z][\w-]*)')
-CONFIG = {*Config.field_names(), *suites.option_names()}
+# The options of all suites, and that of the suite in docs/extending.md.
+CONFIG = {*Config.field_names(), *suites.option_names(), 'num_arms'}
 # Modules that define flags for others that call them, by how they do so.
 SHARED = {
   'config_flags.define(': CONFIG,
