@@ -49,7 +49,13 @@ MAX_ENTRIES = 25
 MAX_LINES = 360
 
 # What is still to be mended; nothing may be added.
-KNOWN_ARROWS: set[tuple[str, str]] = set()
+KNOWN_ARROWS: set[tuple[str, str]] = {
+  # Functions of the package itself, `import impala_tf`.
+  ('impala_tf', 'impala_tf.environments.suites'),
+  ('impala_tf', 'impala_tf.evaluation.loaded_agent'),
+  ('impala_tf', 'impala_tf.system.machine'),
+  ('impala_tf', 'impala_tf.training.loop'),
+}
 KNOWN_CIRCLES: set[str] = set()
 KNOWN_LONG: set[str] = set()
 KNOWN_TENSORFLOW = set()
@@ -104,7 +110,6 @@ def arrows_back_up(root: pathlib.Path) -> set[tuple[str, str]]:
   return {
     (name, target)
     for name, targets in imports(root).items()
-    if name != 'impala_tf'  # The door: its functions import what they need.
     for target in targets
     if room(name) != room(target) and floor.get(room(target), len(floor)) >= floor[room(name)]
   }

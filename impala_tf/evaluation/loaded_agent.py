@@ -47,7 +47,7 @@ class LoadedAgent:
     step_outputs = structs.StepOutput(
       reward=tf.constant([reward], tf.float32),
       done=tf.constant([done]),
-      info=(),
+      info=structs.EpisodeInfo((), (), ()),  # The agent does not look at it.
       observation=structs.Observation(
         tf.constant(frame)[tf.newaxis], tf.constant([instruction]) if has_instruction else ()
       ),
