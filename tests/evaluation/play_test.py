@@ -1,7 +1,6 @@
 """Evaluation: which episodes of which environments count, and what an agent remembers."""
 
 import threading
-import time
 import types
 
 import pytest
@@ -13,6 +12,7 @@ from impala_tf.evaluation import play
 from impala_tf.training import checkpoints
 from tests.acting.actors_test import LinearAgent
 from tests.support import catch, dice, frail, scripted
+from tests.support.processes import wait_until
 
 
 # Unrolls of 10 end with an episode of the fast one, in the row that the next unroll repeats.
@@ -118,7 +118,6 @@ def test_a_player_that_is_closed_ends_what_it_plays(tmp_path):
   with play.Player(suite) as player:
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    while not suite.made():
-      time.sleep(0.01)
+    wait_until(suite.made)
   thread.join(60)
   assert len(errors) == 1

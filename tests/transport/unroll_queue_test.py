@@ -11,6 +11,7 @@ import tree
 from impala_tf import structs
 from impala_tf.acting import specs
 from impala_tf.transport import unroll_queue
+from tests.support.processes import wait_until
 
 T, ACTIONS = 3, 2
 STEP_SPEC = structs.step_output_spec(
@@ -153,10 +154,8 @@ def test_staging_area_fetches_no_more_than_one_batch_ahead():
   staging = unroll_queue.StagingArea(dequeue)
   staging.start()
   assert int(staging.get(30)[0]) == 0
-  deadline = time.monotonic() + 30
-  while len(fetched) < 3:  # the one taken, the one staged, and one in the thread's hands
-    assert time.monotonic() < deadline
-    time.sleep(0.01)
+  # The one taken, the one staged, and one in the thread's hands.
+  wait_until(lambda: len(fetched) >= 3)
   time.sleep(0.3)
   assert len(fetched) == 3
   staging.close()
