@@ -12,8 +12,8 @@
     --learner_address=10.0.0.1:8470
 
 Suite and hyper-parameters follow from the level. A flag that is left out takes the paper's value
-for that suite, or that of the preset. An actor without a level acts for whichever training is on at
-its learner's address.
+for that suite, or that of the preset. An actor without a level acts for the training that it finds
+at its learner's address.
 """
 
 import dataclasses
@@ -67,7 +67,7 @@ _JOB_NAME = flags.DEFINE_enum(
 _TASK = flags.DEFINE_integer(
   'task',
   None,
-  "the actor's number, another one for each: 0, 1, 2 and so on",
+  'number of the actor, which no other actor has: 0, 1, 2 and so on',
   module_name=config_flags.CLUSTER,
 )
 _LEARNER_ADDRESS = flags.DEFINE_string(
@@ -94,7 +94,7 @@ config_flags.define()
 
 
 @cli.report_user_errors()
-def main(argv):
+def main(argv: list[str]) -> int:
   """Runs what the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
   given = config_flags.given()
@@ -222,7 +222,7 @@ def _run(suite, config, given, logdir, role):
   return 0
 
 
-def run():
+def run() -> None:
   """Entry point of the console command."""
   app.run(main, flags_parser=config_flags.parse_flags)
 
