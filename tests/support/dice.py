@@ -50,7 +50,7 @@ class Dice:
     pass
 
   def _observe(self):
-    return structs.Observation(np.full((2, 2, 1), self._step, np.uint8))
+    return structs.Observation(np.full((2, 2, 1), self._step % 256, np.uint8))
 
 
 class DiceSuite(Suite):
