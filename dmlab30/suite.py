@@ -7,7 +7,7 @@ import functools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from impala_tf.config import ConfigurationError, ImageConfig
 from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite
+
+if TYPE_CHECKING:
+  from impala_tf.agent import agents
 
 _DATASET = (
   'the object images of Brady, Konkle, Alvarez and Oliva (2008), from '
@@ -213,7 +216,7 @@ class DMLabSuite(Suite):
     """Returns that of a frame and an instruction."""
     return environment.observation_spec(config.height, config.width)
 
-  def make_agent(self, config: DMLabConfig):
+  def make_agent(self, config: DMLabConfig) -> 'agents.Agent':
     """Returns the agent of Figure 3, shallow or deep: frames, last action and reward, instruction,
     and an LSTM.
     """
