@@ -122,7 +122,7 @@ def _default_logdir(level_name):
 
 
 def _resolve(preset_name, given):
-  """What the flags stand for.
+  """Resolves the flags.
 
   Args:
     preset_name: str or None.

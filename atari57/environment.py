@@ -53,8 +53,8 @@ class AtariEnvironment:
     Args:
       game: any spelling that `games.find` knows.
       seed: non-negative int, of the emulator and the number of no-operations.
-      is_test: whether the loss of a life is no end for the agent. In training it is `done`, while
-        the game goes on.
+      is_test: whether the loss of a life is ignored. In training it is `done`, while the game
+        continues.
       full_action_space: whether to have the console's 18 actions, as the paper's multi-task agent,
         instead of those that do something in this game, as its experts.
       num_action_repeats: emulator frames a step.

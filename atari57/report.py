@@ -247,7 +247,7 @@ def markdown(columns: Sequence[Column], by_label: Mapping[str, Labelled]) -> str
   parts += [
     '## Median, mean and interquartile mean, %',
     tables.markdown(statistics_table(columns)),
-    f'Low and high are a {100 * CONFIDENCE:.0f}% bootstrap interval over seeds, drawn anew within '
+    f'Low and high are a {100 * CONFIDENCE:.0f}% bootstrap interval over seeds, resampled within '
     'each game; blank for one seed.',
     '## Mean return by game (Table C.1)',
     tables.markdown(table_c1(columns)),

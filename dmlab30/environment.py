@@ -21,7 +21,7 @@ from impala_tf.environments import base
 
 # Table D.2. Each is a row of: look left/right and down/up in pixels a frame, strafe left/right,
 # move back/forward, fire, jump, crouch. DeepMind Lab takes C integers and reads seven of them in a
-# row, whatever the strides of the array.
+# row, for any strides of the array.
 ACTIONS = np.array(
   [
     (0, 0, 0, 1, 0, 0, 0),  # forward

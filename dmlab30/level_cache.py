@@ -6,7 +6,7 @@ within an episode: up to 44 seconds each time. It asks a level cache first.
     cache = LevelCache(os.path.expanduser('~/.cache/impala_tf/dmlab30'), max_gigabytes=20)
     deepmind_lab.Lab(..., level_cache=cache)
 
-The engine ends its process, without an exception, when it is told that it got a map and finds none
+The engine ends its process, without an exception, when a map is announced to it and it finds none
 or a damaged one. So an entry is put in place whole or not at all, is only handed out if it is what
 was written, and no trouble with the folder is more than a map that has to be compiled. Any number
 of processes may use one folder.
@@ -76,7 +76,7 @@ class LevelCache:
         if contents is None:
           self._statistics['damaged'] += 1
           logging.warning(
-            'Map %s in the level cache was damaged; it is removed and compiled anew.', key
+            'Map %s in the level cache was damaged; it is removed and compiled again.', key
           )
           self._files.remove(name)
         else:

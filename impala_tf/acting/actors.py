@@ -18,7 +18,7 @@ from impala_tf.system import machine, timing
 
 
 class Carry(NamedTuple):
-  """What one actor keeps between two unrolls; [n, ...] for its n environments.
+  """State of one actor between two unrolls; [n, ...] for its n environments.
 
   step_output, agent_output: row T of the unroll before.
   agent_state: the agent's state before it consumes that row.

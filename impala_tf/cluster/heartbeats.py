@@ -24,7 +24,7 @@ _NAMED = 6  # levels in a sentence
 
 @dataclasses.dataclass(frozen=True)
 class ActorHeartbeat:
-  """What an actor's process reports of itself.
+  """Report of an actor's process on itself.
 
   beat: how many heartbeats it sent before; its sign of life.
   levels: the indices of the levels that it plays.
@@ -54,7 +54,7 @@ class ActorHeartbeat:
 
 @dataclasses.dataclass(frozen=True)
 class LearnerHeartbeat:
-  """What the learner reports of itself.
+  """Report of the learner on itself.
 
   state: 'running', 'stopped' (it will be back) or 'finished' (it will not); empty as long as it has
     reported nothing.

@@ -18,7 +18,7 @@ from impala_tf.system import machine
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LearningConfig:
-  """What decides what is learned.
+  """Options that decide what is learned.
 
   Frames are emulator frames, action repeats counted; steps are the agent's; updates are the
   learner's.
@@ -175,7 +175,7 @@ class LearningConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RuntimeConfig:
-  """What is about the machine, and leaves alone what is learned."""
+  """Options that are about the machine, and do not change what is learned."""
 
   jit_compile: bool = option(
     "whether XLA compiles the learner's update, for graphics cards", default=False, runtime=True

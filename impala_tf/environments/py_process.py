@@ -234,7 +234,7 @@ def _hidden_main():
 
 
 def _hang_up(connection):
-  """Ends the child's stream of requests, whatever other threads do with the connection."""
+  """Ends the child's stream of requests, even while other threads use the connection."""
   with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
     duplicate.shutdown(socket.SHUT_WR)
 

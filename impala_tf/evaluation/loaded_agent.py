@@ -1,4 +1,4 @@
-"""A trained agent that acts for one environment, whoever steps it: `impala_tf.load_agent`."""
+"""A trained agent that acts for one environment outside of a run: `impala_tf.load_agent`."""
 
 import numpy as np
 import tensorflow as tf

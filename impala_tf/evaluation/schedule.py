@@ -75,7 +75,7 @@ def divide(
     Share(
       run,
       level,
-      # The same seed whichever other levels are played, and in whatever order.
+      # The seed does not depend on the other levels, nor on their order.
       seed=[seed, zlib.crc32(level.encode()), index],
       num_episodes=len(episodes[index]),
       num_environments=min(envs_per_process, len(episodes[index])),

@@ -25,7 +25,7 @@ class NonFiniteLossError(errors.UserError, RuntimeError):
 
 
 class Gradients(NamedTuple):
-  """What a worker with weights of its own computed from a batch, see `Learner.loss_and_gradients`.
+  """Result of a worker with weights of its own from a batch, see `Learner.loss_and_gradients`.
 
   loss: of the batch.
   gradients: in the order of `agent.trainable_variables`.

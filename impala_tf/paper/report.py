@@ -1,4 +1,4 @@
-"""What has run of the paper's experiments, as tables with the paper's numbers beside and pictures.
+"""Report of the paper's experiments: tables with the paper's numbers beside ours, and pictures.
 
 The report has report.md, and for each experiment of which something has run NAME.csv and its
 pictures; suites write their own tables to a folder of the experiment's name. What has not run is

@@ -51,7 +51,7 @@ class PaperSettings:
 
   @property
   def distributions(self) -> search_space.Space:
-    """What hyper-parameters are drawn from."""
+    """Returns the distributions of the hyper-parameters."""
     return search_space.from_texts(self.space) if self.space else search_space.TABLE_D1
 
   def cluster_of(self, method: Method) -> str | None:

@@ -117,7 +117,7 @@ def read_histories(path: str) -> dict[str, list[lineage.Event]]:
 
 
 class _State(tf.Module):
-  """What a checkpoint of a member has beside a run's: the hyper-parameters, and the evaluations.
+  """State of a member in its checkpoints, besides a run's: hyper-parameters and evaluations.
 
   evaluations: int64, how many there were.
   evaluated_at: int64, the member's frames at the last one.

@@ -1,4 +1,4 @@
-"""What defines a population: its size, its rules, and what its members start with.
+"""Definition of a population: its size, its rules, and what its members start with.
 
 This module imports no TensorFlow.
 """

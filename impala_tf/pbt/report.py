@@ -1,4 +1,4 @@
-"""What a population has come to: its members, the best agent's ancestry, and the hyper-parameters
+"""Report of a population: its members, the best agent's ancestry, and the hyper-parameters
 that it found.
 
 The report has report.md, members.csv, ancestry.csv (the curve of one agent, as in the paper's

@@ -1,1 +1,1 @@
-"""What runs left, read back and shown: tables, bars, scalars, final returns."""
+"""Files of runs, read back and shown: tables, bars, scalars, final returns."""

@@ -17,7 +17,7 @@ FILE_NAME = 'sweep.json'
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-  """What defines a sweep.
+  """Definition of a sweep.
 
   given: the hyper-parameters that all trials have in common, by name.
   space: from names to the distributions of the others.

@@ -23,7 +23,7 @@ from impala_tf.transport import unroll_queue
 
 
 class _Work(NamedTuple):
-  """What an actor sends.
+  """Message of an actor.
 
   gradients: for the learner.
   played: time-major, of which only level and episode information are there.

@@ -36,7 +36,7 @@ def export(suite: Any, config: Config, logdir: str, folder: str) -> checkpoints.
     CheckpointError: if there is no checkpoint, or it is another agent's.
     StorageError: if the folder can't be written.
   """
-  # In float32 whatever the run computed in, so that any machine can use it.
+  # In float32 even if the run computed in bfloat16, so that any machine can use it.
   agent = agents.for_suite(suite, dataclasses.replace(config, precision='float32'))
   loaded = checkpoints.load_weights(logdir, agent)
   policy = Policy(agent, suite.observation_spec(config))

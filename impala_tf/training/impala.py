@@ -11,7 +11,7 @@ from impala_tf.transport import replay, unroll_queue
 
 
 class QueueSource(sources.Source):
-  """Base class of sources whose batches come through a queue, whoever fills it.
+  """Base class of sources whose batches come through a queue.
 
   batches: what is done to unrolls on their way through the queue, see `replay.make`.
   queue: `unroll_queue.UnrollQueue`.

@@ -1,4 +1,4 @@
-"""What is said of a run while it lasts: the running line, TensorBoard, and the CSV of episodes."""
+"""Logs of a run while it lasts: the running line, TensorBoard, and the CSV of episodes."""
 
 import contextlib
 import time

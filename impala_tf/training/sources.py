@@ -33,7 +33,7 @@ STARVED_SECONDS = 60.0  # between two warnings that nothing comes
 
 
 class Batch(NamedTuple):
-  """What the learner's next update takes.
+  """Input of the learner's next update.
 
   unrolls: what `learner.Learner.update` takes.
   episodes: those that ended in it.
