@@ -19,6 +19,9 @@ from impala_tf.cluster import roles
 from impala_tf.environments import suites
 from impala_tf.system import machine, signals
 
+# Actors have nothing to lose, and the learner's runs are saved: what kills a part now and then must
+# not end the cluster.
+_SOUND_SECONDS = 60.0
 _print_lock = threading.Lock()
 
 
@@ -57,7 +60,10 @@ def run(num_actor_processes: int, arguments: list[str]) -> int:
   roles_by_name = {'learner': ['--job_name=learner']} | {
     f'actor {task}': ['--job_name=actor', f'--task={task}'] for task in range(num_actor_processes)
   }
-  with signals.Stop() as stop, processes.Supervisor(stop, show=_show) as children:
+  with (
+    signals.Stop() as stop,
+    processes.Supervisor(stop, sound_seconds=_SOUND_SECONDS, show=_show) as children,
+  ):
     for name, role in roles_by_name.items():
       children.start(name, functools.partial(_start, name, arguments + role))
 

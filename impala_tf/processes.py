@@ -33,7 +33,7 @@ POLL_SECONDS = 0.2
 RESTART_SECONDS = 1.0  # Before a child that was killed is restarted.
 STOP_SECONDS = 120.0  # For a child to save and end, before it is killed.
 MAX_KILLS = 3  # In a row, after which a child is given up.
-# A child that lived for so long was well. As long as runs have between two checkpoints by default,
+# A run that lived for so long was well: longer than runs have between two checkpoints by default,
 # so that one which is restarted again and again gets somewhere.
 SOUND_SECONDS = 600.0
 # For the last lines to be shown, which a process that outlives its child might hold back.
@@ -193,22 +193,31 @@ class _Entry:
 class Supervisor:
   """Child processes that are restarted where a signal killed them, and stopped in good order.
 
-  A child that was killed `MAX_KILLS` times in a row, each time within `SOUND_SECONDS` of its start,
-  is given up. One whose folder is busy is started as soon as what is left of an earlier run there
-  has saved and ended. Leaving the context stops all children.
+  A child that was killed `MAX_KILLS` times in a row, each time before it had lived for
+  `sound_seconds`, is given up. One whose folder is busy is started as soon as what is left of an
+  earlier run there has saved and ended. Leaving the context stops all children.
   """
 
-  def __init__(self, stop: Any, *, restart: bool = True, show: Callable[[str], None] | None = None):
+  def __init__(
+    self,
+    stop: Any,
+    *,
+    restart: bool = True,
+    sound_seconds: float = SOUND_SECONDS,
+    show: Callable[[str], None] | None = None,
+  ):
     """Supervises no child yet.
 
     Args:
       stop: `signals.Stop`, or anything else that becomes true when no child is to be started or
         restarted any more.
       restart: whether children are restarted; otherwise one that was killed has ended.
+      sound_seconds: how long a child must have lived for its earlier kills not to count any more.
       show: takes a line about each restart; None prints it.
     """
     self._stop = stop
     self._restart = restart
+    self._sound_seconds = sound_seconds
     self._show = show or (lambda line: print(line, flush=True))
     self._entries: dict[Any, _Entry] = {}
 
@@ -292,14 +301,14 @@ class Supervisor:
       entry.process.wait_or_kill(0.0)  # So that all it printed is shown.
       return Ended(name, code, said)
     now = time.monotonic()
-    entry.kills = 0 if now - entry.began > SOUND_SECONDS else entry.kills + 1
+    entry.kills = 0 if now - entry.began > self._sound_seconds else entry.kills + 1
     was_killed = f'{name} was killed by {_signal_name(code)}'
     if entry.kills == MAX_KILLS:
       return Ended(
         name,
         code,
-        f'{was_killed} {entry.kills} times in a row, each time within {SOUND_SECONDS:.0f} s of its '
-        f'start. See what kills it: if memory is short, run less at a time.\n{said}'.strip(),
+        f'{was_killed} {entry.kills} times in a row, each time within {self._sound_seconds:.0f} s '
+        f'of its start. See what kills it: if memory is short, run less at a time.\n{said}'.strip(),
       )
     self._show(f'{was_killed} and is restarted.')
     entry.process, entry.began, entry.due = None, now, now + RESTART_SECONDS

@@ -143,6 +143,14 @@ def test_a_child_that_lived_for_a_while_may_be_killed_again(clock):
   assert len(started) == 6
 
 
+def test_how_long_a_sound_child_lives_can_be_chosen(clock):
+  start, started = script(clock, *[(30, -signal.SIGKILL)] * 5, (30, 0))
+  with processes.Supervisor(False, sound_seconds=20.0) as children:
+    children.start('a', start)
+    assert [ended.code for ended in children.ends()] == [0]
+  assert len(started) == 6
+
+
 def test_without_restarts_a_killed_child_has_ended(clock):
   with processes.Supervisor(False, restart=False) as children:
     children.start('a', script(clock, (10, -signal.SIGKILL))[0])
