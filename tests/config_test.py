@@ -40,6 +40,7 @@ VALUES = {
   'replay_fraction': 0.5,
   'replay_capacity': 500,
   'replay_beside': True,
+  'callbacks': 'math:fsum,math:prod',
   'precision': 'bfloat16',
   'num_learners': 2,
   'jit_compile': True,
@@ -48,7 +49,6 @@ VALUES = {
   'queue_capacity': 7,
   'checkpoint_interval': 60.0,
   'summary_interval': 5.0,
-  'callbacks': 'math:fsum,math:prod',
   'inference': 'shared',
   'inference_maximum_batch': 64,
   'inference_timeout_ms': 20.0,
@@ -60,7 +60,6 @@ RESUMABLE = (
   'queue_capacity',
   'checkpoint_interval',
   'summary_interval',
-  'callbacks',
   'inference',
   'inference_maximum_batch',
   'inference_timeout_ms',
@@ -79,6 +78,7 @@ OPTIONAL = (
   'replay_fraction',
   'replay_capacity',
   'replay_beside',
+  'callbacks',
   'precision',
   'num_learners',
 )
@@ -376,3 +376,19 @@ def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
 def test_what_several_learners_can_not_share_is_refused():
   with pytest.raises(ConfigurationError, match='makes them 46, which num_learners=8 '):
     make(batch_size=4, num_learners=8, replay_fraction=0.3, replay_beside=True)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('extra_loss', 'fsum'),
+    ('extra_loss', 'math:fsum,math:prod'),
+    ('extra_loss', 'math:'),
+    ('correction', 'math:no_such_function'),
+    ('callbacks', 'math:fsum,prod'),
+    ('callbacks', 'math:fsum,'),
+  ],
+)
+def test_a_reference_that_leads_nowhere_is_refused_at_once(field, value):
+  with pytest.raises(ConfigurationError, match=field):
+    dataclasses.replace(make(), **{field: value})

@@ -159,6 +159,15 @@ class LearningConfig:
     default=False,
   )
 
+  callbacks: str = option(
+    'package.module:MyCallback that watches or changes the training, or several of them, separated '
+    'by commas; empty for none',
+    default='',
+    may_be_empty=True,
+    may_be_reference=True,
+    may_be_several=True,
+  )
+
   precision: str = option(
     'arithmetic of the network up to its features, for images; bfloat16 is faster where the '
     'processor has AVX-512',
@@ -206,15 +215,6 @@ class RuntimeConfig:
   )
   summary_interval: float = option(
     'seconds between summaries for TensorBoard', default=30.0, above=0, runtime=True
-  )
-
-  callbacks: str = option(
-    'package.module:MyCallback that watches or changes the training, or several of them, separated '
-    'by commas; empty for none',
-    default='',
-    may_be_empty=True,
-    may_be_reference=True,
-    runtime=True,
   )
 
   inference: str = option(

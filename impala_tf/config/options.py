@@ -37,8 +37,9 @@ def option(
     runtime: whether it leaves alone what is learned, so that it may differ when a run is resumed
       and between the machines of a cluster.
     **limits: minimum and maximum (allowed themselves), above and below (not allowed themselves),
-      choices, and for text may_be_empty, and may_be_reference (also 'package.module:name', see
-      `import_reference`).
+      choices, and for text may_be_empty, may_be_reference ('package.module:name', see
+      `import_reference`, besides the choices if there are any) and may_be_several (references,
+      separated by commas).
   """
   metadata = {'help': help, 'runtime': runtime, **limits}
   return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
@@ -231,8 +232,8 @@ def _check_limits(field, value):
     if limits.get('may_be_empty'):
       return
     reason = 'must not be empty'
-  elif limits.get('may_be_reference') and ':' in value:
-    for reference in value.split(','):
+  elif limits.get('may_be_reference') and (':' in value or 'choices' not in limits):
+    for reference in value.split(',') if limits.get('may_be_several') else [value]:
       import_reference(field.name, reference)
     return
   elif 'choices' in limits and value not in limits['choices']:
