@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # card.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 # Modules that are in rooms of their own, and can be had from here, too.
 _MODULES = {

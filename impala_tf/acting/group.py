@@ -137,6 +137,7 @@ class ActorGroup:
       self.failure = self.threads.error
       on_failure()
 
+    self.failure = None
     self.threads = actors.ActorThreads(
       unroller or self.unroller,
       self._config.num_actors,

@@ -85,8 +85,12 @@ class A3CSource(sources.Source):
 
   def __enter__(self) -> Self:
     self.actors.start()
-    worker = _Worker(self.actors.unroller, self.actors.policy, self._learner)
-    self.actors.start_threads(self._send, on_failure=self._stopping.set, unroller=worker)
+    try:
+      worker = _Worker(self.actors.unroller, self.actors.policy, self._learner)
+      self.actors.start_threads(self._send, on_failure=self._stopping.set, unroller=worker)
+    except BaseException:
+      self.actors.close()
+      raise
     return self
 
   def _send(self, work):

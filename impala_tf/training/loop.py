@@ -132,31 +132,31 @@ def train(
       with (
         source(suite, config, learner, seed) as batches,
         run_log.RunLogger(suite, config, logdir, learner, batches, timer) as logger,
-        _saved_at_the_end(logger, checkpointer) as save,
       ):
         for callback in callbacks:
           callback.start(frames)
-        next_save = time.monotonic() + config.checkpoint_interval
 
-        while frames < config.total_environment_frames:
-          with timer('wait'):
-            batch = batches.next_batch(stop)
-          if batch is None:  # It is to stop.
-            break
+        with _saved_at_the_end(logger, checkpointer) as save:
+          next_save = time.monotonic() + config.checkpoint_interval
+          while frames < config.total_environment_frames:
+            with timer('wait'):
+              batch = batches.next_batch(stop)
+            if batch is None:  # It is to stop.
+              break
 
-          with timer('update'):
-            metrics = learner.update(batch.unrolls)
-            batches.publish(metrics.updates)
-          frames += config.frames_per_update
-          batches.is_over = frames >= config.total_environment_frames
+            with timer('update'):
+              metrics = learner.update(batch.unrolls)
+              batches.publish(metrics.updates)
+            frames += config.frames_per_update
+            batches.is_over = frames >= config.total_environment_frames
 
-          logger.log(frames, batch.episodes, metrics)
-          for callback in callbacks:
-            callback.on_update(frames, metrics, batch.episodes, save)
+            logger.log(frames, batch.episodes, metrics)
+            for callback in callbacks:
+              callback.on_update(frames, metrics, batch.episodes, save)
 
-          if time.monotonic() >= next_save:
-            save()
-            next_save = time.monotonic() + config.checkpoint_interval
+            if time.monotonic() >= next_save:
+              save()
+              next_save = time.monotonic() + config.checkpoint_interval
 
       print(
         f'Saved at frame {frames:_} in {logdir}.'

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TextIO
+from typing import Any, TextIO
 
 import tqdm
 
@@ -46,7 +46,8 @@ class ProgressLine:
     self._interval = _TERMINAL_INTERVAL if is_terminal else interval
     self._clock = clock
     self._then, self._updates = clock(), updates
-    self._bar = tqdm.tqdm(
+    self._bar = _Bar(
+      clock,
       total=total_frames,
       initial=frames,
       unit=' frames',
@@ -60,6 +61,13 @@ class ProgressLine:
       miniters=0,
       delay=1e-9,
       position=0,
+      # The rate is the mean over some lines, which a terminal has each second, others less often.
+      smoothing=0.05 if is_terminal else 0.3,
+      # The environment's variables, which tqdm reads too, are for other programs.
+      disable=False,
+      ncols=None,
+      ascii=None,
+      colour=None,
     )
 
   def due(self) -> bool:
@@ -114,11 +122,23 @@ class ProgressLine:
         parts.append(f'{group}: {" ".join(texts)}')
 
     self._bar.set_postfix_str(', '.join(parts), refresh=False)
-    self._bar.update(frames - self._bar.n)
+    # The last update may end beyond the total, which tqdm would take for an unknown one.
+    self._bar.update(min(frames, self._bar.total) - self._bar.n)
 
   def close(self) -> None:
     """Ends the line, so that what is printed next does not overwrite it."""
     self._bar.close()
+
+
+class _Bar(tqdm.tqdm):
+  """A bar that goes by a clock of its own: the system's time of day may be set back."""
+
+  monitor_interval = 0  # No thread is needed to refresh it.
+
+  def __init__(self, clock: Callable[[], float], **options: Any):
+    super().__init__(**options)
+    self._time = clock
+    self.start_t = self.last_print_t = clock()
 
 
 class _Lines:

@@ -55,9 +55,11 @@ class RunLogger:
     return self
 
   def __exit__(self, *exception) -> None:
-    self._line.close()
-    self.flush()
-    self._summaries.close()
+    # Each step is taken whichever fails: standard output may be closed, or the disk full.
+    with contextlib.ExitStack() as steps:
+      steps.callback(self._summaries.close)
+      steps.callback(self.flush)
+      steps.callback(self._line.close)
 
   def flush(self) -> None:
     """Writes to the file of episodes what it lacks.

@@ -4,6 +4,7 @@ throughout.
 
 import dataclasses
 import functools
+import io
 import json
 import os
 import signal
@@ -20,7 +21,7 @@ from impala_tf.environments import process_group
 from impala_tf.evaluation import play
 from impala_tf.learning import learner, optimizers
 from impala_tf.system import locks, timing
-from impala_tf.training import checkpoints, episodes, impala, loop, run_log
+from impala_tf.training import checkpoints, episodes, impala, loop, progress, run_log
 from tests.support import catch, frail
 from tests.support.run_files import read_episodes, read_scalars
 
@@ -403,6 +404,48 @@ def test_a_callback_changes_the_learner_and_is_saved_with_it(tmp_path, monkeypat
   rates = [rate for _, rate in read_scalars(tmp_path)['learner/learning_rate']]
   # What the last update used: the eleventh halving, and the decay has left a twelfth.
   np.testing.assert_allclose(rates[-1], 0.003 / 2**11 / 12, rtol=1e-5)
+
+
+class Refusing(loop.Callback):
+  """Does not go with the run."""
+
+  def start(self, frames):
+    raise ValueError('This run is not for me.')
+
+
+def test_a_callback_that_refuses_at_the_start_leaves_no_checkpoint(tmp_path):
+  with pytest.raises(ValueError, match='not for me'):
+    loop.train(catch.CatchSuite(), SHORT, str(tmp_path), callbacks=[Refusing()])
+  assert not list(tmp_path.glob('ckpt*'))
+
+
+class Head(io.StringIO):
+  """Standard output whose reader ends after the first line."""
+
+  has_ended = False
+
+  def write(self, text):
+    self.has_ended = bool(self.getvalue())
+    self.flush()
+    return super().write(text)
+
+  def flush(self):
+    if self.has_ended:
+      raise BrokenPipeError('Nobody reads.')
+
+
+def test_a_closed_standard_output_costs_neither_checkpoint_nor_summaries(tmp_path, monkeypatch):
+  closed = []
+  close = run_log.Summaries.close
+  monkeypatch.setattr(run_log.Summaries, 'close', lambda self: (closed.append(1), close(self)))
+  line = progress.ProgressLine
+  monkeypatch.setattr(
+    progress, 'ProgressLine', lambda *arguments: line(*arguments, stream=Head(), interval=0.0)
+  )
+  with pytest.raises(BrokenPipeError):
+    loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  assert closed
+  assert list(tmp_path.glob('ckpt*'))
 
 
 def test_the_learner_has_the_suites_agent_and_the_optimizer_of_the_configuration(monkeypatch):

@@ -1,6 +1,7 @@
 """The running line: its contents, and how it is printed on terminals and elsewhere."""
 
 import io
+import threading
 
 import pytest
 
@@ -26,7 +27,6 @@ class Terminal(io.StringIO):
 @pytest.fixture
 def clock(monkeypatch):
   clock = Clock()
-  monkeypatch.setattr('tqdm.std.time', clock)
   monkeypatch.setattr('tqdm.std._screen_shape_wrapper', lambda: lambda stream: (60, 24))
   return clock
 
@@ -75,7 +75,31 @@ def test_beyond_the_end(clock):
   line = make(stream, clock)
   clock.now += 10
   line.show(200_002_560, 1)
-  assert stream.getvalue().startswith('200M/')
+  assert stream.getvalue().startswith('200M/200M frames')
+
+
+def test_variables_of_the_environment_change_nothing(clock, monkeypatch):
+  for name, value in (('DISABLE', '1'), ('NCOLS', '40'), ('ASCII', '1'), ('SMOOTHING', '1')):
+    monkeypatch.setenv(f'TQDM_{name}', value)
+  test_everything(clock)
+
+
+def test_the_time_of_day_may_be_set_back(clock, monkeypatch):
+  stream = io.StringIO()
+  line = make(stream, clock)
+  for i, now in enumerate((1e9, 1e9 + 10, 0.0, 10.0), 1):
+    monkeypatch.setattr('time.time', lambda now=now: now)
+    clock.now += 10
+    line.show(10_000 * i, i)
+  lines = stream.getvalue().splitlines()
+  assert len(lines) == 4
+  assert all('1.00k frames/s' in line for line in lines)
+
+
+def test_no_thread_watches_the_line(clock):
+  line = make(io.StringIO(), clock)
+  assert not [thread for thread in threading.enumerate() if 'tqdm' in type(thread).__module__]
+  line.close()
 
 
 def test_rates_are_recent(clock):

@@ -398,3 +398,17 @@ def test_fewer_environments_than_a_batch_are_warned_of(caplog, environments, war
   assert [
     'A batch of 8 new unrolls will hold several in a row' in r.getMessage() for r in caplog.records
   ] == [True] * warned
+
+
+def test_what_a3c_can_not_trace_leaves_no_process_behind(monkeypatch):
+  def fail(*arguments):
+    raise ValueError('A loss of somebody.')
+
+  learner = loop.make_learner(catch.CatchSuite(), settings_of('a3c'))
+  monkeypatch.setattr(learner, 'loss_and_gradients', fail)
+  source = updates.source_of(catch.CatchSuite(), settings_of('a3c'), learner)
+  with pytest.raises(ValueError, match='A loss of somebody'):
+    source.__enter__()
+  assert [process.pid for process in source.actors.environments] == [None] * len(
+    source.actors.environments
+  )
