@@ -129,8 +129,8 @@ def _resolve(preset_name, given):
     given: a dict of the fields of `Config` that were given.
 
   Returns:
-    The suite, the `Config`, and the fields that a trained run must have, but for its
-    level.
+    The suite; the `Config`; and without the level's name what was given, a preset's agent
+    included, which `--mode=test` and `--mode=export` compare with the trained run.
   """
   named = suites.presets()[preset_name] if preset_name else None
   level_name = given.get('level_name')

@@ -7,10 +7,15 @@ environment's unroll before.
     row t of `step_outputs`   is what the action of row t led to: that action's reward and done,
                               and the observation after it.
 
-On a row whose done is True the observation is the first of the next episode, while reward and
-episode information are still those of the episode that ended. The very first row of all has reward
-0, done True and action 0. `agent_state` is the state before row 0, and the agent zeroes it before
-consuming a row whose done is True.
+A row is done for one of four reasons, and its observation belongs to what comes after:
+
+    the episode ended (`finished`)     reward and episode information are those of the episode that
+                                       ended, the observation is the first of the next one
+    a life was lost (Atari, training)  the observation is the next frame of the same game
+    it is the very first row           reward 0, action 0, no steps, an episode's first observation
+    its process was restarted          the same, but for the action, which the lost process was sent
+
+`agent_state` is the state before row 0, and the agent zeroes it before consuming a done row.
 
 The shapes below are those of one environment at one step. Actors add a leading batch of
 environments, unrolls a leading [T+1], the queue's consumer a [T+1, B].
@@ -24,8 +29,8 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:
-  """Shape and type of an array that a process sends. A leaf for `tree`, unlike the NamedTuples
-  below.
+  """Shape and type of an array that a process sends. The functions of `tree` take it as one value,
+  while they look into the NamedTuples below.
 
   shape: tuple of int or None.
   dtype: a NumPy dtype or scalar type; `np.bytes_` stands for a string.

@@ -94,7 +94,8 @@ class ActorGroup:
       agent,
       weights,
       [tf.TensorSpec([], tf.int32), self.specs.step_output, self.specs.agent_state],
-      # A batch of all environments is full, and does not wait for the time-out.
+      # A batch with the rows of all actors is a full one: it is computed at once, not after the
+      # time-out. The rows of an actor stay together, so the maximum is a multiple of them.
       maximum_batch_size=config.envs_per_actor
       * max(1, min(config.num_actors, config.inference_maximum_batch // config.envs_per_actor)),
       timeout=config.inference_timeout_ms / 1000,

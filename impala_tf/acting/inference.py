@@ -71,8 +71,8 @@ class BatchedInference:
   acted by, and V-trace compares with those. The version of an unroll is that of its first step.
 
   Batches are made by TensorFlow's own `BatchFunction`, outside of Python. While one is computed,
-  the next gathers. There is nothing to close: no actor waits longer than the time-out and two
-  batches.
+  the next gathers. Nothing has to be closed at the end of a run: a call ends after the
+  time-out, the batches before it and its own.
   """
 
   def __init__(

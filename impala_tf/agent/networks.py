@@ -21,8 +21,9 @@ from impala_tf.config import ConfigurationError
 
 
 class Conv2D(snt.Conv2D):
-  """Sonnet's convolution, in the dtype of its inputs; the first, which make the variables, must be
-  float32.
+  """Sonnet's convolution, computed in the dtype of its inputs.
+
+  The first call must be with float32: it makes the variables, which stay float32.
   """
 
   def __init__(self, channels: int, kernel: int, stride: int = 1, *, padding: str):
@@ -41,8 +42,9 @@ class Conv2D(snt.Conv2D):
 
 
 class Linear(snt.Linear):
-  """Sonnet's linear layer, in the dtype of its inputs; the first, which make the variables, must be
-  float32.
+  """Sonnet's linear layer, computed in the dtype of its inputs.
+
+  The first call must be with float32: it makes the variables, which stay float32.
   """
 
   def __call__(self, inputs: tf.Tensor) -> tf.Tensor:

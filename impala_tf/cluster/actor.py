@@ -39,8 +39,8 @@ def act(
   """Acts for the learner until that has finished, or a signal comes.
 
   Args:
-    configure: gives suite and configuration to act with, from the learner's signature: the
-      learner's but for fields that don't change what is learned.
+    configure: takes the learner's signature, and returns the suite and the configuration to act
+      with. Its fields that decide what is learned must be the learner's.
     role: of this process. Nothing of TensorFlow may have run yet.
     give_up_after: seconds to wait for a learner.
 

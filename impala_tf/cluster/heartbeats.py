@@ -148,7 +148,7 @@ def _parsed(type_, text):
 class Membership:
   """Who is there, by their heartbeats: an actor is present as long as its heartbeat changes.
 
-  present: the last heartbeats of the actors that are, by their tasks.
+  present: the last heartbeat of each actor that is present, by its task.
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic):

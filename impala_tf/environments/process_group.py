@@ -28,9 +28,9 @@ from impala_tf.environments import base, py_process, worker
 from impala_tf.environments import suite as suite_lib
 from impala_tf.system import timing
 
-# A process is given up when it fails again after so many restarts, each of which lasted for fewer
-# than so many steps. One that was killed, or fails once in many episodes, continues; one that
-# hardly completes an episode would only pretend to.
+# A process is given up when it fails after this many restarts in a row that each lasted for fewer
+# than this many steps. So one that was killed, or fails once in many episodes, continues, and one
+# that hardly completes an episode ends the run.
 _MAX_RESTARTS_IN_A_ROW = 3
 _STEPS_OF_A_SOUND_PROCESS = 1000
 # Steps between two looks at the counters of the environments, so that a look costs next to nothing.
@@ -133,7 +133,8 @@ class ProcessGroup:
 
     flat_args = tree.flatten(args)
     tensors = [arg for arg in flat_args if tf.is_tensor(arg)]
-    # TensorFlow keeps `run` for ever: it must not hold tensors, only what stands in their places.
+    # TensorFlow keeps the function `run` for ever. So that it keeps no tensors alive, the template
+    # has a slot where each of them was, which `run` fills with the array that it is called with.
     template = [_Slot() if tf.is_tensor(arg) else arg for arg in flat_args]
     described = [_describe(arg) if tf.is_tensor(arg) else arg for arg in flat_args]
     specs = self._specs(method, tree.unflatten_as(args, described))
@@ -255,7 +256,8 @@ class _EnvironmentProcess(py_process.PyProcess):
   def forbid_start(self):
     """Makes all further starts fail.
 
-    One under way in another thread has come so far that `close` ends it.
+    A start that is under way in another thread is waited for: it has launched its process by then,
+    which `close` will end.
     """
     with self._start_lock:
       self._may_start = False

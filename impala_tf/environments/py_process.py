@@ -35,8 +35,9 @@ from impala_tf.environments import worker
 from impala_tf.system import machine
 
 _context = multiprocessing.get_context('forkserver')
-# `multiprocessing` looks at all its children whenever it starts one, which two threads must not do
-# at once. Garbage collection may end a process at any point, so in a thread that has the lock.
+# Whenever `multiprocessing` starts a child it looks at all the others, and two threads must not do
+# that at the same time. The lock is re-entrant because garbage collection may end a process at any
+# point, even in a thread that holds the lock already.
 _lifecycle_lock = threading.RLock()
 _closing_lock = threading.RLock()
 

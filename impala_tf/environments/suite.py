@@ -39,8 +39,10 @@ class Suite:
   name: word by which level names of the suite may begin, with a colon behind it; also the name of
     the level which stands for all of its levels, if there is one.
   config_class: the suite's configuration, `Config` or a subclass with options of its own.
-  has_plain_names: whether its levels are found, and runs have them, without the name and the colon.
-  claimed_names: pattern of plain names that belong to this suite or to nobody.
+  has_plain_names: whether its levels are found by their plain names, pong instead of atari57:pong.
+    Configurations of its runs then have the plain name, too.
+  claimed_names: pattern of plain names that no other suite is asked for, also where this one does
+    not have such a level.
   presets: complete configurations with a name of their own, for --preset.
   """
 

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-# For the object's `close` and the call that it is busy with, before the process is killed.
+# A process that is to end has so long to finish the call that it is busy with, and the object's
+# `close`. Then it is killed.
 GRACE_SECONDS = 5.0
 
 

@@ -25,7 +25,8 @@ class NonFiniteLossError(errors.UserError, RuntimeError):
 
 
 class Gradients(NamedTuple):
-  """Result of a worker with weights of its own from a batch, see `Learner.loss_and_gradients`.
+  """Loss and gradients of a batch that an A3C worker computed with its own copy of the weights; see
+  `Learner.loss_and_gradients`.
 
   loss: of the batch.
   gradients: in the order of `agent.trainable_variables`.

@@ -15,8 +15,8 @@ On the policy's own actions, pi = mu, all are the same but for the 1e-6. The pap
 last three in words. This module reads them so that their targets are V-trace's with all ratios
 taken as one, which are n-step returns.
 
-Each of the three parts is open: `reward_clipping`, `correction` and `extra_loss` of the
-configuration may name a function of any installed package, such as `my_package.losses:my_term`.
+Functions from outside of the project may take part: `reward_clipping`, `correction` and
+`extra_loss` of the configuration may each name one, such as `my_package.losses:my_term`.
 """
 
 from collections.abc import Callable

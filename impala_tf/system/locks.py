@@ -30,8 +30,8 @@ def lock(file: IO[str], shared: bool = False) -> bool:
     shared: whether others may hold a shared lock of the same file meanwhile.
 
   Returns:
-    Whether nobody else has locked it. A file system without locks gives a warning and counts as one
-    where nobody has.
+    Whether the file is locked now; False if another process has the lock. Where the file system has
+    no locks it is True, with a warning.
   """
   try:
     fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

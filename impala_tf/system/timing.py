@@ -12,12 +12,13 @@ class StageTimer:
 
     timer = StageTimer()
     shares = timer.reader()
-    with timer('wait'):       # in any thread; the stages of one thread do not nest
+    with timer('wait'):       # in any thread
       ...
     shares()                  # {'wait': 0.12, 'update': 0.88} since the last call
 
-  A stage that still lasts counts up to now, so that a thread that hangs shows. It costs about a
-  microsecond a stage.
+  A stage that still lasts counts up to now, so that a thread that hangs shows. Time in a stage that
+  is a part of another one counts for both of them, and so twice in the sum that `reader` divides
+  by. A stage costs about a microsecond.
   """
 
   def __init__(self, clock: Callable[[], float] = time.perf_counter):

@@ -31,7 +31,7 @@ _MAX_LISTED = 8
 
 
 class CheckpointError(errors.UserError, RuntimeError):
-  """Failure to write or read a checkpoint, or to fit another agent's; no variable has changed."""
+  """A checkpoint can't be written or read, or is another agent's; no variable has changed."""
 
 
 class Loaded(NamedTuple):

@@ -33,16 +33,21 @@ SOURCES: dict[str, type[sources.Source]] = {
 class Callback:
   """Base class of what watches or changes a run from outside of this package.
 
-  A subclass overrides what it needs:
+  A subclass overrides what it needs. What it changes, and what it must remember, it returns from
+  `bind`, so that checkpoints hold them:
 
       class Halving(Callback):
         def bind(self, learner):
-          self._rate = learner.tunable.learning_rate
-          return {}
+          self._state = tf.Module()
+          self._state.rate = learner.tunable.learning_rate
+          self._state.halvings = tf.Variable(0)
+          return {'halving': self._state}
 
         def on_update(self, frames, metrics, episodes, save):
-          if frames % 1_000_000 == 0:
-            self._rate.assign(self._rate / 2)
+          # An update adds thousands of frames: their number may skip every million.
+          if frames // 1_000_000 > self._state.halvings:
+            self._state.halvings.assign_add(1)
+            self._state.rate.assign(self._state.rate / 2)
 
       train(suite, config, logdir, callbacks=[Halving()])
   """

@@ -113,7 +113,8 @@ class FrameStacks:
     # Whether no reset lies between a row and the one `age` rows before it.
     visible = tf.ones_like(resets)
     for age in range(1, _STACK):
-      # Row 0 has its own zeros, so that resets before it need not be known.
+      # Resets at row 0 or before it do not count: the stack of row 0 is kept whole, and has zeros
+      # where they belong.
       visible &= ~tf.pad(resets[1:], [[age, 0], [0, 0]])[:rows]
       frames = tf.bitwise.right_shift(
         newest[_STACK - 1 - age : _STACK - 1 - age + rows], tf.constant(8 * age, tf.uint32)

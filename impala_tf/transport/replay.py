@@ -36,7 +36,8 @@ def make(
     seed: of the replayed unrolls that are drawn.
     over_network: whether unrolls come over a network, where fewer bytes are worth the work.
   """
-  # Within a process, unrolls that nobody keeps stay as they are: that costs nothing.
+  # Unstacked frames save memory in a replay and bytes on a network. Without either, whole stacks
+  # cost nothing, and to unstack them would cost time.
   is_unstacked = over_network or config.replay_fraction
   stacks = packing.FrameStacks(unroll_spec, config.frame_stack if is_unstacked else 1)
   if not config.replay_fraction:
