@@ -1,5 +1,6 @@
 """Settings of the process that runs tests, and of the processes among which they are shared out."""
 
+import os
 import pathlib
 import signal
 
@@ -33,10 +34,24 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]):
-  """Marks tests with processes of whole commands as slow, and has them run first: the last ones
-  should be short, so that all workers end at about the same time.
+  """Marks tests with processes of whole commands as slow, and has each worker begin with some.
+
+  What is left for the end should be short, so that all workers end at about the same time.
   """
   for item in items:
     if item.path.is_relative_to(_SLOW):
       item.add_marker('slow')
-  items.sort(key=lambda item: item.get_closest_marker('slow') is None)
+  slow = [item for item in items if item.get_closest_marker('slow')]
+  quick = [item for item in items if not item.get_closest_marker('slow')]
+
+  # `--dist worksteal` first gives each worker an equal part of the list, in order. The tests of a
+  # module stay together, as they may share what is costly to make.
+  workers = int(os.environ.get('PYTEST_XDIST_WORKER_COUNT', '1'))
+  size = -(-len(items) // workers)
+  modules = list(dict.fromkeys(item.path for item in slow))
+  items.clear()
+  for worker in range(workers):
+    own = [item for item in slow if modules.index(item.path) % workers == worker]
+    items += own + quick[: max(0, size - len(own))]
+    del quick[: max(0, size - len(own))]
+  items += quick

@@ -228,7 +228,7 @@ def test_thirty_actors_play_the_thirty_levels(install, consumed, modules, tmp_pa
   )
   last = [found[f'dmlab30/{name}'][-1][1] for name in ('training_cap_100', 'training_no_cap')]
   assert (
-    '  training_cap_100 {:.2f}  training_no_cap {:.2f}  '.format(*last)
+    ', training_cap_100 {:.2f}, training_no_cap {:.2f}, '.format(*last)
     in capsys.readouterr().out.splitlines()[-2]
   )
 
@@ -291,7 +291,7 @@ def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp
   assert read_scalars(tmp_path / 'run')['environments/restarts'] == [
     (chosen.total_environment_frames, 1.0)
   ]
-  assert '  restarts 1  ' in capsys.readouterr().out.splitlines()[-2]
+  assert ', restarts 1, ' in capsys.readouterr().out.splitlines()[-2]
   # Nor are its files left.
   assert not list(pathlib.Path(dmlab._temp_folder.name).iterdir())
 

@@ -119,5 +119,6 @@ def test_the_same_actors_serve_one_learner_after_another(tmp_path, descendants):
     assert trial.state == 'finished'
     assert 'Connected actors: 1 (came: 0)' in (folder / 'log.txt').read_text()
     # The actor was given no learning rate, and yet has that of its learner.
-    assert f'learning_rate              {saved_config.load(str(folder)).learning_rate} ' in acted
+    learning_rate = saved_config.load(str(folder)).learning_rate
+    assert re.search(rf'learning_rate +{learning_rate} ', acted)
   wait_until(lambda: not descendants(), 'end of all processes', 60)

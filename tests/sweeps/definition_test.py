@@ -11,7 +11,7 @@ from impala_tf.sweeps import definition, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 
 SWEEP = Sweep(
-  given={'level_name': 'catch', 'num_actors': 2, 'decay': 0.9},
+  given={'level_name': 'tests.support.catch:catch', 'num_actors': 2, 'decay': 0.9},
   space=search_space.parse(['learning_rate=uniform(0.1,0.2)']),
   num_trials=3,
   sweep_seed=1,
@@ -25,7 +25,10 @@ def changed(**changes):
 @pytest.mark.parametrize(
   ('changes', 'name'),
   [
-    ({'given': {'level_name': 'catch', 'num_actors': 2, 'decay': 0.8}}, 'given'),
+    (
+      {'given': {'level_name': 'tests.support.catch:catch', 'num_actors': 2, 'decay': 0.8}},
+      'given',
+    ),
     ({'given': {'level_name': 'pong', 'num_actors': 2, 'decay': 0.9}}, 'given'),
     ({'space': search_space.parse(['learning_rate=uniform(0.1,0.3)'])}, 'space'),
     ({'space': search_space.parse(['learning_rate=log_uniform(0.1,0.2)'])}, 'space'),
@@ -50,7 +53,7 @@ def test_more_trials_and_other_speed_are_the_same_sweep(tmp_path):
 def test_the_file_has_the_same_form_as_ever(tmp_path):
   definition.check_or_save(str(tmp_path), SWEEP)
   assert json.loads((tmp_path / 'sweep.json').read_text()) == {
-    'given': {'level_name': 'catch', 'num_actors': 2, 'decay': 0.9},
+    'given': {'level_name': 'tests.support.catch:catch', 'num_actors': 2, 'decay': 0.9},
     'space': {'learning_rate': 'uniform(0.1,0.2)'},
     'num_trials': 3,
     'sweep_seed': 1,
@@ -92,4 +95,4 @@ def test_trials_that_an_earlier_version_kept_in_a_database_are_refused(tmp_path)
 
 def test_a_field_both_given_and_drawn_is_refused():
   with pytest.raises(ConfigurationError, match='learning_rate'):
-    changed(given={'level_name': 'catch', 'learning_rate': 0.1})
+    changed(given={'level_name': 'tests.support.catch:catch', 'learning_rate': 0.1})

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 import tree
 
+from atari57 import suite as atari57
 from impala_tf import structs
 from impala_tf.training import loop
 from impala_tf.transport import packing, replay
@@ -98,8 +99,8 @@ def test_all_of_an_unroll_is_replayed_as_it_was():
 
 @pytest.mark.parametrize('frame_stack', [1, 4])
 def test_new_unrolls_come_first_and_old_ones_behind_them(frame_stack):
-  settings = dataclasses.replace(
-    catch.CONFIG, batch_size=6, replay_fraction=0.5, replay_capacity=6, frame_stack=frame_stack
+  settings = atari57.SUITE.configure(
+    'pong', batch_size=6, replay_fraction=0.5, replay_capacity=6, frame_stack=frame_stack
   )
   batches = replay.make(spec(), settings, [1])
   stacks = packing.FrameStacks(spec(), frame_stack)
