@@ -90,6 +90,8 @@ class ClusterSource(impala.QueueSource):
     return self
 
   def __exit__(self, *exception) -> None:
+    # Actors that came since the last look are to learn of the end, too.
+    self.actors.refresh()
     state = 'finished' if self.is_over else 'stopped'
     self.actors.board.post(dataclasses.replace(self._heartbeat, state=state))
     # Actors that wait for room in it look at the heartbeat then.

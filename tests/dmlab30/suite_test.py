@@ -49,11 +49,15 @@ def test_a_single_level_has_the_values_of_the_paper():
     suite.SUITE.configure('rooms_collect_good_objects_test', agent='deep')
   )
   assert {name: values[name] for name in expected} == expected
-  # Table D.1.
-  for preset in (suite.SINGLE_LEVEL, suite.MULTI_TASK):
+  # The paper searched them (Table D.1). For one level these are the defaults of the authors' code,
+  # for all levels those of their reference run.
+  for preset, searched in (
+    (suite.SINGLE_LEVEL, (0.00025, 0.00048, 0.1)),
+    (suite.MULTI_TASK, (0.0033391318945337044, 0.00031866995608948655, 0.1)),
+  ):
+    assert (preset.entropy_cost, preset.learning_rate, preset.epsilon) == searched
     assert 5e-5 <= preset.entropy_cost <= 1e-2
     assert 5e-6 <= preset.learning_rate <= 5e-3
-    assert preset.epsilon in (1e-1, 1e-3, 1e-5, 1e-7)
 
 
 def test_what_one_agent_for_all_levels_does_otherwise():
