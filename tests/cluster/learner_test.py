@@ -2,6 +2,7 @@
 
 import dataclasses
 import types
+from unittest import mock
 
 import pytest
 
@@ -73,3 +74,21 @@ def test_a_learner_of_a_cluster_needs_no_actors_of_its_own():
   loop.check(suite, settings, learner.ClusterSource)
   with pytest.raises(config.ConfigurationError, match='num_actors=1 '):
     loop.check(suite, settings)
+
+
+def test_actors_that_came_since_the_last_look_are_seen_before_the_end():
+  tape = mock.Mock()
+  tape.actors.connected = 0
+  source = object.__new__(learner.ClusterSource)
+  source.is_over, source._clock = True, Clock()
+  source._heartbeat = heartbeats.LearnerHeartbeat('running')
+  source.actors, source.queue, source.staging = tape.actors, tape.queue, tape.staging
+  source.__exit__()
+  assert [name for name, *_ in tape.mock_calls] == [
+    'actors.refresh',
+    'actors.board.post',
+    'queue.close',
+    'staging.close',
+  ]
+  (told,) = tape.actors.board.post.call_args.args
+  assert told.state == 'finished'
