@@ -7,13 +7,20 @@ environment's unroll before.
     row t of `step_outputs`   is what the action of row t led to: that action's reward and done,
                               and the observation after it.
 
-A row is done for one of four reasons, and its observation belongs to what comes after:
+A row is done for one of five reasons, and its observation belongs to what comes after:
 
     the episode ended (`finished`)     reward and episode information are those of the episode that
                                        ended, the observation is the first of the next one
     a life was lost (Atari, training)  the observation is the next frame of the same game
-    it is the very first row           reward 0, action 0, no steps, an episode's first observation
+    a time limit had cut the episode   `truncated` and `finished`; reward 0, and the action was not
+                                       taken. The row before has the episode's last reward and
+                                       observation, and is not done, as the task did not end there
+    it is the very first row           `truncated`; reward 0, action 0, no steps, an episode's first
+                                       observation
     its process was restarted          the same, but for the action, which the lost process was sent
+
+So `truncated` marks rows whose reward and end are not the task's, and the loss learns nothing from
+them (`losses.compute_loss`). An episode that a time limit cuts is one row longer than its steps.
 
 `agent_state` is the state before row 0, and the agent zeroes it before consuming a done row.
 
@@ -71,12 +78,15 @@ class StepOutput(NamedTuple):
 
   reward: float32 scalar, unclipped.
   done: bool scalar, whether the learner must cut bootstrapping and the agent its memory here.
+  truncated: bool scalar, whether nothing is to be learned from this row's reward and end. It
+    implies `done`.
   info: EpisodeInfo.
   observation: Observation.
   """
 
   reward: Any
   done: Any
+  truncated: Any
   info: EpisodeInfo
   observation: Observation
 
@@ -123,6 +133,7 @@ def step_output_spec(observation: Observation) -> StepOutput:
   return StepOutput(
     reward=scalar(np.float32),
     done=scalar(np.bool_),
+    truncated=scalar(np.bool_),
     info=EpisodeInfo(
       episode_return=scalar(np.float32), episode_steps=scalar(np.int32), finished=scalar(np.bool_)
     ),

@@ -22,6 +22,7 @@ VALUES = {
   'baseline_cost': 0.5,
   'discounting': 0.99,
   'reward_clipping': 'abs_one',
+  'reward_scale': 0.1,
   'learning_rate': 0.0006,
   'decay': 0.99,
   'momentum': 0.0,
@@ -65,6 +66,7 @@ RESUMABLE = (
   'inference_timeout_ms',
 )
 OPTIONAL = (
+  'reward_scale',
   'learning_rate_decay',
   'correction',
   'extra_loss',
@@ -116,6 +118,7 @@ def another(name):
 
 # The defaults are the paper's; `num_actors` is two for each core.
 DEFAULTS = {
+  'reward_scale': 1.0,
   'learning_rate_decay': 'linear',
   'correction': 'vtrace',
   'extra_loss': '',

@@ -85,6 +85,7 @@ class Agent(snt.Module):
     step_outputs = structs.StepOutput(
       reward=zeros((), np.float32),
       done=zeros((), np.bool_),
+      truncated=zeros((), np.bool_),
       info=structs.EpisodeInfo(zeros((), np.float32), zeros((), np.int32), zeros((), np.bool_)),
       observation=tree.map_structure(lambda spec: zeros(spec.shape, spec.dtype), observation_spec),
     )

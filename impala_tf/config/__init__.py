@@ -59,10 +59,16 @@ class LearningConfig:
     'discount of rewards for each agent step; paper: 0.99', minimum=0, maximum=1
   )
   reward_clipping: str = option(
-    'transform of rewards in the loss; paper: abs_one for single levels, optimistic_asymmetric for '
-    'DMLab-30; package.module:function for one of your own',
-    choices=('abs_one', 'soft_asymmetric', 'optimistic_asymmetric'),
+    'transform of rewards in the loss, or none; paper: abs_one for single levels, '
+    'optimistic_asymmetric for DMLab-30; package.module:function for one of your own',
+    choices=('none', 'abs_one', 'soft_asymmetric', 'optimistic_asymmetric'),
     may_be_reference=True,
+  )
+  reward_scale: float = option(
+    'factor of the rewards in the loss, before reward_clipping; learning is steady where returns '
+    'times this, discounted, are of the order of 1 to 10; paper: 1',
+    default=1.0,
+    above=0,
   )
   learning_rate: float = option(
     'initial learning rate, see learning_rate_decay; paper: 0.0006 on Atari, on DMLab-30 searched '

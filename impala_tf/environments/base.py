@@ -18,17 +18,21 @@ from impala_tf import structs
 class Transition(NamedTuple):
   """An environment's answer to one action.
 
-  observation: the observation after the action. It is not used when `finished`.
+  observation: the observation after the action. It is not used when `finished` and not
+    `truncated`.
   reward: as the suite gives it, not clipped.
   done: whether bootstrapping must be cut and the agent's memory cleared here: the end of an
     episode, or the loss of a life in Atari training.
   finished: whether the episode has ended and `reset` must follow. It implies `done`.
+  truncated: whether it was a time limit that ended the episode, and the task had not ended. It
+    implies `finished`; the value of the observation then counts.
   """
 
   observation: structs.Observation
   reward: float
   done: bool
   finished: bool
+  truncated: bool = False
 
 
 class Environment(Protocol):
@@ -104,6 +108,7 @@ class EnvironmentBatch:
     # Float64, in Python: long episodes of large scores would lose points in float32.
     self._returns: list[float] = []
     self._steps: list[int] = []
+    self._cut: list[bool] = []  # Whose episode a time limit has ended, and which wait for a reset.
 
   @property
   def num_actions(self) -> int:
@@ -127,14 +132,15 @@ class EnvironmentBatch:
     """Resets all environments.
 
     Returns:
-      Arrays of [n, ...]: the first observations, with reward 0, done True, finished False and no
-      steps.
+      Arrays of [n, ...]: the first observations, with reward 0, done and truncated True, finished
+      False and no steps.
     """
     num = len(self._environments)
-    self._returns, self._steps = [0.0] * num, [0] * num
+    self._returns, self._steps, self._cut = [0.0] * num, [0] * num, [False] * num
     output = self._output
     output.reward[:] = 0
     output.done[:] = True
+    output.truncated[:] = True
     for array in output.info:
       array[:] = 0
     for index, environment in enumerate(self._environments):
@@ -143,6 +149,10 @@ class EnvironmentBatch:
 
   def step(self, actions: np.ndarray) -> structs.StepOutput:
     """Steps all environments, and resets those whose episode finished.
+
+    The step that a time limit makes the last one is a row like any other, with the observation
+    after it, so that the learner can take the value of that. The next row is then the one that is
+    done and finished; it has no reward, and its action is not taken. `structs` has the convention.
 
     Args:
       actions: int32 [n].
@@ -160,22 +170,27 @@ class EnvironmentBatch:
     for index, (environment, action) in enumerate(
       zip(self._environments, actions.tolist(), strict=True)
     ):
-      transition = environment.step(action)
-      if transition.finished and not transition.done:
-        raise ValueError(
-          f'Environment {index} says finished without done: the end of an episode must be done too.'
-        )
+      reward, done, finished, observation = 0.0, True, True, None
+      truncated = self._cut[index]
+      self._cut[index] = False
+      if not truncated:
+        transition = environment.step(action)
+        self._check_ends(index, transition)
+        reward, observation = transition.reward, transition.observation
+        self._returns[index] += float(reward)
+        self._steps[index] += 1
+        self._cut[index] = transition.truncated
+        done = transition.done and not transition.truncated
+        finished = transition.finished and not transition.truncated
 
-      self._returns[index] += float(transition.reward)
-      self._steps[index] += 1
-      output.reward[index] = transition.reward
-      output.done[index] = transition.done
+      output.reward[index] = reward
+      output.done[index] = done
+      output.truncated[index] = truncated
       output.info.episode_return[index] = self._returns[index]
       output.info.episode_steps[index] = self._steps[index]
-      output.info.finished[index] = transition.finished
+      output.info.finished[index] = finished
 
-      observation = transition.observation
-      if transition.finished:
+      if finished:
         observation = environment.reset()
         self._returns[index] = 0.0
         self._steps[index] = 0
@@ -195,6 +210,14 @@ class EnvironmentBatch:
 
   def _spec(self):
     return structs.step_output_spec(self._observation_spec)
+
+  def _check_ends(self, index, transition):
+    for cause, effect in (('finished', 'done'), ('truncated', 'finished')):
+      if getattr(transition, cause) and not getattr(transition, effect):
+        raise ValueError(
+          f'Environment {index} says {cause} without {effect}: the end of an episode must be '
+          f'{effect} too.'
+        )
 
   def _check_actions(self, actions):
     if not self._steps:

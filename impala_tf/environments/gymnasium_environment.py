@@ -20,8 +20,8 @@ class GymnasiumEnvironment:
   All others are flattened to one vector, float32 [n], in the way of Gymnasium's own wrapper, in
   which a discrete one is one-hot.
 
-  An episode that is cut by its time limit ends like any other: the value of its last state counts
-    as 0.
+  An episode that is cut by its time limit is marked so, and the value of its last observation
+  counts.
   """
 
   def __init__(
@@ -102,7 +102,9 @@ class GymnasiumEnvironment:
       if terminated or truncated:
         break
     over = bool(terminated or truncated)
-    return base.Transition(self._observe(observation), total, done=over, finished=over)
+    return base.Transition(
+      self._observe(observation), total, over, over, truncated=bool(truncated and not terminated)
+    )
 
   def close(self) -> None:
     """Closes it."""

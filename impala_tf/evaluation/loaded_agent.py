@@ -47,7 +47,8 @@ class LoadedAgent:
     step_outputs = structs.StepOutput(
       reward=tf.constant([reward], tf.float32),
       done=tf.constant([done]),
-      info=structs.EpisodeInfo((), (), ()),  # The agent does not look at it.
+      truncated=(),  # The agent does not look at it, nor at the next.
+      info=structs.EpisodeInfo((), (), ()),
       observation=structs.Observation(
         tf.constant(frame)[tf.newaxis], tf.constant([instruction]) if has_instruction else ()
       ),

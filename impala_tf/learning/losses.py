@@ -12,8 +12,7 @@ it with (Section 5.2.2):
     none           n-step returns, uncorrected         grad log pi (q - V)
 
 On the policy's own actions, pi = mu, all are the same but for the 1e-6. The paper describes the
-last three in words. This module reads them so that their targets are V-trace's with all ratios
-taken as one, which are n-step returns.
+last three in words, read here as V-trace's targets with all ratios one: n-step returns.
 
 Functions from outside of the project may take part: `reward_clipping`, `correction` and
 `extra_loss` of the configuration may each name one, such as `my_package.losses:my_term`.
@@ -40,7 +39,7 @@ class Loss(NamedTuple):
   total: float32 scalar, pg + baseline_cost * baseline + entropy_cost * entropy + extra.
   pg, baseline, entropy: float32 scalars, see the functions below.
   extra: float32 scalar, the term that `config.extra_loss` names; None without one.
-  clipped_rewards, discounts: float32 [T, B].
+  clipped_rewards, discounts: float32 [T, B]; the reward of a truncated row is its value.
   vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B], as the correction made them.
   """
 
@@ -80,7 +79,11 @@ def compute_loss(
   policy_logits, values = learner_outputs.policy_logits[:-1], learner_outputs.baseline[:-1]
   bootstrap_value = learner_outputs.baseline[-1]
 
-  clipped_rewards = find_reward_transform(config.reward_clipping)(rewards)
+  # A truncated row ends no task: with its own value as reward, temporal difference and advantage
+  # are zero under each correction, and the row before bootstraps from that value.
+  rewards = find_reward_transform(config.reward_clipping)(config.reward_scale * rewards)
+  worth = tf.stop_gradient(values)
+  clipped_rewards = tf.where(unroll.step_outputs.truncated[1:], worth, rewards)
   discounts = config.discounting * tf.cast(~done, tf.float32)
   returns = find_correction(config.correction)(
     config,
@@ -167,6 +170,7 @@ def soft_asymmetric(rewards: tf.Tensor) -> tf.Tensor:
 # Functions of float32 rewards of any shape, as the loss uses them. Returns of episodes are always
 # reported as the environment gave them.
 REWARD_TRANSFORMS: dict[str, Callable] = {
+  'none': tf.identity,
   'abs_one': abs_one,
   'optimistic_asymmetric': optimistic_asymmetric,
   'soft_asymmetric': soft_asymmetric,
@@ -241,9 +245,5 @@ def find_reward_transform(name: str) -> Callable:
 
 
 def find_correction(name: str) -> Callable:
-  """Returns the function that `config.correction` names, of this module or of another one.
-
-  Raises:
-    ConfigurationError: if there is none of that name.
-  """
+  """Returns the function that `config.correction` names, as `find_reward_transform` does."""
   return CORRECTIONS.get(name) or import_reference('correction', name)

@@ -128,7 +128,7 @@ class _Worker:
       copies, version = policy.begin()
       carry, unrolls = unroller.play(index, carry, copies, version)
       batch = unroll_queue.as_batch(unrolls)
-      step_outputs = structs.StepOutput((), (), batch.step_outputs.info, ())
+      step_outputs = structs.StepOutput((), (), (), batch.step_outputs.info, ())
       played = structs.Unroll(batch.level, (), (), step_outputs, ())
       return carry, _Work(learner.loss_and_gradients(batch, copies), played)
 

@@ -79,6 +79,7 @@ class Policy(tf.Module):
       step_outputs = structs.StepOutput(
         reward=given.get('last_reward', tf.zeros([batch])),
         done=tf.zeros([batch], tf.bool),  # It is the caller who sets the state to zero.
+        truncated=(),
         info=(),
         observation=structs.Observation(
           **{name: given[name] for name in structs.Observation._fields if name in given}

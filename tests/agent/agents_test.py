@@ -40,6 +40,7 @@ def small_inputs(rows, columns):
   step_outputs = structs.StepOutput(
     reward=random.randn(rows, columns).astype(np.float32) * 3,
     done=random.rand(rows, columns) < 0.3,
+    truncated=np.zeros([rows, columns], bool),
     info=structs.EpisodeInfo(*np.zeros([3, rows, columns], np.float32)),
     observation=structs.Observation(
       random.randint(256, size=[rows, columns, 40, 44, 3]).astype(np.uint8)

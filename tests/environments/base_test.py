@@ -21,7 +21,14 @@ class Counting:
   num_actions = 4
 
   def __init__(
-    self, first_episode=0, *, with_instruction=False, closed=None, error=None, finished_only=False
+    self,
+    first_episode=0,
+    *,
+    with_instruction=False,
+    closed=None,
+    error=None,
+    finished_only=False,
+    limit=None,
   ):
     if error:
       raise ValueError(error)
@@ -29,6 +36,7 @@ class Counting:
     self._with_instruction = with_instruction
     self._closed = closed
     self._finished_only = finished_only
+    self._limit = limit
     text = structs.ArraySpec((), np.bytes_) if with_instruction else ()
     self.observation_spec = structs.Observation(structs.ArraySpec((2, 3, 1), np.uint8), text)
 
@@ -40,9 +48,11 @@ class Counting:
   def step(self, action):
     assert self._time < LENGTH, 'stepped after the end'
     self._time += 1
-    finished = self._time == LENGTH
+    truncated = self._time == self._limit
+    finished = self._time == LENGTH or truncated
     done = self._time == 3 or (finished and not self._finished_only)
-    return base.Transition(self._observe(), float(100 * self._time + action), done, finished)
+    reward = float(100 * self._time + action)
+    return base.Transition(self._observe(), reward, done, finished, truncated)
 
   def close(self):
     if self._closed is not None:
@@ -59,11 +69,11 @@ def _rows(batch, actions):
   outputs = [batch.initial()]
   rows = [_leaves(outputs[0])]
   rows += [_leaves(batch.step(np.array(row, np.int32))) for row in actions]
-  reward, done, episode_return, steps, finished, frame, *text = (
+  reward, done, truncated, episode_return, steps, finished, frame, *text = (
     np.array(column) for column in zip(*rows, strict=True)
   )
   info = structs.EpisodeInfo(episode_return, steps, finished)
-  return structs.StepOutput(reward, done, info, structs.Observation(frame, *text))
+  return structs.StepOutput(reward, done, truncated, info, structs.Observation(frame, *text))
 
 
 def _leaves(output):
@@ -73,7 +83,8 @@ def _leaves(output):
     else (output.observation.instruction.copy(),)
   )
   frame = output.observation.frame.copy()
-  return (output.reward.copy(), output.done.copy(), *(x.copy() for x in output.info), frame, *texts)
+  ends = (output.done.copy(), output.truncated.copy())
+  return (output.reward.copy(), *ends, *(x.copy() for x in output.info), frame, *texts)
 
 
 def test_rows_follow_the_time_convention():
@@ -90,6 +101,29 @@ def test_rows_follow_the_time_convention():
   # The end's row has the first observation of the next episode, and no step is inserted for it.
   assert rows.observation.frame[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 10, 11, 12]
   assert rows.observation.frame.shape == (8, 1, 2, 3, 1)
+
+
+def test_a_time_limit_keeps_the_last_observation_and_ends_the_episode_a_row_later():
+  # The limit is at the second step; the third action is not taken.
+  make = functools.partial(Counting, limit=2)
+  rows = _rows(base.EnvironmentBatch([make]), [[3], [2], [1], [0], [3], [2], [1]])
+  column = lambda array: array[:, 0].tolist()
+  assert column(rows.reward) == [0, 103, 202, 0, 100, 203, 0, 101]
+  assert column(rows.done) == [True, False, False, True, False, False, True, False]
+  assert column(rows.truncated) == column(rows.done)
+  assert column(rows.info.finished) == [False, *column(rows.done)[1:]]
+  assert column(rows.info.episode_return) == [0, 103, 305, 305, 100, 303, 303, 101]
+  assert column(rows.info.episode_steps) == [0, 1, 2, 2, 1, 2, 2, 1]
+  assert rows.observation.frame[:, 0, 0, 0, 0].tolist() == [0, 1, 2, 10, 11, 12, 20, 21]
+
+
+def test_a_reset_forgets_a_time_limit_that_was_reached():
+  batch = base.EnvironmentBatch([functools.partial(Counting, limit=2)])
+  batch.initial()
+  for _ in range(2):
+    batch.step(np.array([1]))
+  assert batch.initial().truncated.tolist() == [True]
+  assert batch.step(np.array([1])).reward.tolist() == [101]
 
 
 def test_environments_of_a_batch_are_apart():
@@ -126,7 +160,7 @@ def test_arrays_are_as_the_specs():
   specs = batch.tensor_specs('step')
   assert specs == batch.tensor_specs('initial')
   assert specs.reward == structs.ArraySpec((3,), np.float32)
-  assert specs.done == structs.ArraySpec((3,), np.bool_)
+  assert specs.done == specs.truncated == structs.ArraySpec((3,), np.bool_)
   assert specs.info.episode_return == structs.ArraySpec((3,), np.float32)
   assert specs.info.episode_steps == structs.ArraySpec((3,), np.int32)
   assert specs.info.finished == structs.ArraySpec((3,), np.bool_)
@@ -134,7 +168,8 @@ def test_arrays_are_as_the_specs():
   assert specs.observation.instruction == structs.ArraySpec((3,), np.bytes_)
   for output in (batch.initial(), batch.step(np.zeros(3, np.int32))):
     types = [array.dtype for array in _leaves(output)]
-    assert types == [np.float32, np.bool_, np.float32, np.int32, np.bool_, np.uint8, np.object_]
+    ends, info = [np.bool_, np.bool_], [np.float32, np.int32, np.bool_]
+    assert types == [np.float32, *ends, *info, np.uint8, np.object_]
   with pytest.raises(ValueError, match="'close'"):
     batch.tensor_specs('close')
 

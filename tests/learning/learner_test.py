@@ -77,6 +77,7 @@ def small_unroll(seed=0, rows=6, columns=2, instructed=False):
     step_outputs=structs.StepOutput(
       reward=floats(rows, columns),
       done=random.rand(rows, columns) < 0.2,
+      truncated=np.zeros([rows, columns], bool),
       info=(),
       observation=structs.Observation(
         random.randint(256, size=[rows, columns, 1, 1, 3]).astype(np.uint8)

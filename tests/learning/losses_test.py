@@ -123,9 +123,10 @@ def paper(name, inputs, *, rho_bar, c_bar, pg_rho_bar, lambda_, q_estimate):
     np.float64
   )
   vs = values.copy()
-  for s in range(ROWS):
+  rows = len(inputs['rewards'])
+  for s in range(rows):
     weight = np.ones(COLUMNS)
-    for t in range(s, ROWS):
+    for t in range(s, rows):
       vs[s] += (
         weight
         * rhos[t]
@@ -188,17 +189,21 @@ def test_each_correction_differs_from_the_others_off_policy():
   ]
 
 
-def loss_and_gradients(target_logits, behaviour_logits, values, rewards, actions, **changes):
+def loss_and_gradients(
+  target_logits, behaviour_logits, values, rewards, actions, truncated=None, **changes
+):
   """Loss of `losses.compute_loss` with its gradients with respect to the learner's logits and
-  values.
+  values. Rows that are truncated are done, and no others.
   """
   rows, columns = rewards.shape
+  if truncated is None:
+    truncated = np.zeros([rows, columns], bool)
   unroll = structs.Unroll(
     level=(),
     policy_version=(),
     agent_state=(),
     step_outputs=structs.StepOutput(
-      tf.constant(rewards), tf.zeros([rows, columns], tf.bool), (), ()
+      tf.constant(rewards), tf.constant(truncated), tf.constant(truncated), (), ()
     ),
     agent_outputs=structs.AgentOutput(
       tf.constant(actions), tf.constant(behaviour_logits), tf.zeros([rows, columns])
@@ -238,6 +243,51 @@ def test_on_policy_all_corrections_are_the_same():
     for n in NAMES
   ]
   assert all(np.abs(gradients[0] - results[0][1][0]).max() > 0.1 for _, gradients in results[1:])
+
+
+@pytest.mark.parametrize('q_estimate', ['target', 'baseline'])
+@pytest.mark.parametrize('name', NAMES)
+def test_a_truncated_row_ends_one_trajectory_and_teaches_nothing(name, q_estimate):
+  logits, values, rewards, actions = loss_inputs()
+  behaviour = logits[::-1].copy()
+  truncated = np.zeros([ROWS, COLUMNS], bool)
+  truncated[4] = True  # What the action after observation 3 led to.
+  settings = {'correction': name, 'q_estimate': q_estimate, 'entropy_cost': 0.0}
+  loss, (to_logits, to_values) = loss_and_gradients(
+    logits, behaviour, values, rewards, actions, truncated, **settings
+  )
+
+  # As if the unroll had been cut there: its first part bootstraps from the value of observation 3,
+  # the second begins with observation 4.
+  parts = [
+    loss_and_gradients(
+      logits[a:b], behaviour[a:b], values[a:b], rewards[a:b], actions[a:b], **settings
+    )
+    for a, b in ((0, 4), (4, ROWS))
+  ]
+  np.testing.assert_allclose(loss.total, sum(part.total for part, _ in parts), rtol=1e-5)
+  for whole, pieces in ((to_logits, 0), (to_values, 1)):
+    expected = np.concatenate([gradients[pieces] for _, gradients in parts])
+    np.testing.assert_allclose(whole, expected, rtol=1e-4, atol=1e-5)
+    assert not whole[3].any()
+    assert np.abs(whole[2]).max() > 0.1
+
+  # The targets are those of the paper's sums in NumPy for the first part.
+  inputs = {
+    'behaviour_policy_logits': behaviour[1:4],
+    'target_policy_logits': logits[:3],
+    'actions': actions[1:4],
+    'discounts': np.full([3, COLUMNS], 0.9),
+    'rewards': np.clip(rewards[1:4], -1, 1),
+    'values': values[:3],
+    'bootstrap_value': values[3],
+  }
+  vs, pg_advantages, _ = paper(
+    name, inputs, rho_bar=1.0, c_bar=1.0, pg_rho_bar=1.0, lambda_=1.0, q_estimate=q_estimate
+  )
+  returned = loss.vtrace_returns
+  np.testing.assert_allclose(returned.vs[:3], vs, rtol=2e-5, atol=2e-5)
+  np.testing.assert_allclose(returned.pg_advantages[:3], pg_advantages, rtol=2e-5, atol=2e-5)
 
 
 def test_epsilon_bounds_the_gradient_of_an_action_that_became_unlikely():

@@ -61,6 +61,7 @@ def step_outputs(arrays, prefix=''):
   return structs.StepOutput(
     reward=get('rewards'),
     done=get('done'),
+    truncated=np.zeros_like(get('done')),
     info=(),
     observation=structs.Observation(get('frames'), get('instructions')),
   )

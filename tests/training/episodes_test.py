@@ -20,7 +20,7 @@ def make_unrolls(finished, done=None, convert=np.asarray):
   )
   done = finished if done is None else np.asarray(done, bool)
   step_outputs = structs.StepOutput(
-    convert(np.zeros([ROWS, BATCH])), convert(done), info, structs.Observation(())
+    convert(np.zeros([ROWS, BATCH])), convert(done), (), info, structs.Observation(())
   )
   return structs.Unroll(convert(np.array([5, 6, 7], np.int32)), (), (), step_outputs, ())
 

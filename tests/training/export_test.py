@@ -51,7 +51,7 @@ def test_a_program_without_this_project_gets_the_agents_policy(tmp_path):
   checkpoints.load_weights(run, agent)
   frame = np.full([1, 1, 8, 5, 1], 7, np.uint8)
   step_outputs = structs.StepOutput(
-    np.zeros([1, 1], np.float32), np.zeros([1, 1], bool), (), structs.Observation(frame)
+    np.zeros([1, 1], np.float32), np.zeros([1, 1], bool), (), (), structs.Observation(frame)
   )
   expected, _ = agent.unroll(np.zeros([1, 1], np.int32), step_outputs, ())
   np.testing.assert_allclose(eval(logits), expected.policy_logits[0, 0], rtol=1e-5)
@@ -103,7 +103,7 @@ def test_memory_is_carried_by_the_caller(tmp_path):
     logits.append(outputs['policy_logits'])
     state = {name: outputs[name] for name in state}
   step_outputs = structs.StepOutput(
-    np.zeros([5, 2], np.float32), np.zeros([5, 2], bool), (), structs.Observation(seen)
+    np.zeros([5, 2], np.float32), np.zeros([5, 2], bool), (), (), structs.Observation(seen)
   )
   expected, last = agent.unroll(np.zeros([5, 2], np.int32), step_outputs, agent.initial_state(2))
   np.testing.assert_allclose(logits, expected.policy_logits, atol=1e-5)

@@ -35,6 +35,7 @@ def unrolls(numbers, frame_shape=(2, 2, 4)):
     step_outputs=structs.StepOutput(
       reward=over_time(np.float32) + np.arange(ROWS, dtype=np.float32) / 10,
       done=over_time(np.int32) % 2 == 1,
+      truncated=over_time(np.int32) % 4 == 1,
       info=structs.EpisodeInfo(
         over_time(np.float32), over_time(np.int32) + 1, np.zeros([n, ROWS], bool)
       ),
