@@ -4,6 +4,7 @@ The whole unroll is one tf.function, traced once and shared by all actor threads
 acts for is a tensor.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -67,11 +68,15 @@ class Unroller:
     self._initial = tf.function(self._build_initial, input_signature=[index_spec], autograph=False)
     carry = self._initial.get_concrete_function().structured_outputs
     self.carry_spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), carry)
+    self._begin = tf.function(policy.begin, autograph=False)
+    begun = self._begin.get_concrete_function().structured_outputs
+    begun_spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), begun)
     self._unroll = tf.function(
-      self._build_unroll, input_signature=[index_spec, self.carry_spec], autograph=False
+      self.play, input_signature=[index_spec, self.carry_spec, *begun_spec], autograph=False
     )
     # Traced here, before any thread may call it: weights can't be substituted by several threads.
-    self._unroll.get_concrete_function()
+    with _in_one_thread():
+      self._unroll.get_concrete_function()
 
   def initial(self, index: int) -> Carry:
     """Starts the environments of actor `index` and returns their first carry."""
@@ -87,7 +92,9 @@ class Unroller:
       tf.errors.OutOfRangeError: if the actor's process was closed.
       tf.errors.OpError: with the process's own message, if it failed or died.
     """
-    return self._unroll(tf.constant(index, tf.int32), carry)
+    begun = self._begin()
+    with _in_one_thread():
+      return self._unroll(tf.constant(index, tf.int32), carry, *begun)
 
   def _build_initial(self, index):
     n = self._num_environments
@@ -99,9 +106,6 @@ class Unroller:
     return Carry(
       self._environments.call(index, 'initial'), agent_output, self._policy.agent.initial_state(n)
     )
-
-  def _build_unroll(self, index, carry):
-    return self.play(index, carry, *self._policy.begin())
 
   def play(
     self, index: tf.Tensor, carry: Carry, context: Any, version: tf.Tensor
@@ -154,6 +158,19 @@ class Unroller:
     rows = array.stack()
     rows = tf.ensure_shape(rows, [self._unroll_length + 1, *rows.shape[1:]])
     return tf.transpose(rows, [1, 0, *range(2, rows.shape.rank)])
+
+
+def _in_one_thread():
+  """Lets the calling thread run the operations of functions that are traced and called meanwhile,
+  one after the other.
+
+  TensorFlow hands operations that are ready from thread to thread, which costs more than the small
+  operations of acting themselves. A thread alone can't exchange tensors between devices, so that is
+  how it stays where there is a graphics card.
+  """
+  if tf.config.list_physical_devices('GPU'):
+    return contextlib.nullcontext()
+  return tf.experimental.function_executor_type('SINGLE_THREADED_EXECUTOR')
 
 
 class ActorThreads:
