@@ -19,14 +19,14 @@ at its learner's address.
 import dataclasses
 import os
 
-from absl import app, flags, logging
+from absl import app, flags
 
-from impala_tf import cli
+from impala_tf import cli, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.system import machine
+from impala_tf.system import machine, quiet
 
 _MODE = flags.DEFINE_enum(
   'mode',
@@ -160,6 +160,7 @@ def _act_for_any(role, given):
   # TensorFlow has to know how many threads there will be before it can ask the learner which level
   # it is.
   given = {'num_actors': 2 * machine.cores()} | given
+  quiet.load_tensorflow()
   from impala_tf.cluster import actor, connection
   from impala_tf.cluster import learner as cluster_learner
   from impala_tf.training import loop
@@ -171,7 +172,6 @@ def _act_for_any(role, given):
     print(f'Acting for:\n{config}', flush=True)
     return suite, config
 
-  logging.set_verbosity(logging.WARNING)
   machine.configure_tensorflow(given['num_actors'])
   return actor.act(configure, role, _GIVE_UP_AFTER.value)
 
@@ -185,20 +185,18 @@ def _run(suite, config, given, logdir, role):
     given = {name: value for name, value in given.items() if name != 'seed'} | {
       'level_name': config.level_name
     }
-    from impala_tf import saved_config
-
     config = saved_config.load_with(logdir, given, type(config))
   suite.check(config)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check_installed(config)
+  quiet.load_tensorflow()
   from impala_tf.cluster import actor, connection
   from impala_tf.cluster import learner as cluster_learner
   from impala_tf.evaluation import play
   from impala_tf.pbt import member
   from impala_tf.training import export, loop
 
-  logging.set_verbosity(logging.WARNING)
   machine.configure_tensorflow(config.num_actors, config.num_learners)
   if role and role.job == 'actor':
     loop.check(suite, config, cluster_learner.ClusterSource)

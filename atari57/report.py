@@ -14,10 +14,10 @@ runs; and random.csv if the random policy was evaluated.
 
 import dataclasses
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import scipy.stats
 from absl import app, flags
 
 from atari57 import games
@@ -212,8 +212,8 @@ def random_table(results: Mapping[str, Sequence[LevelResult]]) -> list[Row]:
     if game.name not in results:
       continue
     first = results[game.name][0]
-    ours = first.mean()
-    error = float(scipy.stats.sem(first.returns)) if len(first.returns) > 1 else None
+    ours, n = first.mean(), len(first.returns)
+    error = statistics.stdev(first.returns) / n**0.5 if n > 1 else None
     errors_apart = (ours - game.random) / error if error else None
     normalised, length = game.human_normalised(ours), float(np.mean(first.episode_frames))
     apart[game.name] = -abs(normalised)

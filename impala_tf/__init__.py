@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from impala_tf.evaluation.loaded_agent import LoadedAgent
 
-# TensorFlow looks at it when it is loaded; by default it reports on the processor and the graphics
-# card.
-os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+# TensorFlow looks at it when it is loaded. What its C++ libraries log are remarks on the processor
+# and the graphics card; errors that concern a user are raised as well.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 __version__ = '0.2.0'
 
@@ -49,11 +49,13 @@ def train(level_name: str, logdir: str, **overrides: Any) -> int:
     errors.UserError: for what the user can mend, see `training.loop.train`.
   """
   from impala_tf.environments import suites
-  from impala_tf.system import machine
-  from impala_tf.training import loop
+  from impala_tf.system import machine, quiet
 
   suite, config = suites.resolve(level_name, **overrides)
   suite.check_installed(config)
+  quiet.load_tensorflow()
+  from impala_tf.training import loop
+
   machine.configure_tensorflow(config.num_actors, config.num_learners)
   return loop.train(suite, config, logdir)
 
@@ -69,6 +71,9 @@ def load_agent(logdir: str, greedy: bool = False) -> 'LoadedAgent':
     ConfigurationError: if there is not a run, or its suite or torso can't be imported here.
     CheckpointError: if there is no checkpoint that can be read.
   """
+  from impala_tf.system import quiet
+
+  quiet.load_tensorflow()
   from impala_tf.evaluation import loaded_agent
 
   return loaded_agent.LoadedAgent(logdir, greedy)

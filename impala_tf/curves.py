@@ -8,10 +8,9 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import tensorflow as tf
 from absl import app, flags
 
-from impala_tf import cli
+from impala_tf import cli, files
 from impala_tf.config import ConfigurationError
 from impala_tf.reports import final_return, pictures
 from impala_tf.training import episode_log
@@ -56,7 +55,7 @@ def read_episodes(path: str) -> dict[str, Episodes]:
   folder = os.path.dirname(path) if os.path.basename(path) == episode_log.FILE_NAME else path
   try:
     rows = episode_log.read(folder)
-  except (tf.errors.OpError, ValueError) as error:
+  except files.io_errors(ValueError) as error:
     raise ConfigurationError(
       f"Can't read {path} as the episodes of a run: {error!r}. Name the folder of a run."
     ) from error

@@ -6,19 +6,21 @@ contents or the new, never a part.
     with files.writing(path):
       ...                       # TensorFlow's errors and the system's leave as StorageError
 
-Paths are files or folders, anything that tf.io.gfile takes.
+Paths are files or folders, anything that tf.io.gfile takes. TensorFlow takes seconds to load, and
+is loaded for paths of other file systems only, such as gs://bucket/runs.
 """
 
 import contextlib
 import json
 import os
+import shutil
+import sys
 import uuid
 from collections.abc import Iterator
-from typing import Any
-
-import tensorflow as tf
+from typing import IO, Any
 
 from impala_tf import errors
+from impala_tf.system import quiet
 
 _CHUNK = 2**20
 
@@ -27,12 +29,100 @@ class StorageError(errors.UserError, RuntimeError):
   """A file of a run can't be written; the message names it and says what to do."""
 
 
+def is_remote(path: str | os.PathLike[str]) -> bool:
+  """Returns whether a path is not one of this machine's, but another that TensorFlow may know."""
+  return '://' in os.fspath(path)
+
+
+def io_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
+  """Returns the classes of the errors that reading and writing may raise, for an except clause, and
+  others after them.
+  """
+  tf = sys.modules.get('tensorflow')
+  return (OSError, *others) if tf is None else (OSError, tf.errors.OpError, *others)
+
+
+def open_file(path: str | os.PathLike[str], mode: str = 'r') -> IO[Any]:
+  """Opens a file as `open` does, text as UTF-8 without a change to its line ends.
+
+  Raises:
+    OSError, tf.errors.OpError: if it can't be opened; see `io_errors`.
+  """
+  if is_remote(path):
+    return _gfile().GFile(path, mode)
+  text = {} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''}
+  return open(path, mode, **text)  # type: ignore[call-overload, no-any-return]
+
+
+def prepare_folder(path: str) -> None:
+  """Makes a run's folder if it is missing, and writes a file there to see that it can.
+
+  Raises:
+    ConfigurationError: if it can't be made or written.
+  """
+  # Named apart, as several may start in one folder at once.
+  probe = os.path.join(path, f'.write_test_{uuid.uuid4().hex[:8]}')
+  try:
+    make_folder(path)
+    with open_file(probe, 'w') as file:
+      file.write('A run tested that it can write here.\n')
+    remove(probe)
+  except io_errors() as error:
+    raise errors.ConfigurationError(
+      f"Can't write in the log directory {path!r}: {reason(error)}. Give --logdir a folder that "
+      'you may write, and that has room.'
+    ) from error
+
+
+def exists(path: str) -> bool:
+  """Returns whether there is such a file or folder."""
+  return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def is_folder(path: str) -> bool:
+  """Returns whether there is such a folder."""
+  return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def names_in(folder: str) -> list[str]:
+  """Returns the names of the files and folders in a folder, sorted; none if there is no folder."""
+  if is_remote(folder):
+    listed = _gfile().listdir(folder) if is_folder(folder) else []
+    return sorted(name.rstrip('/') for name in listed)
+  return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def make_folder(path: str) -> None:
+  """Makes a folder and those around it, as far as they are missing; raises as `open_file`."""
+  if is_remote(path):
+    _gfile().makedirs(path)
+  else:
+    os.makedirs(path, exist_ok=True)
+
+
+def remove(path: str) -> None:
+  """Removes a file, or a folder with all that is in it; raises as `open_file`."""
+  if is_remote(path):
+    (_gfile().rmtree if is_folder(path) else _gfile().remove)(path)
+  elif os.path.isdir(path) and not os.path.islink(path):
+    shutil.rmtree(path)
+  else:
+    os.remove(path)
+
+
+def _gfile():
+  quiet.load_tensorflow()
+  import tensorflow as tf
+
+  return tf.io.gfile
+
+
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
   """Turns the errors of writes to `path` within this context into StorageError."""
   try:
     yield
-  except (tf.errors.OpError, OSError) as error:
+  except io_errors() as error:
     raise StorageError(
       f"Can't write {path}: {reason(error)}. Make room, or make the folder writable, and give the "
       'same command again: a run resumes from its last checkpoint.'
@@ -41,7 +131,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def reason(error: Exception) -> str:
   """Puts an error of TensorFlow or the system in one line, without the operation that met it."""
-  text = error.message if isinstance(error, tf.errors.OpError) else str(error)
+  text = str(getattr(error, 'message', error))  # TensorFlow's errors have one.
   # '{{function_node __wrapped__FlushSummaryWriter...}} ' stands first.
   text = text.partition('}} ')[2] or text
   return text.splitlines()[0].removesuffix('.') if text else type(error).__name__
@@ -57,12 +147,15 @@ def write(path: str | os.PathLike[str], text: str) -> None:
   temporary = f'{path}.{uuid.uuid4().hex[:8]}.tmp'
   with writing(path):
     try:
-      with tf.io.gfile.GFile(temporary, 'w') as file:
+      with open_file(temporary, 'w') as file:
         file.write(text)
-      tf.io.gfile.rename(temporary, path, overwrite=True)
+      if is_remote(path):
+        _gfile().rename(temporary, path, overwrite=True)
+      else:
+        os.replace(temporary, path)
     except BaseException:
-      with contextlib.suppress(tf.errors.OpError):
-        tf.io.gfile.remove(temporary)
+      with contextlib.suppress(*io_errors()):
+        remove(temporary)
       raise
 
 
@@ -74,7 +167,16 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 def read(path: str | os.PathLike[str]) -> bytes | None:
   """Returns the bytes in a file, None if it does not exist."""
   try:
-    with tf.io.gfile.GFile(path, 'rb') as file:
+    if not is_remote(path):
+      with open(path, 'rb') as file:
+        return file.read()
+  except FileNotFoundError:
+    return None
+
+  import tensorflow as tf
+
+  try:
+    with open_file(path, 'rb') as file:
       # Not `read()`, which asks for the size by name: another file may have taken this one's place.
       return b''.join(iter(lambda: file.read(_CHUNK), b''))
   except tf.errors.NotFoundError:

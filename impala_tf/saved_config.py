@@ -7,10 +7,8 @@ same one.
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-
-import tensorflow as tf
 
 from impala_tf import config as config_lib
 from impala_tf import files
@@ -59,7 +57,7 @@ def load(logdir: str, default: type[Config] | None = None) -> Config | None:
       config_class = default
     # Once all suites had their options in one configuration.
     return config_class.from_json(text, ignored=suites.option_names())
-  except (ConfigurationError, UnicodeDecodeError, tf.errors.OpError) as error:
+  except files.io_errors(ConfigurationError, UnicodeDecodeError) as error:
     raise ConfigurationError(
       f'{path}: {error} Repair or remove the file, or use another --logdir.'
     ) from error
@@ -110,6 +108,22 @@ def load_with(
   config = dataclasses.replace(run, **overrides)
   _check_same(logdir, run, config)
   return config
+
+
+def runs_in(logdirs: Iterable[str]) -> list[str]:
+  """Returns the folders of runs among folders of runs and folders of such."""
+  runs: list[str] = []
+  for logdir in logdirs:
+    below = []
+    if not _is_run(logdir):
+      folders = [os.path.join(logdir, name) for name in files.names_in(logdir)]
+      below = [folder for folder in folders if _is_run(folder)]
+    runs += below or [logdir]
+  return runs
+
+
+def _is_run(folder):
+  return files.exists(os.path.join(folder, FILE_NAME))
 
 
 def _check_same(logdir, old, new):

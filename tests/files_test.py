@@ -1,5 +1,6 @@
 """Files of a run are written whole or not at all, and errors name them."""
 
+import os
 import threading
 from unittest import mock
 
@@ -7,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import files
+from impala_tf.config import ConfigurationError
 
 
 def test_writes_and_reads(tmp_path):
@@ -50,9 +52,9 @@ def test_a_torn_file_is_named(tmp_path, data):
 def test_a_file_that_cannot_be_written_is_named_and_stays_as_it_was(tmp_path, monkeypatch):
   path = tmp_path / 'file.json'
   files.write(str(path), 'old')
-  # What TensorFlow raises when the disk is full, once the new file is there.
-  full = tf.errors.ResourceExhaustedError(None, None, f'{path}.tmp; No space left on device')
-  monkeypatch.setattr(tf.io.gfile, 'rename', mock.Mock(side_effect=full))
+  # What the system raises when the disk is full, once the new file is there.
+  full = OSError(28, 'No space left on device', f'{path}.tmp')
+  monkeypatch.setattr(os, 'replace', mock.Mock(side_effect=full))
   with pytest.raises(files.StorageError, match=f'{path}: .*No space left on device'):
     files.write(str(path), 'new')
   assert path.read_text() == 'old'
@@ -103,3 +105,22 @@ def test_a_full_disk_is_a_storage_error():
     tf.io.gfile.GFile('/dev/full', 'w') as file,
   ):
     file.write('x' * 10)
+
+
+class TestPrepareFolder:
+  def test_makes_the_folder_and_leaves_it_empty(self, tmp_path):
+    path = tmp_path / 'a' / 'b'
+    files.prepare_folder(str(path))
+    files.prepare_folder(str(path))
+    assert os.listdir(path) == []
+
+  def test_below_a_file(self, tmp_path):
+    (tmp_path / 'file').write_text('')
+    path = str(tmp_path / 'file' / 'logs')
+    with pytest.raises(ConfigurationError, match='--logdir') as error:
+      files.prepare_folder(path)
+    assert path in str(error.value)
+
+  def test_folder_that_not_even_root_can_write(self):
+    with pytest.raises(ConfigurationError, match='/proc/self'):
+      files.prepare_folder('/proc/self')

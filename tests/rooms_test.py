@@ -41,8 +41,10 @@ FLOORS = """
 # only check flags start in a fifth of a second, and environment processes stay small. Functions may
 # import what needs it.
 WITHOUT_TENSORFLOW = """
-  impala_tf errors structs system config cli processes
-  environments launch run_experiment
+  impala_tf errors structs system config files cli processes saved_config
+  environments evaluation.command evaluation.evaluate evaluation.results reports curves launch
+  sweeps.report sweeps.worker pbt.folder pbt.report paper.run paper.report
+  atari57 dmlab30 run_experiment
 """
 
 MAX_ENTRIES = 25

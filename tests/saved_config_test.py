@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 
 import pytest
-import tensorflow as tf
 
 from impala_tf import files, saved_config
 from impala_tf.config import Config, ConfigurationError
@@ -68,7 +68,7 @@ class TestCheckOrSave:
     def fail(*_, **__):
       raise OSError('disk full')
 
-    monkeypatch.setattr(tf.io.gfile, 'rename', fail)
+    monkeypatch.setattr(os, 'replace', fail)
     with pytest.raises(files.StorageError, match='disk full'):
       saved_config.save(str(tmp_path), make(seed=5))
     assert saved_config.load(str(tmp_path), Config) == make()

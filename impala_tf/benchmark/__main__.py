@@ -20,14 +20,14 @@ import importlib.metadata
 import os
 import platform
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from impala_tf import cli
 from impala_tf.benchmark import fake_environment, measurement
 from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.system import machine
+from impala_tf.system import machine, quiet
 
 # Functions of `parts`, the last of `cluster`. These modules load TensorFlow, so they are imported
 # once the flags are found good.
@@ -128,14 +128,14 @@ def main(argv: list[str]) -> int:
 
 def _measure_all(suite, config, names):
   values = flags.FLAGS
-  from impala_tf.benchmark import parts
-
   suite.check(config)
   if values.fake_environment:
     suite = fake_environment.FakeSuite(suite)
   elif _WITH_ENVIRONMENTS.intersection(names):
     suite.check_installed(config)
-  logging.set_verbosity(logging.WARNING)
+  quiet.load_tensorflow()
+  from impala_tf.benchmark import parts
+
   machine.configure_tensorflow(config.num_actors, config.num_learners)
   if names == ['cluster']:
     from impala_tf.benchmark import cluster

@@ -1,21 +1,21 @@
 """Flags and main function of the commands that evaluate.
 
 `python -m impala_tf.evaluation` is for any suite. A suite with a protocol of its own has a command
-of its own, which gives `run` the suite. What loads TensorFlow is imported after the flags are
-checked.
+of its own, which gives `run` the suite.
 """
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
-from impala_tf import cli
+from impala_tf import cli, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
-from impala_tf.system import machine
+from impala_tf.evaluation import evaluate
+from impala_tf.system import machine, quiet
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
 
@@ -93,10 +93,6 @@ def run(
   _check_flags()
   output = values.output or _default_output(values.logdir)
 
-  from impala_tf.evaluation import evaluate
-
-  logging.set_verbosity(logging.WARNING)
-  machine.configure_tensorflow(values.processes)
   settings = evaluate.EvaluationSettings(
     num_episodes=values.episodes,
     seed=values.seed,
@@ -110,6 +106,9 @@ def run(
     test_changes=test_changes or {},
   )
 
+  evaluate.check(suite, values.logdir, settings)
+  quiet.load_tensorflow()
+  machine.configure_tensorflow(values.processes)
   if values.baseline:
     found, exit_code = evaluate.evaluate_random_policy(suite, output, settings)
   else:
@@ -127,10 +126,7 @@ def _check_flags() -> None:
 
 def _find_suite(logdirs: Sequence[str], levels: Sequence[str]) -> Suite:
   if logdirs:
-    from impala_tf import saved_config
-    from impala_tf.evaluation import evaluate
-
-    first, *_ = evaluate.runs_in(logdirs)
+    first, *_ = saved_config.runs_in(logdirs)
     return suites.find(saved_config.load_with(first, {}).level_name)
   if not levels:
     raise ConfigurationError('--levels is missing: name the levels to play at random.')

@@ -7,18 +7,16 @@ written when the level is finished; the same call later plays only those that ar
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import tensorflow as tf
 
 from impala_tf import saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.suite import Suite
-from impala_tf.evaluation import play, results, schedule
-from impala_tf.evaluation.play import EvaluatedRun
+from impala_tf.evaluation import results, schedule
 from impala_tf.evaluation.results import Evaluation
-from impala_tf.system import locks
+from impala_tf.evaluation.shares import EvaluatedRun
+from impala_tf.system import locks, quiet
 
 LOCK_NAME = '.evaluation'
 _REMEDY = 'Use another --output for a new evaluation.'
@@ -85,15 +83,7 @@ def evaluate_runs(
       configuration.
     ProcessError: if a level can't be played. Levels that were finished before are kept.
   """
-  configs = {
-    logdir: dataclasses.replace(
-      saved_config.load_with(logdir, settings.changes, suite.config_class), **settings.test_changes
-    )
-    for logdir in runs_in(logdirs)
-  }
-  chosen = _choose_levels(suite, configs, settings.levels)
-  games = [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
-  return _evaluate(suite, games, output, settings)
+  return _evaluate(suite, _games_of_runs(suite, logdirs, settings), output, settings)
 
 
 def evaluate_random_policy(
@@ -102,29 +92,37 @@ def evaluate_random_policy(
   """Evaluates as `evaluate_runs` does, but the policy that chooses all actions equally often; on
   all levels of the suite by default.
   """
+  return _evaluate(suite, _games_at_random(suite, settings), output, settings)
+
+
+def check(suite: Suite, logdirs: Sequence[str], settings: EvaluationSettings) -> None:
+  """Raises what `evaluate_runs`, or without folders `evaluate_random_policy`, would raise before an
+  agent is loaded. This one does not load TensorFlow.
+  """
+  if logdirs:
+    games = _games_of_runs(suite, logdirs, settings)
+  else:
+    games = _games_at_random(suite, settings)
+  _check_protocol(suite, games, settings)
+
+
+def _games_of_runs(suite, logdirs, settings):
+  configs = {
+    logdir: dataclasses.replace(
+      saved_config.load_with(logdir, settings.changes, suite.config_class), **settings.test_changes
+    )
+    for logdir in saved_config.runs_in(logdirs)
+  }
+  chosen = _choose_levels(suite, configs, settings.levels)
+  return [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
+
+
+def _games_at_random(suite, settings):
   changes = {**settings.changes, **settings.test_changes}
-  games = [
+  return [
     (EvaluatedRun('', dataclasses.replace(suite.configure(level), **changes)), [level])
     for level in _expand(suite, settings.levels or [suite.name])
   ]
-  return _evaluate(suite, games, output, settings)
-
-
-def runs_in(logdirs: Iterable[str]) -> list[str]:
-  """Returns the folders of runs among folders of runs and folders of such."""
-  runs: list[str] = []
-  for logdir in logdirs:
-    below = []
-    if tf.io.gfile.isdir(logdir) and not _is_run(logdir):
-      names = sorted(tf.io.gfile.listdir(logdir))
-      folders = [os.path.join(logdir, name.rstrip('/')) for name in names]
-      below = [folder for folder in folders if _is_run(folder)]
-    runs += below or [logdir]
-  return runs
-
-
-def _is_run(folder):
-  return tf.io.gfile.exists(os.path.join(folder, saved_config.FILE_NAME))
 
 
 def _expand(suite, names):
@@ -197,6 +195,9 @@ def _evaluate(suite, games, output, settings):
   """
   # Refusals come before the first agent is loaded.
   protocol = _check_protocol(suite, games, settings)
+  quiet.load_tensorflow()
+  from impala_tf.evaluation import play
+
   played = []
   for run, levels in games:
     agent = play.load_run(suite, run.logdir, run.config) if run.logdir else run

@@ -10,7 +10,7 @@ import functools
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -21,47 +21,12 @@ from impala_tf.agent import agents
 from impala_tf.config import Config
 from impala_tf.environments import process_group, py_process, recording
 from impala_tf.environments.suite import Suite
+from impala_tf.evaluation.shares import EvaluatedRun, Share
 from impala_tf.system import timing
 from impala_tf.training import checkpoints
 from impala_tf.training.episodes import Episode
 
 _GAME_FRAME_RATE = 60  # Emulator frames per second of game time, in both suites.
-
-
-class EvaluatedRun(NamedTuple):
-  """A trained agent; or the random policy, which has a configuration alone.
-
-  logdir: folder of the training.
-  config: `Config` to play with.
-  agent, published: the agent, and its weights as `weights.PublishedWeights`.
-  checkpoint, frames: the checkpoint's path, and the frames that the agent was trained for.
-  checksum: of the weights, in hexadecimal digits.
-  """
-
-  logdir: str
-  config: Config
-  agent: agents.Agent | None = None
-  published: weights.PublishedWeights | None = None
-  checkpoint: str = ''
-  frames: int = 0
-  checksum: str = ''
-
-
-class Share(NamedTuple):
-  """Episodes of a level that are played by one process.
-
-  run, level: which agent plays what.
-  seed: of environments and actions; equal seeds give equal episodes.
-  num_episodes, num_environments: how many episodes, and how many environments play them at once.
-  videos: files for the first of the episodes.
-  """
-
-  run: EvaluatedRun
-  level: str
-  seed: Sequence[int]
-  num_episodes: int
-  num_environments: int
-  videos: Sequence[str] = ()
 
 
 def load_run(suite: Suite, logdir: str, config: Config) -> EvaluatedRun:

@@ -4,14 +4,18 @@ import concurrent.futures
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tqdm
 
-from impala_tf.evaluation.play import EvaluatedRun, Player, Share
 from impala_tf.evaluation.results import RANDOM, LevelResult
+from impala_tf.evaluation.shares import EvaluatedRun, Share
 from impala_tf.system import signals
 from impala_tf.training.episodes import Episode
+
+if TYPE_CHECKING:
+  from impala_tf.evaluation.play import Player
 
 
 @dataclasses.dataclass
@@ -86,7 +90,7 @@ def divide(
 
 
 def play_all(
-  player: Player, jobs: Sequence[Job], processes: int, keep: Callable[[Job], str]
+  player: 'Player', jobs: Sequence[Job], processes: int, keep: Callable[[Job], str]
 ) -> int:
   """Plays all jobs, `processes` shares at once, and closes the player.
 

@@ -5,6 +5,7 @@ pictures; suites write their own tables to a folder of the experiment's name. Wh
 blank, and the scale is named.
 """
 
+import contextlib
 import os
 import re
 import subprocess
@@ -18,7 +19,8 @@ from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
 from impala_tf.paper import experiments, run
 from impala_tf.paper.experiments import Agents, Experiment, Method, Sweeps, Throughput
-from impala_tf.pbt import lineage, member
+from impala_tf.pbt import folder as pbt_folder
+from impala_tf.pbt import lineage
 from impala_tf.reports import pictures, scalars, tables
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
@@ -46,6 +48,8 @@ def write(logdir: str, output: str) -> str:
     if text:
       sections.append(f'## {experiment.title}\n\n{text}')
   if not sections:
+    with contextlib.suppress(OSError):  # There is something else in it.
+      os.rmdir(output)
     raise ConfigurationError(
       f'Nothing of the paper has run in {logdir}. Run something first, or name another --logdir.'
     )
@@ -276,12 +280,12 @@ def _history(folder: str, method: Method) -> Sequence[tuple[int, float, float]]:
     best = run.best_run(folder, method)
     return [] if best is None else scalars.read(best, _SCORE)
 
-  histories = member.read_histories(folder)
+  histories = pbt_folder.read_histories(folder)
   best = lineage.best_member(histories)
   if best is None:
     return []
   scores = {
-    name: scalars.read(path, _SCORE) for name, path in member.member_folders(folder).items()
+    name: scalars.read(path, _SCORE) for name, path in pbt_folder.member_folders(folder).items()
   }
   end = scores[best][-1][0] if scores[best] else None
   return [

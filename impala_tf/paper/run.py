@@ -17,7 +17,8 @@ from impala_tf.environments import suites
 from impala_tf.paper import experiments
 from impala_tf.paper.experiments import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.paper.settings import PaperSettings
-from impala_tf.pbt import lineage, member
+from impala_tf.pbt import folder as pbt_folder
+from impala_tf.pbt import lineage
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
@@ -250,7 +251,7 @@ def best_run(folder: str, method: Method) -> str | None:
   if not os.path.isdir(folder):
     return None
   if method.trainer == 'population':
-    best = lineage.best_member(member.read_histories(folder))
+    best = lineage.best_member(pbt_folder.read_histories(folder))
   else:
     sweep = definition.load(folder)
     ended = [] if sweep is None else sweep_report.ranked(Study(folder, sweep).trials())

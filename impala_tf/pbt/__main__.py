@@ -24,6 +24,7 @@ from impala_tf import cli, processes
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
+from impala_tf.pbt import folder
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
@@ -55,9 +56,7 @@ def run(
   Raises:
     ConfigurationError: if another population is in the folder.
   """
-  from impala_tf.pbt import member
-
-  member.define(path, population)
+  folder.define(path, population)
   members = list(range(population.population)) if members is None else members
   if not all(0 <= number < population.population for number in members):
     raise ConfigurationError(
@@ -69,7 +68,7 @@ def run(
       processes.RunProcess,
       trainer.module(cluster),
       population.member_arguments(number),
-      member.member_folder(path, number),
+      folder.member_folder(path, number),
     )
     for number in members
   }

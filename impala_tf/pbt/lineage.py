@@ -16,7 +16,6 @@ import json
 import os
 from typing import NamedTuple
 
-import tensorflow as tf
 from absl import logging
 
 from impala_tf import files
@@ -130,7 +129,7 @@ def read(folder: str) -> list[Event]:
 def append(folder: str, event: Event) -> None:
   """Adds an event to a member's file; raises files.StorageError if that can't be written."""
   path = os.path.join(folder, FILE_NAME)
-  with files.writing(path), tf.io.gfile.GFile(path, 'a') as file:
+  with files.writing(path), files.open_file(path, 'a') as file:
     file.write(event.line())
 
 

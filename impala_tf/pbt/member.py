@@ -1,19 +1,12 @@
 """A member of a population: a training run that now and then compares itself with another one,
 copies it, and explores.
 
-The members have no master. They meet in a folder that all of them see:
-
-    population.json             what defines the population
-    member_000/                 an ordinary run
-      member.json               its fitness at its last evaluation; replaced whole
-      lineage.jsonl             its history, see `lineage`
-
-A member reads the others' files and writes only its own. Whatever happens to one of them, at any
-moment, the others continue: a file that is missing or torn means one opponent less, and a
-checkpoint appears when it is whole.
+The members have no master. They meet in a folder that all of them see, see `folder`. A member reads
+the others' files and writes only its own. Whatever happens to one of them, at any moment, the
+others continue: a file that is missing or torn means one opponent less, and a checkpoint appears
+when it is whole.
 """
 
-import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -27,93 +20,9 @@ from impala_tf import files
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments.suite import Suite
 from impala_tf.learning import learner as learner_lib
-from impala_tf.pbt import lineage, rules
-from impala_tf.pbt.population import Population
+from impala_tf.pbt import folder, lineage, rules
 from impala_tf.training import checkpoints, episode_log, loop
 from impala_tf.training.episodes import Episode
-
-POPULATION_FILE = 'population.json'
-MEMBER_FILE = 'member.json'
-_PREFIX = 'member_'
-
-
-def member_folder(population: str, number: int) -> str:
-  """Returns the folder of a member."""
-  return os.path.join(population, f'{_PREFIX}{number:03d}')
-
-
-def member_folders(population: str) -> dict[str, str]:
-  """Returns the folders of the members that there are, by name."""
-  names = sorted(name.rstrip('/') for name in tf.io.gfile.listdir(population))
-  return {name: os.path.join(population, name) for name in names if name.startswith(_PREFIX)}
-
-
-def define(path: str, population: Population) -> None:
-  """Writes what defines a population, or makes sure that it is what is there.
-
-  Args:
-    path: folder of the population, anything that tf.io.gfile takes; made if missing.
-    population: its definition.
-
-  Raises:
-    ConfigurationError: if another population is there.
-  """
-  checkpoints.prepare_logdir(path)
-  population = population.lasting()
-  if not tf.io.gfile.exists(os.path.join(path, POPULATION_FILE)):
-    files.write_json(os.path.join(path, POPULATION_FILE), dataclasses.asdict(population))
-
-  there = read_population(path)
-  names = [field.name for field in dataclasses.fields(Population)]
-  different = [name for name in names if getattr(there, name) != getattr(population, name)]
-  if different:
-    rows = '\n'.join(
-      f'  {name}: {getattr(there, name)} in {POPULATION_FILE}, {getattr(population, name)} now'
-      for name in different
-    )
-    raise ConfigurationError(
-      f'The population in {path} is another one:\n{rows}\nGive the old values, or another --logdir.'
-    )
-
-
-def read_population(path: str) -> Population:
-  """Returns the definition of the population in a folder.
-
-  Raises:
-    ConfigurationError: if there is none, or it can't be understood.
-  """
-  file = os.path.join(path, POPULATION_FILE)
-  remedy = 'Repair or remove the file, or give another folder.'
-  try:
-    found = files.read_json(file)
-  except ValueError as error:
-    raise ConfigurationError(f'{error} {remedy}') from error
-  if found is None:
-    raise ConfigurationError(
-      f'No population in {path}: it has no {POPULATION_FILE}. Start one with impala_tf.pbt.'
-    )
-  try:
-    return Population(**found | {'rules': rules.Rules(**found['rules'])})
-  except (TypeError, KeyError) as error:
-    raise ConfigurationError(f'{file} does not define a population ({error}). {remedy}') from error
-
-
-def read_fitnesses(path: str) -> dict[str, float]:
-  """Returns the fitness that each member of a population has published, by its name."""
-  fitnesses = {}
-  for name, folder in member_folders(path).items():
-    try:
-      published = files.read_json(os.path.join(folder, MEMBER_FILE))
-      if published is not None:
-        fitnesses[name] = float(published['fitness'])
-    except (ValueError, KeyError, TypeError, tf.errors.OpError) as error:
-      logging.warning('%s is left out: %s', name, error)
-  return fitnesses
-
-
-def read_histories(path: str) -> dict[str, list[lineage.Event]]:
-  """Returns the history of each member of a population, by its name."""
-  return {name: lineage.read(folder) for name, folder in member_folders(path).items()}
 
 
 class _State(tf.Module):
@@ -152,7 +61,7 @@ class Member(loop.Callback):
     self._population, self._name = os.path.split(
       logdir.rstrip('/') if '://' in logdir else os.path.normpath(logdir)
     )
-    self._rules = read_population(self._population).rules
+    self._rules = folder.read_population(self._population).rules
     self._learner: Any = None
     self._state: Any = None
     self._returns: dict[str, list[float]] = {}
@@ -190,7 +99,7 @@ class Member(loop.Callback):
   def _evolve(self, frames, save):
     """Evaluates the member, copies a better one, explores, and publishes the result."""
     fitness = float(self._suite.fitness(self._returns))
-    fitnesses = read_fitnesses(self._population)
+    fitnesses = folder.read_fitnesses(self._population)
     evaluation = int(self._state.evaluations) + 1
     # Not the generator of a start: the same choices are made again where an evaluation was lost and
     # is repeated.
@@ -230,7 +139,7 @@ class Member(loop.Callback):
       'fitness': fitness,
       'hyper_parameters': self._hyper_parameters(),
     }
-    files.write_json(os.path.join(self._folder, MEMBER_FILE), published)
+    files.write_json(os.path.join(self._folder, folder.MEMBER_FILE), published)
     self._print(frames, fitness, source)
 
   def _copy(self, opponent):

@@ -8,12 +8,9 @@ Figure 5), schedule.csv (Figure F.1), ancestry.png and schedule.png.
 import os
 from typing import Any
 
-import tensorflow as tf
-
 from impala_tf import files
 from impala_tf.config import ConfigurationError
-from impala_tf.pbt import lineage
-from impala_tf.pbt import member as member_lib
+from impala_tf.pbt import folder, lineage
 from impala_tf.reports import pictures, tables
 
 
@@ -27,8 +24,8 @@ def write(population: str, output: str) -> str:
   Raises:
     ConfigurationError: if there is no population, or no member was evaluated yet.
   """
-  member_lib.read_population(population)
-  histories = member_lib.read_histories(population)
+  folder.read_population(population)
+  histories = folder.read_histories(population)
   best = lineage.best_member(histories)
   if best is None:
     raise ConfigurationError(
@@ -55,7 +52,7 @@ def write(population: str, output: str) -> str:
       ]
     ),
   }
-  tf.io.gfile.makedirs(output)
+  files.make_folder(output)
   for name, content in contents.items():
     files.write(os.path.join(output, name), content)
   _draw_ancestry(histories, best, segments, curve, os.path.join(output, 'ancestry.png'))

@@ -4,7 +4,10 @@ import contextlib
 import os
 from typing import NamedTuple
 
-import tensorflow as tf
+from impala_tf import files
+from impala_tf.system import quiet
+
+_PREFIX = 'events.out.tfevents.'
 
 
 class Point(NamedTuple):
@@ -25,13 +28,17 @@ def read(logdir: str, name: str) -> list[Point]:
   Returns:
     Points in the order of their frames. Hours between two starts of the run do not count.
   """
+  quiet.load_tensorflow()
+  import tensorflow as tf
+
   points: list[Point] = []
   hours_before = 0.0
 
-  for path in sorted(tf.io.gfile.glob(os.path.join(logdir, 'events.out.tfevents.*')), key=_start):
+  names = [name for name in files.names_in(logdir) if name.startswith(_PREFIX)]
+  for file in sorted(names, key=_start):
     start = last = None
 
-    for event in _events(path):
+    for event in _events(os.path.join(logdir, file)):
       start = event.wall_time if start is None else start
       last = event.wall_time
       for value in event.summary.value:
@@ -50,10 +57,12 @@ def _events(path):
   """Yields the events of a file, but for a last one that is cut off: a writer that lives, or was
   killed, may leave a part of it.
   """
+  import tensorflow as tf
+
   with contextlib.suppress(tf.errors.DataLossError):
     yield from tf.compat.v1.train.summary_iterator(path)
 
 
-def _start(path):
+def _start(name):
   """Returns when a file was begun, which its name says in seconds."""
-  return int(os.path.basename(path).split('.')[3])
+  return int(name.split('.')[3])

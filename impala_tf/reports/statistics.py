@@ -6,7 +6,6 @@ The first three take, for each level, an array whose dimension `axis` is that of
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import scipy.stats
 
 CONFIDENCE = 0.95
 _TRIMMED = 0.25  # From both ends, for the interquartile mean.
@@ -27,6 +26,8 @@ def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
   """Returns the mean of the middle half of the scores of all levels and seeds (Agarwal et al.,
   2021).
   """
+  import scipy.stats  # It takes a second to load.
+
   return scipy.stats.trim_mean(np.concatenate(scores, axis=axis), _TRIMMED, axis=axis)
 
 
@@ -45,6 +46,8 @@ def interval(
   """
   if min(map(len, scores)) < 2:
     return None
+  import scipy.stats
+
   found = scipy.stats.bootstrap(
     scores,
     statistic,

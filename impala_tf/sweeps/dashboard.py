@@ -9,7 +9,6 @@ import contextlib
 import os
 import time
 
-import tensorflow as tf
 from optuna.distributions import CategoricalDistribution, IntDistribution
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.plugins.hparams import api as hp
@@ -64,13 +63,13 @@ def write_trial(logdir: str, trial: Trial, frames: int, value: float | None) -> 
 
 
 def _write(logdir, summaries, step):
-  tf.io.gfile.makedirs(logdir)
+  os.makedirs(logdir, exist_ok=True)
   # The page takes the first state it finds, so there must be but one.
-  for name in tf.io.gfile.listdir(logdir):
+  for name in os.listdir(logdir):
     # Another worker of the sweep may do the same.
     if name.endswith(_SUFFIX):
-      with contextlib.suppress(tf.errors.NotFoundError):
-        tf.io.gfile.remove(os.path.join(logdir, name))
+      with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(logdir, name))
   writer = EventFileWriter(logdir, filename_suffix=_SUFFIX)
   for message in summaries:
     # Some are TensorFlow's protocol buffers, which are TensorBoard's under another name.

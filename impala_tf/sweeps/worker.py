@@ -12,10 +12,10 @@ from impala_tf import cli, processes, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.reports import final_return
-from impala_tf.sweeps import dashboard, definition, report
+from impala_tf.sweeps import definition, report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Claim, Study
-from impala_tf.system import locks, signals
+from impala_tf.system import locks, quiet, signals
 
 _POLL_SECONDS = 1.0  # Each time, all trials that are trained elsewhere are looked at.
 _PRUNE_SECONDS = 20
@@ -95,7 +95,7 @@ class Worker:
       self._claims[trial.name] = claim
       children.start(trial.name, start)
 
-      dashboard.write_trial(folder, trial, 0, None)
+      _dashboard().write_trial(folder, trial, 0, None)
       values = ', '.join(
         f'{name}={report.value_of(trial, name)}' for name in trial.hyper_parameters
       )
@@ -127,7 +127,7 @@ class Worker:
     """Reports the end of a trial; before it is recorded, after which nobody would report it."""
     folder = self._folder(trial)
     ended = dataclasses.replace(trial, state=state)
-    dashboard.write_trial(folder, ended, report.frames_of(folder), value)
+    _dashboard().write_trial(folder, ended, report.frames_of(folder), value)
     print(
       f'{trial.name} {state}: {"no" if value is None else f"{value:.4g}"} final return', flush=True
     )
@@ -150,6 +150,13 @@ class Worker:
 
   def _folder(self, trial):
     return os.path.join(self._logdir, trial.name)
+
+
+def _dashboard():
+  quiet.load_tensorflow()  # After what might be refused.
+  from impala_tf.sweeps import dashboard
+
+  return dashboard
 
 
 def run(
@@ -181,7 +188,7 @@ def run(
   locks.check_supported(logdir)
   study = Study(logdir, sweep, prune)
   definition.check_or_save(logdir, sweep)
-  dashboard.write_space(logdir, sweep.space)
+  _dashboard().write_space(logdir, sweep.space)
   if retry_failed:
     study.retry_failed()
 

@@ -9,6 +9,8 @@ import math
 import os
 import re
 
+from impala_tf.system import quiet
+
 try:
   import resource
 except ImportError:  # The system is not a Unix.
@@ -91,6 +93,7 @@ def configure_tensorflow(num_actors: int, num_learners: int = 1) -> None:
     num_actors: actor threads, or threads of an evaluation.
     num_learners: without a graphics card, as many logical processors are made for them.
   """
+  quiet.load_tensorflow()
   import tensorflow as tf
 
   tf.config.threading.set_inter_op_parallelism_threads(num_actors + 2 + cores())

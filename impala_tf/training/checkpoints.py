@@ -12,7 +12,6 @@ which verifies its checksums, and compared with the objects before the first var
 
 import os
 import re
-import uuid
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -21,7 +20,6 @@ from absl import logging
 from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from impala_tf import errors, files
-from impala_tf.config import ConfigurationError
 
 _PREFIX = 'ckpt'
 _MAX_TO_KEEP = 3
@@ -162,26 +160,6 @@ def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Va
       match.check_nothing_left(node)
   match.assign()
   return stored.path
-
-
-def prepare_logdir(path: str) -> None:
-  """Makes the folder if it is missing, and writes a file there to see that it can.
-
-  Raises:
-    ConfigurationError: if it can't be made or written.
-  """
-  # Named apart, as several may start in one folder at once.
-  probe = os.path.join(path, f'.write_test_{uuid.uuid4().hex[:8]}')
-  try:
-    tf.io.gfile.makedirs(path)
-    with tf.io.gfile.GFile(probe, 'w') as file:
-      file.write('A run tested that it can write here.\n')
-    tf.io.gfile.remove(probe)
-  except (tf.errors.OpError, OSError) as error:
-    raise ConfigurationError(
-      f"Can't write in the log directory {path!r}: {files.reason(error)}. Give --logdir a folder "
-      'that you may write, and that has room.'
-    ) from error
 
 
 class _Stored(NamedTuple):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from impala_tf import files
@@ -104,7 +103,7 @@ class EpisodeLog:
     # Not to be tried again: a part may be in the file, and would be there twice.
     self._buffer.seek(0)
     self._buffer.truncate()
-    with files.writing(self._path), tf.io.gfile.GFile(self._path, 'a') as file:
+    with files.writing(self._path), files.open_file(self._path, 'a') as file:
       file.write(rows)
 
   def _repair(self, frames):

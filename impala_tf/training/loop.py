@@ -116,7 +116,7 @@ def train(
   check(suite, config, source)
   names = [name for name in config.callbacks.split(',') if name]
   callbacks = [*callbacks, *(import_reference('callbacks', name)() for name in names)]
-  checkpoints.prepare_logdir(logdir)
+  files.prepare_folder(logdir)
   with locks.held(logdir):
     tf.random.set_seed(config.seed)
     learner = make_learner(suite, config)

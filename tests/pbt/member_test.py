@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import config, files
-from impala_tf.pbt import lineage, member, rules
+from impala_tf.pbt import folder, lineage, member, rules
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.training import checkpoints, loop
@@ -32,8 +32,8 @@ class Run:
   """A member with a learner of its own, fed by hand in place of a pipeline."""
 
   def __init__(self, population, number, settings=SETTINGS, **changes):
-    self.folder = member.member_folder(str(population), number)
-    checkpoints.prepare_logdir(self.folder)
+    self.folder = folder.member_folder(str(population), number)
+    files.prepare_folder(self.folder)
     settings = dataclasses.replace(settings, seed=100 + number, **changes)
     tf.random.set_seed(number)
     self.learner = loop.make_learner(catch.CatchSuite(), settings)
@@ -70,7 +70,7 @@ class Run:
 
 @pytest.fixture
 def population(tmp_path):
-  member.define(str(tmp_path), POPULATION)
+  folder.define(str(tmp_path), POPULATION)
   return tmp_path
 
 
@@ -79,7 +79,7 @@ def equal(a, b):
 
 
 def published(run):
-  with open(run.folder + '/' + member.MEMBER_FILE) as file:
+  with open(run.folder + '/' + folder.MEMBER_FILE) as file:
     return json.load(file)
 
 
@@ -156,21 +156,21 @@ def test_who_is_as_good_copies_nothing(population):
 def test_others_that_fail_harm_nobody(population, damage):
   good, bad = Run(population, 0), Run(population, 1)
   good.evaluated(2000, 1.0)
-  folder = population / 'member_000'
+  theirs = population / 'member_000'
   if damage == 'no checkpoint':
-    for path in (*folder.glob('ckpt*'), folder / 'checkpoint'):
+    for path in (*theirs.glob('ckpt*'), theirs / 'checkpoint'):
       path.unlink()
   elif damage == 'torn checkpoint':
-    for path in folder.glob('ckpt*.data*'):
+    for path in theirs.glob('ckpt*.data*'):
       path.write_bytes(path.read_bytes()[:100])
   elif damage == 'torn file':
-    (folder / member.MEMBER_FILE).write_text('{"fitness": 10')
+    (theirs / folder.MEMBER_FILE).write_text('{"fitness": 10')
   elif damage == 'nothing published':
-    (folder / member.MEMBER_FILE).unlink()
+    (theirs / folder.MEMBER_FILE).unlink()
   else:
     settings = dataclasses.replace(SETTINGS, level_name='catch_with_memory')
     other = loop.make_learner(catch.CatchSuite(), settings)
-    checkpoints.Checkpointer(str(folder), learner=other).save()
+    checkpoints.Checkpointer(str(theirs), learner=other).save()
   before = bad.weights()
   event = bad.evaluated(2000, -1.0)
   assert event.copied_from is None
@@ -290,14 +290,14 @@ def test_a_run_outside_a_population_is_refused(tmp_path):
 
 def test_another_population_is_refused_but_other_machines_are_not(population):
   faster = {'level_name': 'catch', 'num_actors': 9}
-  member.define(str(population), dataclasses.replace(POPULATION, given=faster))
+  folder.define(str(population), dataclasses.replace(POPULATION, given=faster))
   later = dataclasses.replace(RULES, burn_in_frames=7)
   with pytest.raises(config.ConfigurationError, match=r'(?s)rules: .*burn_in_frames.*1000.* now'):
-    member.define(str(population), dataclasses.replace(POPULATION, rules=later))
+    folder.define(str(population), dataclasses.replace(POPULATION, rules=later))
 
 
 @pytest.mark.parametrize('text', ['{', '[]', '{"population": 3}', '{"rules": {"mercy": 1}}'])
 def test_a_file_that_defines_no_population_is_refused(tmp_path, text):
-  (tmp_path / member.POPULATION_FILE).write_text(text)
-  with pytest.raises(config.ConfigurationError, match=member.POPULATION_FILE):
-    member.read_population(str(tmp_path))
+  (tmp_path / folder.POPULATION_FILE).write_text(text)
+  with pytest.raises(config.ConfigurationError, match=folder.POPULATION_FILE):
+    folder.read_population(str(tmp_path))

@@ -12,7 +12,7 @@ import pytest
 from impala_tf import config, processes, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.pbt import __main__ as pbt
-from impala_tf.pbt import lineage, member
+from impala_tf.pbt import folder, lineage
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
@@ -223,7 +223,7 @@ def test_a_member_of_a_population_is_a_run_that_evaluates_and_explores(tmp_path,
   monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # Where the runner is found.
   path = str(tmp_path)
   assert pbt.run(path, POPULATION, members=[1]) == 0
-  ((name, events),) = member.read_histories(path).items()
+  ((name, events),) = folder.read_histories(path).items()
   assert name == 'member_001'
   assert [event.evaluation for event in events] == list(range(len(events)))
   assert len(events) > 2

@@ -8,7 +8,7 @@ from absl import app
 
 from impala_tf.config import ConfigurationError
 from impala_tf.pbt import __main__ as pbt
-from impala_tf.pbt import lineage, member, report
+from impala_tf.pbt import folder, lineage, report
 from impala_tf.pbt.population import Population
 from tests.pbt.lineage_test import event
 from tests.support import own_flags
@@ -28,7 +28,7 @@ HISTORIES = {
 @pytest.fixture
 def written(tmp_path):
   """The report's text, and its tables by name."""
-  member.define(str(tmp_path), POPULATION)
+  folder.define(str(tmp_path), POPULATION)
   for name, events in HISTORIES.items():
     (tmp_path / name).mkdir()
     for one in events:
@@ -99,7 +99,7 @@ def test_a_member_that_has_copied_has_the_fitness_of_what_it_copied():
 def test_a_report_of_nothing_is_refused(tmp_path):
   with pytest.raises(ConfigurationError, match='No population'):
     report.write(str(tmp_path), str(tmp_path / 'report'))
-  member.define(str(tmp_path), POPULATION)
+  folder.define(str(tmp_path), POPULATION)
   with pytest.raises(ConfigurationError, match=r'No member .* evaluated yet'):
     report.write(str(tmp_path), str(tmp_path / 'report'))
 

@@ -9,7 +9,7 @@ import pytest
 
 from impala_tf import processes, saved_config
 from impala_tf.config import ConfigurationError
-from impala_tf.sweeps import report, search_space, worker
+from impala_tf.sweeps import dashboard, report, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Trial
 from impala_tf.training import episode_log
@@ -88,7 +88,7 @@ def pages(monkeypatch):
   """The states of trials that were written for the HParams page."""
   written = []
   monkeypatch.setattr(
-    worker.dashboard, 'write_trial', lambda folder, trial, *unused: written.append(trial.state)
+    dashboard, 'write_trial', lambda folder, trial, *unused: written.append(trial.state)
   )
   return written
 

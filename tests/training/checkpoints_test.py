@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf.config import ConfigurationError
 from impala_tf.training import checkpoints
 from impala_tf.training.checkpoints import Checkpointer, CheckpointError, RunState
 
@@ -366,22 +365,3 @@ class TestLoadWeights:
     Checkpointer(str(tmp_path), run=RunState(0)).save()
     with pytest.raises(CheckpointError, match='not in the checkpoint: learner/agent/layers/0'):
       checkpoints.load_weights(str(tmp_path), Agent(3, 0.0))
-
-
-class TestPrepareLogdir:
-  def test_makes_the_folder_and_leaves_it_empty(self, tmp_path):
-    path = tmp_path / 'a' / 'b'
-    checkpoints.prepare_logdir(str(path))
-    checkpoints.prepare_logdir(str(path))
-    assert os.listdir(path) == []
-
-  def test_below_a_file(self, tmp_path):
-    (tmp_path / 'file').write_text('')
-    path = str(tmp_path / 'file' / 'logs')
-    with pytest.raises(ConfigurationError, match='--logdir') as error:
-      checkpoints.prepare_logdir(path)
-    assert path in str(error.value)
-
-  def test_folder_that_not_even_root_can_write(self):
-    with pytest.raises(ConfigurationError, match='/proc/self'):
-      checkpoints.prepare_logdir('/proc/self')
