@@ -97,6 +97,7 @@ config_flags.define()
 def main(argv: list[str]) -> int:
   """Runs what the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
+  cli.set_up_log()
   given = config_flags.given()
   for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES):
     if flag.present and _MODE.value != 'test':
@@ -169,11 +170,26 @@ def _act_for_any(role, given):
     suite, config = suites.resolve(**connection.settings(signature) | given)
     loop.check(suite, config, cluster_learner.ClusterSource)
     suite.check_installed(config)
-    print(f'Acting for:\n{config}', flush=True)
+    print(_described('Acting for', suite, config), flush=True)
     return suite, config
 
   machine.configure_tensorflow(given['num_actors'])
   return actor.act(configure, role, _GIVE_UP_AFTER.value)
+
+
+def _described(deed, suite, config):
+  """Returns what is about to be done as text, with the options that are other than the preset's."""
+  if _PRESET.value:
+    name = f'--preset={_PRESET.value}'
+    preset = dataclasses.replace(suite.presets[_PRESET.value], level_name=config.level_name)
+  else:
+    name, preset = "the level's preset", suite.configure(config.level_name)
+  changes = config.changes_from(preset)
+  return (
+    f'{deed} {config.level_name}: {config.agent} agent, {config.total_environment_frames:_} '
+    f'frames, {config.num_actors} actors of {config.envs_per_actor} environments. Options are '
+    + (f'those of {name} but for\n{changes}' if changes else f'those of {name}.')
+  )
 
 
 def _run(suite, config, given, logdir, role):
@@ -186,6 +202,8 @@ def _run(suite, config, given, logdir, role):
       'level_name': config.level_name
     }
     config = saved_config.load_with(logdir, given, type(config))
+  elif _MODE.value == 'train' and not (role and role.job == 'actor'):
+    saved_config.check(logdir, config)
   suite.check(config)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
@@ -206,7 +224,8 @@ def _run(suite, config, given, logdir, role):
     connection.warn_if_exposed(role)
   if _MODE.value == 'train':
     callbacks = [member.Member(suite, config, logdir)] if _POPULATION_MEMBER.value else []
-    print(f'Training in {logdir}:\n{config}', flush=True)
+    path = os.path.join(logdir, saved_config.FILE_NAME)
+    print(f'{_described("Training", suite, config)}\nAll options are in {path}.', flush=True)
     source = cluster_learner.ClusterSource if role else None
     return loop.train(suite, config, logdir, callbacks, source)
   if _MODE.value == 'export':

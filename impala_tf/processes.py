@@ -262,11 +262,14 @@ class Supervisor:
       del self._entries[one.name]
     return ended
 
-  def ends(self, seconds: float = math.inf) -> Iterator[Ended]:
-    """Yields children as they end, until all have, `stop` is true, or so many seconds are over."""
+  def ends(
+    self, seconds: float = math.inf, watch: Callable[[], None] = lambda: None
+  ) -> Iterator[Ended]:
+    """Yields children as they end, until all have, `stop` is true, or the seconds are over."""
     deadline = time.monotonic() + seconds
     while self._entries and not self._stop and time.monotonic() < deadline:
       time.sleep(POLL_SECONDS)
+      watch()
       # What ends now may do so as it was asked to, together with this process.
       yield from [] if self._stop else self.poll()
 

@@ -76,12 +76,18 @@ def check_or_save(logdir: str, config: Config) -> None:
     ConfigurationError: if another field differs, naming each with both values, or if the file can't
       be understood. The file is unchanged then.
   """
+  if check(logdir, config) != config:
+    save(logdir, config)
+
+
+def check(logdir: str, config: Config) -> Config | None:
+  """Returns the configuration of the run in a folder, None if there is none; raises as
+  `check_or_save`, and writes nothing.
+  """
   old = load(logdir, type(config))
-  if old == config:
-    return
   if old is not None:
     _check_same(logdir, old, config)
-  save(logdir, config)
+  return old
 
 
 def load_with(

@@ -277,20 +277,14 @@ class TestValues:
 
 
 class TestText:
-  def test_prints_aligned(self):
-    lines = str(make(clip_global_norm=None)).splitlines()
-    assert len(lines) == len(NAMES)
-    columns = {
-      line.index(field.metadata['help'])
-      for line, field in zip(lines, dataclasses.fields(Config), strict=True)
-    }
-    assert len(columns) == 1
-    assert [line.split()[0] for line in lines] == list(NAMES)
-    values = {line.split()[0]: line.split()[1] for line in lines}
-    assert values['total_environment_frames'] == '200_000_000'
-    assert values['clip_global_norm'] == 'none'
-    assert values['learning_rate'] == '0.0006'
-    assert str(make(extra_loss='')).splitlines()[NAMES.index('extra_loss')].split()[1] == "''"
+  def test_shows_what_is_other_than_in_a_preset(self):
+    preset = make()
+    assert preset.changes_from(preset) == ''
+    config = make(clip_global_norm=None, batch_size=1600)
+    assert config.changes_from(preset).splitlines() == [
+      f'  batch_size        1_600 (preset: {preset.batch_size})',
+      f'  clip_global_norm  none (preset: {preset.clip_global_norm})',
+    ]
 
   @pytest.mark.parametrize('changes', [{}, {'clip_global_norm': None, 'replay_beside': False}])
   def test_json_and_back(self, changes):

@@ -88,6 +88,7 @@ def main(argv: list[str]) -> int:
     raise app.UsageError(
       f'Name what to measure, one of {", ".join(_PARTS)}: got {" ".join(argv[1:]) or "nothing"}.'
     )
+  cli.set_up_log()
   part = argv[1]
   values = flags.FLAGS
   if values.compare and part != 'train':

@@ -1,16 +1,19 @@
 """Helpers that the main functions of all commands share."""
 
 import functools
+import logging as std_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from absl import app
+from absl import app, flags, logging
 
 from impala_tf.config import ConfigurationError
 from impala_tf.errors import UserError
 
+_FLAGS = flags.FLAGS
+_LOG_FORMAT = '%(levelname)s: %(message)s'
 _Main = TypeVar('_Main', bound=Callable[..., Any])
 
 
@@ -44,6 +47,13 @@ def no_positional_arguments(argv: Sequence[str]) -> None:
   """
   if len(argv) > 1:
     raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+
+
+def set_up_log() -> None:
+  """Leaves warnings and errors in the log, without time or place; --verbosity=1 shows all."""
+  if _FLAGS['verbosity'].using_default_value:
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().setFormatter(std_logging.Formatter(_LOG_FORMAT))
 
 
 def check_local(logdir: str) -> None:

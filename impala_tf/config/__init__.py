@@ -1,7 +1,7 @@
 """The configuration of a run: one frozen dataclass in two sections, to which a suite adds its own.
 
     config = dataclasses.replace(atari57.suite.EXPERT, level_name='seaquest', batch_size=16)
-    print(config)
+    print(config.changes_from(atari57.suite.EXPERT))
 
 `LearningConfig` decides what is learned; `RuntimeConfig` is about the machine, and may differ when
 a run is resumed. The suites supply complete presets with the paper's values.

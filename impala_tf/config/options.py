@@ -54,15 +54,15 @@ class Options:
     for field in dataclasses.fields(self):
       object.__setattr__(self, field.name, check(field, getattr(self, field.name)))
 
-  def __str__(self) -> str:
-    """Returns a line for each field: name, value, meaning."""
+  def changes_from(self, preset: Self) -> str:
+    """Returns a line for each field whose value is another one than in a preset; empty if none."""
     rows = [
-      (f.name, as_text(getattr(self, f.name)), f.metadata['help']) for f in dataclasses.fields(self)
+      (name, as_text(getattr(self, name)), as_text(getattr(preset, name)))
+      for name in self.field_names()
+      if getattr(self, name) != getattr(preset, name)
     ]
-    name_width, value_width = (max(len(row[i]) for row in rows) for i in (0, 1))
-    return '\n'.join(
-      f'{name:{name_width}}  {value:{value_width}}  {help}' for name, value, help in rows
-    )
+    width = max((len(name) for name, *_ in rows), default=0)
+    return '\n'.join(f'  {name:{width}}  {value} (preset: {was})' for name, value, was in rows)
 
   def to_json(self) -> str:
     """Returns the fields as the text of a JSON object; `from_json` undoes it."""

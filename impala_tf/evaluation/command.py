@@ -91,6 +91,7 @@ def run(
   """
   values = flags.FLAGS
   _check_flags()
+  cli.set_up_log()
   output = values.output or _default_output(values.logdir)
 
   settings = evaluate.EvaluationSettings(

@@ -17,6 +17,7 @@ import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from absl import app, flags
 
@@ -27,6 +28,7 @@ from impala_tf.config import ConfigurationError
 from impala_tf.pbt import folder
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
+from impala_tf.reports import live
 from impala_tf.sweeps import search_space
 from impala_tf.system import signals
 
@@ -72,37 +74,54 @@ def run(
     )
     for number in members
   }
-  with signals.Stop() as stop, processes.Supervisor(stop) as children:
+  lines = live.LiveLines()
+  with signals.Stop() as stop, processes.Supervisor(stop, show=lines.print) as children:
+
+    def watch():
+      running = [number for number in members if _name(number) in children]
+      lines.show({_name(number): folder.member_folder(path, number) for number in running})
+
     if time_slice is None:
-      ended_well = run_together(starts, children)
+      ended_well = run_together(starts, children, watch)
     else:
-      ended_well = run_in_turn(starts, children, stop, time_slice)
+      ended_well = run_in_turn(starts, children, stop, time_slice, watch)
   return stop.exit_code or int(not ended_well)
 
 
-def run_together(starts: dict, children: processes.Supervisor) -> bool:
+def _name(number):
+  return f'Member {number}'
+
+
+def run_together(
+  starts: dict, children: processes.Supervisor, watch: Callable[[], None] = lambda: None
+) -> bool:
   """Runs members side by side until all have ended, or are to stop.
 
   Args:
     starts: from the numbers of the members to functions that start them.
     children: supervises the members.
+    watch: called again and again.
 
   Returns:
     Whether none of them failed.
   """
   for number, start in starts.items():
-    children.start(f'Member {number}', start)
-  return all([_ended_well(ended) for ended in children.ends()])
+    children.start(_name(number), start)
+  return all([_ended_well(ended) for ended in children.ends(watch=watch)])
 
 
 def run_in_turn(
-  starts: dict, children: processes.Supervisor, stop: signals.Stop, seconds: float
+  starts: dict,
+  children: processes.Supervisor,
+  stop: signals.Stop,
+  seconds: float,
+  watch: Callable[[], None] = lambda: None,
 ) -> bool:
   """Runs members one after the other, each for so many seconds and then again, until all have
   ended, or are to stop.
 
   Args:
-    starts, children: as for `run_together`.
+    starts, children, watch: as for `run_together`.
     stop: what the supervisor looks at.
     seconds: of each turn; TensorFlow takes some ten of them to load.
 
@@ -116,8 +135,8 @@ def run_in_turn(
   all_well = True
   while left and not stop:
     number, start = left.popleft()
-    children.start(f'Member {number}', start)
-    ended = next(children.ends(seconds), None)
+    children.start(_name(number), start)
+    ended = next(children.ends(seconds, watch), None)
 
     if ended is None:  # Its time is over, or that of all members.
       (ended,) = children.stop_all()

@@ -11,7 +11,7 @@ from typing import Any
 from impala_tf import cli, processes, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
-from impala_tf.reports import final_return
+from impala_tf.reports import final_return, live
 from impala_tf.sweeps import definition, report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Claim, Study
@@ -55,6 +55,7 @@ class Worker:
     self._parallel = parallel
     self._prune = prune
     self._runner = runner
+    self._lines = live.LiveLines()
     self._claims: dict[str, Claim] = {}  # Of the trials that are trained here, by their names.
 
   def run(self, stop: Any) -> None:
@@ -81,6 +82,7 @@ class Worker:
           if self._prune and time.monotonic() >= next_comparison:
             next_comparison = time.monotonic() + _PRUNE_SECONDS
             self._stop_bad_ones(children)
+          self._lines.show({name: self._folder(c.trial) for name, c in self._claims.items()})
           time.sleep(_POLL_SECONDS)
     finally:
       for claim in self._claims.values():
@@ -99,7 +101,7 @@ class Worker:
       values = ', '.join(
         f'{name}={report.value_of(trial, name)}' for name in trial.hyper_parameters
       )
-      print(f'{trial.name} runs: {values}', flush=True)
+      self._lines.print(f'{trial.name} runs: {values}')
 
   def _record(self, claim, ended):
     """Records the end of a run."""
@@ -114,7 +116,7 @@ class Worker:
       self._announce(trial, 'pruned', value)
       claim.prune(value)
     elif processes.ended_by_signal(ended.code) and trial.kills < processes.MAX_KILLS:
-      print(f'{trial.name} was killed (exit code {ended.code}) and will be resumed.', flush=True)
+      self._lines.print(f'{trial.name} was killed (exit code {ended.code}) and will be resumed.')
       claim.release(was_killed=True)
     elif saved_config.load(folder) is None:
       claim.release()
@@ -128,9 +130,8 @@ class Worker:
     folder = self._folder(trial)
     ended = dataclasses.replace(trial, state=state)
     _dashboard().write_trial(folder, ended, report.frames_of(folder), value)
-    print(
-      f'{trial.name} {state}: {"no" if value is None else f"{value:.4g}"} final return', flush=True
-    )
+    final = 'no' if value is None else f'{value:.4g}'
+    self._lines.print(f'{trial.name} {state}: {final} final return')
 
   def _stop_bad_ones(self, children):
     """Compares trials with the others at each step that they have come to, and stops bad ones."""
@@ -144,7 +145,7 @@ class Worker:
       for step in range(claim.steps + 1, min(steps + 1, _STEPS)):
         value = final_return.read(folder, step * config.total_environment_frames // _STEPS)
         if claim.should_prune(step, value):
-          print(f'{name} is pruned at {step}/{_STEPS} of its frames.', flush=True)
+          self._lines.print(f'{name} is pruned at {step}/{_STEPS} of its frames.')
           children.stop(name)
           break
 

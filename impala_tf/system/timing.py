@@ -1,10 +1,25 @@
-"""Measures how long threads spend in the stages of their work."""
+"""Measures how long threads spend in the stages of their work, and words for lengths of time."""
 
 import collections
+import itertools
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+
+_UNITS = (('d', 86_400), ('h', 3_600), ('min', 60), ('s', 1))
+
+
+def duration(seconds: float) -> str:
+  """Returns a length of time in its two largest units, such as '14 h 13 min'; below an hour in one,
+  such as '12 min'.
+  """
+  whole = int(seconds)
+  for (large, size), (small, part) in itertools.pairwise(_UNITS):
+    if whole >= size:
+      rest = whole % size // part
+      return f'{whole // size} {large}' + (f' {rest} {small}' if rest and size > 60 else '')
+  return f'{whole} s'
 
 
 class StageTimer:

@@ -7,8 +7,11 @@ from typing import Any, TextIO
 
 import tqdm
 
-_LINE = '{n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {remaining} left{postfix}'
+from impala_tf.system import timing
+
+_LINE = '{n_fmt}/{total_fmt} frames, {rate_noinv_fmt}, {left} left{postfix}'
 _TERMINAL_INTERVAL = 1.0  # Seconds between two rewritings of the line on a terminal.
+_FIRST_INTERVAL = 2.0  # Elsewhere, from the first update to the first line.
 
 
 class ProgressLine:
@@ -16,6 +19,7 @@ class ProgressLine:
   it comes less often.
 
     line = ProgressLine(total_frames=200_000_000)
+    line.begin(frames, updates)     # after the first update
     if line.due():
       line.show(frames, updates, mean_return=..., lag=..., queue=(3, 32), shares={...})
     line.close()
@@ -31,7 +35,7 @@ class ProgressLine:
     interval: float = 10.0,
     clock: Callable[[], float] = time.monotonic,
   ):
-    """Starts to measure; prints nothing yet.
+    """Prints nothing yet.
 
     Args:
       total_frames: frames of the whole training.
@@ -46,6 +50,7 @@ class ProgressLine:
     self._interval = _TERMINAL_INTERVAL if is_terminal else interval
     self._clock = clock
     self._then, self._updates = clock(), updates
+    self._due = self._then + min(self._interval, _FIRST_INTERVAL)
     self._bar = _Bar(
       clock,
       total=total_frames,
@@ -72,7 +77,13 @@ class ProgressLine:
 
   def due(self) -> bool:
     """Returns whether it is time for the next line, before the caller gathers its numbers."""
-    return self._clock() - self._then >= self._interval
+    return self._clock() >= self._due
+
+  def begin(self, frames: int, updates: int) -> None:
+    """Measures rates from now on: what went before, above all tracing, took much longer."""
+    self._then, self._updates = self._clock(), updates
+    self._due = self._then + min(self._interval, _FIRST_INTERVAL)
+    self._bar.begin(frames)
 
   def show(
     self,
@@ -102,7 +113,7 @@ class ProgressLine:
     """
     now = self._clock()
     seconds, done = now - self._then, updates - self._updates
-    self._then, self._updates = now, updates
+    self._then, self._updates, self._due = now, updates, now + self._interval
 
     parts = [
       f'{done / seconds:.3g} updates/s' if seconds > 0 else '? updates/s',
@@ -138,7 +149,21 @@ class _Bar(tqdm.tqdm):
   def __init__(self, clock: Callable[[], float], **options: Any):
     super().__init__(**options)
     self._time = clock
-    self.start_t = self.last_print_t = clock()
+    self.begin(self.n)
+
+  def begin(self, frames: int) -> None:
+    """Takes this moment for that of the start."""
+    self.n = self.initial = self.last_print_n = frames
+    self.start_t = self.last_print_t = self._time()
+
+  @property
+  def format_dict(self) -> dict[str, Any]:
+    """The values of the line; `left` is the time that is left, for people to read."""
+    values = super().format_dict
+    done, seconds = values['n'] - values['initial'], values['elapsed']
+    rate = values['rate'] or (done / seconds if seconds else 0)
+    left = (values['total'] - values['n']) / rate if rate else None
+    return values | {'left': '?' if left is None else timing.duration(left)}
 
 
 class _Lines:

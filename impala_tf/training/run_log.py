@@ -48,6 +48,7 @@ class RunLogger:
     self._scores = LevelScores(logdir, levels, suite.scores)
     self._summaries = Summaries(logdir, levels, config.num_action_repeats)
     self._line = progress.ProgressLine(config.total_environment_frames, frames, updates)
+    self._has_begun = False
     self._shares = {'learner': timer.reader(), 'actors': source.actors.shares()}
     self._last_summary = (time.monotonic(), frames)
 
@@ -86,6 +87,9 @@ class RunLogger:
     if scores := self._scores.add(frames, episodes):
       self._summaries.write(frames, scores)
 
+    if not self._has_begun:
+      self._line.begin(frames, int(metrics.updates))
+      self._has_begun = True
     finished = frames >= self._config.total_environment_frames
     if finished or self._line.due():
       self._show_line(frames, metrics)

@@ -91,3 +91,20 @@ class TestStageTimer:
     for thread in threads:
       thread.join()
     assert timer.seconds() == {'unroll': 6.0}
+
+
+@pytest.mark.parametrize(
+  ('seconds', 'text'),
+  [
+    (0, '0 s'),
+    (59.9, '59 s'),
+    (60, '1 min'),
+    (719, '11 min'),
+    (3_600, '1 h'),
+    (51_180, '14 h 13 min'),
+    (86_399, '23 h 59 min'),
+    (1_098_180, '12 d 17 h'),
+  ],
+)
+def test_a_length_of_time_in_words(seconds, text):
+  assert timing.duration(seconds) == text

@@ -55,10 +55,22 @@ def test_everything(clock):
     },
   )
   assert stream.getvalue() == (
-    '1.20M/200M frames, 20.0k frames/s, 2:45:40 left, 4.8 updates/s, return -20.96, capped 49.43, '
-    'free 51.00, lag 1.3, queue 3/32, actors 7, restarts 2, learner: wait 12% update 88%, '
-    'actors: unroll 95% enqueue 5%\n'
+    '1.20M/200M frames, 20.0k frames/s, 2 h 45 min left, 4.8 updates/s, return -20.96, '
+    'capped 49.43, free 51.00, lag 1.3, queue 3/32, actors 7, restarts 2, '
+    'learner: wait 12% update 88%, actors: unroll 95% enqueue 5%\n'
   )
+
+
+def test_what_was_before_the_first_update_does_not_count(clock):
+  stream = io.StringIO()
+  line = make(stream, clock, frames=1_000_000, updates=500)
+  clock.now += 60  # Of tracing.
+  line.begin(1_200_000, 501)
+  assert not line.due()
+  clock.now += 2
+  assert line.due()
+  line.show(1_240_000, 511)
+  assert '20.0k frames/s, 2 h 45 min left, 5 updates/s' in stream.getvalue()
 
 
 def test_nothing_known_yet(clock):
@@ -135,8 +147,8 @@ def test_line_below_line_where_it_is_not_a_terminal(clock):
 @pytest.mark.parametrize(
   ('stream', 'options', 'times'),
   [
-    (io.StringIO, {}, [10, 20]),
-    (io.StringIO, {'interval': 7.0}, [7, 14, 21]),
+    (io.StringIO, {}, [2, 12]),
+    (io.StringIO, {'interval': 7.0}, [2, 9, 16]),
     (Terminal, {'interval': 7.0}, list(range(1, 22))),
   ],
 )
