@@ -17,9 +17,10 @@ at its learner's address.
 """
 
 import dataclasses
+import hashlib
 import os
 
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli, saved_config
 from impala_tf.cli import config_flags
@@ -41,7 +42,7 @@ _PRESET = flags.DEFINE_enum(
   list(suites.presets()),
   "the paper's hyper-parameters by name; flags beside it override it",
 )
-_LOGDIR = flags.DEFINE_string(
+_LOGDIR = cli.define_path(
   'logdir',
   None,
   'folder of the run: configuration, checkpoints, episodes, summaries (default: runs/<level_name>)',
@@ -92,6 +93,8 @@ _GIVE_UP_AFTER = flags.DEFINE_float(
 )
 config_flags.define()
 
+_MAX_NAME_BYTES = 255
+
 
 @cli.report_user_errors()
 def main(argv: list[str]) -> int:
@@ -102,11 +105,20 @@ def main(argv: list[str]) -> int:
   for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES):
     if flag.present and _MODE.value != 'test':
       raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
-  role = roles.resolve(_JOB_NAME.value, _TASK.value, _LEARNER_ADDRESS.value, _ACTOR_ADDRESS.value)
-  if role and _MODE.value != 'train':
+  is_training = _MODE.value == 'train'
+  if _JOB_NAME.present and not is_training:
     raise ConfigurationError(
-      f'--mode={_MODE.value} has no use for a cluster: leave --job_name out, and unset TF_CONFIG.'
+      f'--mode={_MODE.value} is not for a part of a cluster: leave --job_name out.'
     )
+  role = roles.resolve(
+    _JOB_NAME.value,
+    _TASK.value,
+    _LEARNER_ADDRESS.value,
+    _ACTOR_ADDRESS.value,
+    os.environ if is_training else {},
+  )
+  if role and role.job == 'learner':
+    roles.check_leads_here(role)
   if _GIVE_UP_AFTER.present and not role:
     raise ConfigurationError(
       '--give_up_after is for clusters: say --job_name=learner or --job_name=actor, too.'
@@ -119,7 +131,20 @@ def main(argv: list[str]) -> int:
 
 def _default_logdir(level_name):
   # The path of a level script may begin with a slash.
-  return os.path.join('runs', *level_name.split('/'))
+  parts = level_name.split('/')
+  if '..' in parts:
+    raise ConfigurationError(
+      f'--level_name={level_name} leads out of `runs`, where runs are by default. Give --logdir, '
+      'the folder of the run.'
+    )
+  return os.path.join('runs', *(_short(part) for part in parts))
+
+
+def _short(name):
+  """Returns the name of a folder, which may not be longer than file systems allow."""
+  if len(name.encode()) <= _MAX_NAME_BYTES:
+    return name
+  return f'{name[:32]}...{hashlib.sha256(name.encode()).hexdigest()[:16]}'
 
 
 def _resolve(preset_name, given):
@@ -241,7 +266,7 @@ def _run(suite, config, given, logdir, role):
 
 def run() -> None:
   """Entry point of the console command."""
-  app.run(main, flags_parser=config_flags.parse_flags)
+  cli.run(main, config_flags.parse_flags)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ the same command later plays only the games that are not.
 
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
 from atari57 import suite
 from impala_tf import cli
@@ -55,4 +55,4 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  cli.run(main)

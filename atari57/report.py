@@ -18,7 +18,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from atari57 import games
 from impala_tf import cli, curves
@@ -334,17 +334,17 @@ def _references(level):
 
 def define_flags() -> None:
   """Defines the flags of the command."""
-  flags.DEFINE_list(
+  cli.define_paths(
     'evaluations',
     [],
     "folders with results of atari57.evaluate, separated by commas; 'label=' may precede each",
   )
-  flags.DEFINE_list(
+  cli.define_paths(
     'runs',
     [],
     "folders of runs whose learning curves to draw, separated by commas; 'label=' may precede each",
   )
-  flags.DEFINE_string('output', None, 'folder to write to', required=True)
+  cli.define_path('output', None, 'folder to write to', required=True)
 
 
 @cli.report_user_errors(OSError)
@@ -357,4 +357,4 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  cli.run(main)

@@ -12,7 +12,7 @@ that are not.
 import dataclasses
 from collections.abc import Sequence
 
-from absl import app, flags
+from absl import flags
 
 from dmlab30 import suite
 from impala_tf import cli
@@ -45,4 +45,4 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  cli.run(main)

@@ -12,7 +12,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
-from absl import app, flags
+from absl import flags
 
 from dmlab30 import levels
 from impala_tf import cli
@@ -218,12 +218,12 @@ def write(evaluations: Sequence[str], output: str) -> str:
 
 def define_flags() -> None:
   """Defines the flags of the command."""
-  flags.DEFINE_list(
+  cli.define_paths(
     'evaluations',
     [],
     "folders with results of dmlab30.evaluate, separated by commas; 'label=' may precede each",
   )
-  flags.DEFINE_string('output', None, 'folder to write to', required=True)
+  cli.define_path('output', None, 'folder to write to', required=True)
 
 
 @cli.report_user_errors(OSError)
@@ -236,4 +236,4 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main)
+  cli.run(main)

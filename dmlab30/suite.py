@@ -5,7 +5,6 @@ hyper-parameters.
 import dataclasses
 import functools
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +16,7 @@ from impala_tf.config import ConfigurationError, ImageConfig
 from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite
+from impala_tf.system import scratch
 
 if TYPE_CHECKING:
   from impala_tf.agent import agents
@@ -200,12 +200,8 @@ class DMLabSuite(Suite):
       width=config.width,
       dataset_path=config.dataset_path,
       renderer=config.renderer,
-      temp_folder=self._temp_folder.name,
+      temp_folder=scratch.folder(),
     )
-
-  @functools.cached_property
-  def _temp_folder(self):
-    return tempfile.TemporaryDirectory(prefix='impala_tf_dmlab_', ignore_cleanup_errors=True)
 
   def num_actions(self, config: DMLabConfig) -> int:
     """Returns the nine of Table D.2."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli, files
 from impala_tf.config import ConfigurationError
@@ -118,13 +118,13 @@ def _draw_level(axes, level, runs, references, window):
 
 
 def _define_flags() -> None:
-  flags.DEFINE_list(
+  cli.define_paths(
     'logdirs',
     None,
     "folders of runs, or episodes.csv files, separated by commas; 'label=' may precede each",
     required=True,
   )
-  flags.DEFINE_string('output', None, 'PNG file to write', required=True)
+  cli.define_path('output', None, 'PNG file to write', required=True)
   flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
   flags.DEFINE_integer('window', 100, 'number of episodes in the moving average', lower_bound=1)
 
@@ -141,4 +141,4 @@ def main(argv: Sequence[str]) -> int:
 
 if __name__ == '__main__':
   _define_flags()
-  app.run(main)
+  cli.run(main)

@@ -11,7 +11,7 @@ command takes the hyper-parameters that `run_experiment.py` takes.
 import functools
 import threading
 
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli, processes
 from impala_tf.cli import config_flags
@@ -97,7 +97,7 @@ def _define_flags():
   flags.DEFINE_integer(
     'num_actor_processes', 2, 'actor processes, each of --num_actors actors', lower_bound=1
   )
-  flags.DEFINE_string('logdir', None, 'folder of the run (default: runs/<level_name>)')
+  cli.define_path('logdir', None, 'folder of the run (default: runs/<level_name>)')
   flags.DEFINE_enum(
     'preset',
     None,
@@ -130,4 +130,4 @@ def _main(argv):
 
 if __name__ == '__main__':
   _define_flags()
-  app.run(_main, flags_parser=config_flags.parse_flags)
+  cli.run(_main, config_flags.parse_flags)

@@ -61,7 +61,7 @@ SHARED = {
 def flags_of(path):
   """Returns the flags of the command in a file, from its text: to load them all takes long."""
   text = (ROOT / path).read_text()
-  found = set(re.findall(r"(?:DEFINE_\w+|add_argument)\(\s*'(?:--)?(\w+)'", text))
+  found = set(re.findall(r"(?:DEFINE_\w+|define_paths?|add_argument)\(\s*'(?:--)?(\w+)'", text))
   if path == 'dmlab30/evaluate.py':
     found |= {option.name for option in dmlab30.evaluate.OPTIONS}
   for call, of in SHARED.items():

@@ -1,5 +1,7 @@
 """The command line within the tests' process: what it refuses, and what follows from flags."""
 
+import os
+
 import pytest
 from absl import flags
 
@@ -7,7 +9,7 @@ import run_experiment
 from atari57 import suite as atari57_suite
 from dmlab30 import suite as dmlab30_suite
 from impala_tf import saved_config
-from impala_tf.config import Config
+from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.evaluation import play
 from tests.support import experiment
@@ -214,3 +216,16 @@ def test_help_names_every_preset_and_hyper_parameter():
 def test_runs_lie_below_runs():
   assert run_experiment._default_logdir('pong') == 'runs/pong'
   assert run_experiment._default_logdir('/home/me/levels/mine') == 'runs/home/me/levels/mine'
+
+
+def test_the_default_folder_has_a_name_that_file_systems_take():
+  games = '+'.join(['pong', 'seaquest'] * 18)
+  assert run_experiment._default_logdir(games) == f'runs/{games}'
+  folder = run_experiment._default_logdir(f'{games}+breakout')
+  assert len(os.path.basename(folder)) < 64
+  assert folder != run_experiment._default_logdir(f'{games}+boxing')
+
+
+def test_the_default_folder_is_in_runs():
+  with pytest.raises(ConfigurationError, match='logdir'):
+    run_experiment._default_logdir('../../elsewhere')

@@ -20,7 +20,7 @@ import importlib.metadata
 import os
 import platform
 
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli
 from impala_tf.benchmark import fake_environment, measurement
@@ -67,7 +67,7 @@ def define_flags() -> None:
     'seconds for which the work runs before the first measurement',
     lower_bound=0.0,
   )
-  flags.DEFINE_string('output', None, 'JSON file to which the results are written')
+  cli.define_path('output', None, 'JSON file to which the results are written')
   flags.DEFINE_boolean(
     'fake_environment', False, 'use environments that cost nothing, to measure the framework alone'
   )
@@ -85,7 +85,7 @@ def define_flags() -> None:
 def main(argv: list[str]) -> int:
   """Measures as the flags say; returns the exit code."""
   if len(argv) != 2 or argv[1] not in _PARTS:
-    raise app.UsageError(
+    raise ConfigurationError(
       f'Name what to measure, one of {", ".join(_PARTS)}: got {" ".join(argv[1:]) or "nothing"}.'
     )
   cli.set_up_log()
@@ -178,4 +178,4 @@ def _actor_processes():
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main, flags_parser=config_flags.parse_flags)
+  cli.run(main, config_flags.parse_flags)

@@ -1,20 +1,81 @@
-"""Helpers that the main functions of all commands share."""
+"""Parts that all commands share: how they start and end, their errors, and flags for paths.
 
+cli.define_path('logdir', None, 'folder of the run')
+cli.run(main)
+"""
+
+import csv
 import functools
 import logging as std_logging
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from impala_tf.config import ConfigurationError
+from impala_tf.config import ConfigurationError, options
 from impala_tf.errors import UserError
+from impala_tf.system import output
+
+flags.disclaim_key_flags()  # So that --help shows flags for paths among those of the command.
 
 _FLAGS = flags.FLAGS
 _LOG_FORMAT = '%(levelname)s: %(message)s'
 _Main = TypeVar('_Main', bound=Callable[..., Any])
+_LABEL = re.compile(r'[^/=~]+=')
+
+
+def run(
+  main: Callable[[list[str]], int], parse: Callable[[Sequence[str]], list[str]] | None = None
+) -> NoReturn:
+  """Runs a command, and ends the process with its exit code.
+
+  Args:
+    main: takes what is left of the command line; see `report_user_errors`.
+    parse: parses the command line; by default `parse_flags`.
+  """
+  output.tolerate_failures()
+  try:
+    app.run(main, flags_parser=parse or parse_flags)
+  except KeyboardInterrupt:  # Before there was anything that could end in good order.
+    sys.exit(128 + signal.SIGINT)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses a command line, for `run`; returns the words of it that are not flags.
+
+  Values that no flag takes are refused here for all of them: text that is not of Unicode, numbers
+  beyond 64 bits, and those that are not finite in single precision.
+  """
+  try:
+    _check_text(argv)
+    left = flags.FLAGS(list(argv))
+    for name in flags.FLAGS:
+      _check_number(name, flags.FLAGS[name].value)
+    return left
+  except (ConfigurationError, flags.Error, UnicodeError) as error:  # The last of a --flagfile.
+    print(f'Error: {error}\n--help shows all flags.', file=sys.stderr)
+    sys.exit(1)
+
+
+def _check_text(argv):
+  for argument in argv[1:]:
+    try:
+      argument.encode()
+    except UnicodeEncodeError as error:
+      raise ConfigurationError(
+        f'{argument!r} is not text in UTF-8. Give it in that encoding, or rename the file.'
+      ) from error
+
+
+def _check_number(name, value):
+  for number in value if isinstance(value, list) else [value]:
+    problem = options.number_problem(number) if type(number) in (int, float) else None
+    if problem:
+      raise ConfigurationError(f'--{name}={number} {problem}. Change --{name}.')
 
 
 def report_user_errors(*errors: type[Exception]) -> Callable[[_Main], _Main]:
@@ -43,10 +104,84 @@ def no_positional_arguments(argv: Sequence[str]) -> None:
   """Refuses words that are not flags, as absl hands them to a command.
 
   Raises:
-    absl.app.UsageError: names the first of them.
+    ConfigurationError: names the first of them.
   """
   if len(argv) > 1:
-    raise app.UsageError(f'Not a flag: {argv[1]!r}.')
+    raise ConfigurationError(f'Not a flag: {argv[1]!r}. Leave it out; --help shows all flags.')
+
+
+def define_path(name: str, default: str | None, help: str, **known: Any) -> flags.FlagHolder:
+  """Defines a flag for a path: a ~ at its start is the home folder, and it is not empty.
+
+  Args:
+    name, default, help, **known: as of `absl.flags.DEFINE_string`.
+  """
+  return flags.DEFINE(_PathParser(), name, default, help, **known)
+
+
+def define_paths(name: str, default: list[str] | None, help: str, **known: Any) -> flags.FlagHolder:
+  """Defines a flag for paths separated by commas, each as of `define_path`; 'label=' may precede
+  each.
+
+  What is a path as a whole is taken for one, even if commas are in it; quotes protect the commas of
+  one of several.
+
+  Args:
+    name, default, help, **known: as of `absl.flags.DEFINE_list`.
+  """
+  serializer = flags.CsvListSerializer(',')
+  return flags.DEFINE(_PathsParser(), name, default, help, serializer=serializer, **known)
+
+
+def path(text: str) -> str:
+  """Returns a path that a user gave, with the home folder for a ~ at its start.
+
+  Raises:
+    ValueError: if it is empty, or the home folder is not known.
+  """
+  if not text.strip():
+    raise ValueError('a path must not be empty')
+  expanded = os.path.expanduser(text)
+  if expanded.startswith('~'):
+    home = text.split('/')[0]
+    raise ValueError(f'there is no home folder {home}; write ./{text} for a file of such a name')
+  return expanded
+
+
+class _PathParser(flags.ArgumentParser[str]):
+  """A path."""
+
+  syntactic_help = 'a path'
+
+  def parse(self, argument):
+    return path(argument)
+
+  def flag_type(self):
+    return 'path'
+
+
+class _PathsParser(flags.ArgumentParser[list[str]]):
+  """Paths, separated by commas."""
+
+  syntactic_help = 'paths separated by commas'
+
+  def parse(self, argument):
+    if isinstance(argument, list):
+      return argument
+    if not argument or os.path.exists(os.path.expanduser(argument)):
+      return [path(argument)] if argument else []
+    try:
+      (texts,) = csv.reader([argument], strict=True, skipinitialspace=True)
+    except (csv.Error, ValueError) as error:
+      raise ValueError(f'{argument!r} is not a list of paths: {error}') from error
+    return [self._labelled(text.strip()) for text in texts]
+
+  def _labelled(self, text):
+    label = _LABEL.match(text)
+    return label[0] + path(text[label.end() :]) if label else path(text)
+
+  def flag_type(self):
+    return 'comma separated list of paths'
 
 
 def set_up_log() -> None:

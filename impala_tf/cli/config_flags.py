@@ -1,7 +1,7 @@
 """The options of the configuration as flags, for the commands that take them.
 
     config_flags.define()             # when the module of a command is loaded
-    app.run(main, flags_parser=config_flags.parse_flags)
+    cli.run(main, config_flags.parse_flags)
     overrides = config_flags.given()  # in main
     command += config_flags.arguments(overrides)
 
@@ -14,8 +14,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
+from impala_tf import cli
 from impala_tf.config import Config, options
 from impala_tf.environments import suites
 from impala_tf.errors import ConfigurationError
@@ -46,7 +47,7 @@ def define() -> None:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-  """Parses a command line, for `app.run`; first defines the options of a suite that is not
+  """Parses a command line, for `cli.run`; first defines the options of a suite that is not
   registered and whose level is on the line. --help shows all flags in groups.
   """
   try:
@@ -59,7 +60,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   if {'--help', '-help', '-h'} & {*argv[1:]}:
     print(_help())
     sys.exit(0)
-  return app.parse_flags_with_usage(list(argv))
+  return cli.parse_flags(argv)
 
 
 def given() -> dict[str, Any]:

@@ -12,6 +12,7 @@ what it is sent; see `warn_if_exposed`.
 
 import contextlib
 import dataclasses
+import os
 import random
 import socket
 import time
@@ -58,6 +59,9 @@ def connect(role: roles.Role) -> None:
     ConfigurationError: if the port can't be opened.
     tf.errors.OpError: if the learner was lost meanwhile.
   """
+  # Addresses of a cluster are nothing for a proxy, which other libraries of this process may need
+  # for the web. To gRPC an empty one says so.
+  os.environ.setdefault('grpc_proxy', '')
   jobs: dict[str, Any] = {'learner': [role.learner]}
   if role.job == 'actor':
     jobs['actor'] = {role.task: role.address}

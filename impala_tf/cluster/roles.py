@@ -10,6 +10,7 @@ users know:
 """
 
 import dataclasses
+import errno
 import ipaddress
 import json
 import os
@@ -23,6 +24,7 @@ DEFAULT_PORT = 8470
 # Where queue, published weights and heartbeats live, for all parts.
 LEARNER_DEVICE = '/job:learner/replica:0/task:0/device:CPU:0'
 _LOOPBACK = '127.0.0.1'
+_HERE_SECONDS = 5.0  # For a connection of this process to itself.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _tf_config(environment):
     return _Config()
   wanted = (
     'It should look like {"cluster": {"learner": ["HOST:PORT"], "actor": [...]}, "task": {"type": '
-    '"actor", "index": 0}}.'
+    '"actor", "index": 0}}. If it is meant for another program, unset it.'
   )
   try:
     config = json.loads(text)
@@ -140,7 +142,7 @@ def _tf_config(environment):
     unknown = sorted(cluster.keys() - set(JOBS))
     job, index = task.get('type'), task.get('index')
     lists = tuple(tuple(map(str, cluster.get(name, ()))) for name in JOBS)
-  except (ValueError, AttributeError, TypeError) as error:
+  except (ValueError, AttributeError, TypeError, RecursionError) as error:
     raise ConfigurationError(f'TF_CONFIG is not understood ({error}): {text!r}. {wanted}') from None
   if unknown or job not in (None, *JOBS):
     raise ConfigurationError(
@@ -182,6 +184,33 @@ def host_and_port(
       f'node7:{DEFAULT_PORT}.'
     )
   return host, int(port)
+
+
+def check_leads_here(role: Role) -> None:
+  """Refuses an address of a learner that leads to another machine or nowhere: TensorFlow would wait
+  there for ever.
+
+  Raises:
+    ConfigurationError: names the address.
+  """
+  host, port = host_and_port(role.address)
+  problem = ''
+  try:
+    with socket.create_server(('', port)) as server:
+      server.settimeout(_HERE_SECONDS)
+      with socket.create_connection((host, port), _HERE_SECONDS):
+        server.accept()[0].close()
+  except socket.gaierror as error:
+    problem = f'is not known: {error.strerror}'
+  except OSError as error:
+    # A port that is taken is reported by `connection.connect`.
+    if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+      problem = f'does not lead to this machine ({error})'
+  if problem:
+    raise ConfigurationError(
+      f'--learner_address={role.address} {problem}. Give an address of this machine by which the '
+      'actors can reach it.'
+    )
 
 
 def is_loopback(host: str) -> bool:

@@ -38,6 +38,7 @@ class LearningConfig:
     'frames of the whole training, action repeats counted; paper: 200 million for an Atari game, '
     '10 billion for all levels of DMLab-30',
     minimum=1,
+    maximum=2**63 - 1,
   )
   batch_size: int = option('unrolls in each update of each learner; paper: 32', minimum=1)
   unroll_length: int = option(
@@ -274,6 +275,8 @@ class Config(RuntimeConfig, LearningConfig, Options):
 
   def _check_replay(self) -> None:
     unrolls, replayed, total = self._unrolls_of_learners, self.replayed_per_batch, self.batch_total
+    if self.frames_per_update >= 2**63:
+      raise ConfigurationError(f'batch_size={unrolls} has too many frames. Change --batch_size.')
     if self.replay_fraction and not 0 < replayed < total:
       raise ConfigurationError(
         f'replay_fraction={self.replay_fraction} of batch_size={unrolls} comes to {replayed} '

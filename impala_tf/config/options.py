@@ -12,6 +12,7 @@ import difflib
 import importlib
 import json
 import math
+import struct
 import typing
 from collections.abc import Callable, Container, Iterable
 from typing import Any, Self
@@ -19,6 +20,10 @@ from typing import Any, Self
 from impala_tf.errors import ConfigurationError
 
 Value = bool | int | float | str | None
+
+# What TensorFlow's int32 and int64 hold.
+_INT32_MAXIMUM = 2**31 - 1
+_INT64_MAXIMUM = 2**63 - 1
 
 
 def option(
@@ -36,10 +41,10 @@ def option(
     default, default_factory: as in `dataclasses.field`; an option without either must be given.
     runtime: whether it leaves alone what is learned, so that it may differ when a run is resumed
       and between the machines of a cluster.
-    **limits: minimum and maximum (allowed themselves), above and below (not allowed themselves),
-      choices, and for text may_be_empty, may_be_reference ('package.module:name', see
-      `import_reference`, besides the choices if there are any) and may_be_several (references,
-      separated by commas).
+    **limits: minimum and maximum (allowed themselves; the maximum of a whole number is 2**31 - 1
+      if it is left out), above and below (not allowed themselves), choices, and for text
+      may_be_empty, may_be_reference ('package.module:name', see `import_reference`, besides the
+      choices if there are any) and may_be_several (references, separated by commas).
   """
   metadata = {'help': help, 'runtime': runtime, **limits}
   return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
@@ -239,18 +244,45 @@ def _check_limits(field, value):
   elif 'choices' in limits and value not in limits['choices']:
     choices = limits['choices']
     reason = f'must be one of {", ".join(choices)}{suggestion(value, choices)}'
-  elif isinstance(value, float) and not math.isfinite(value):
-    reason = 'must be a finite number'
-  elif 'minimum' in limits and value < limits['minimum']:
-    reason = f'must be at least {limits["minimum"]}'
-  elif 'maximum' in limits and value > limits['maximum']:
-    reason = f'must be at most {limits["maximum"]}'
-  elif 'above' in limits and value <= limits['above']:
-    reason = f'must be above {limits["above"]}'
-  elif 'below' in limits and value >= limits['below']:
-    reason = f'must be below {limits["below"]}'
+  elif isinstance(value, (int, float)):
+    reason = number_problem(value) or _outside(limits, value)
+    if not reason:
+      return
   else:
     return
   raise ConfigurationError(
     f'{field.name}={value!r} ({limits["help"]}) {reason}. Change --{field.name}.'
   )
+
+
+def number_problem(value: int | float) -> str:
+  """Returns why a number is none that TensorFlow can compute with; empty if it is one."""
+  if isinstance(value, int):
+    return '' if abs(value) <= _INT64_MAXIMUM else 'must have at most 64 bits'
+  if not math.isfinite(value):
+    return 'must be a finite number'
+  return '' if math.isfinite(_single(value)) else 'must be finite in single precision'
+
+
+def _outside(limits, value):
+  """Returns which limit a number is not within; empty if it is within all."""
+  maximum = limits.get('maximum', _INT32_MAXIMUM if isinstance(value, int) else math.inf)
+  # The network and its loss compute in single precision, where 1e-50 is 0.
+  single = _single(value)
+  if 'minimum' in limits and value < limits['minimum']:
+    return f'must be at least {limits["minimum"]}'
+  if value > maximum:
+    return f'must be at most {maximum}'
+  if 'above' in limits and single <= limits['above']:
+    return f'must be above {limits["above"]}'
+  if 'below' in limits and single >= limits['below']:
+    return f'must be below {limits["below"]}'
+  return ''
+
+
+def _single(value):
+  """Returns the nearest number of single precision."""
+  try:
+    return struct.unpack('f', struct.pack('f', value))[0]
+  except OverflowError:
+    return math.copysign(math.inf, value)

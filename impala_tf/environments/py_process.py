@@ -10,9 +10,9 @@ Environments run Python code of their own and would compete for this process's i
 is called as the last thing in its process.
 
 The process is forked from a small server that never imports TensorFlow, and ends when its
-connection does: when it is closed, and also when this process dies, by any signal. It ignores
-SIGINT and SIGTERM, since a terminal and a cluster's scheduler send them to the children too, while
-the parent decides when to end.
+connection does: when it is closed, and also when this process dies, by any signal. Both ignore the
+signals that a terminal and a cluster's scheduler send to children too, while the parent decides
+when to end.
 """
 
 import contextlib
@@ -23,17 +23,22 @@ import pickle
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing import connection as mp_connection
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing import util as mp_util
 from typing import Any
 
+import psutil
+
 from impala_tf import errors
 from impala_tf.environments import worker
-from impala_tf.system import machine
+from impala_tf.system import machine, scratch
 
+_UNKNOWN = 255  # What `multiprocessing` gives as the exit code of a process whose server has died.
 _context = multiprocessing.get_context('forkserver')
 # Whenever `multiprocessing` starts a child it looks at all the others, and two threads must not do
 # that at the same time. The lock is re-entrant because garbage collection may end a process at any
@@ -75,6 +80,7 @@ class PyProcess:
     self._connection: Any = None  # None while it is not running, like the two below.
     self._process: Any = None
     self._block: Any = None
+    self._server: int | None = None  # The process that it was forked from.
     self._closing = False
 
   @property
@@ -137,7 +143,10 @@ class PyProcess:
     hide = contextlib.nullcontext() if b'__main__' in self._constructor else _hidden_main()
     # Only the child may keep `theirs` open, or its death would not end the connection.
     with _lifecycle_lock, theirs, hide:
+      _ensure_server()
       self._process.start()
+    with contextlib.suppress(psutil.Error):
+      self._server = psutil.Process(self._process.pid).ppid()
     self._block.close_descriptor()
     self._connection, self._closing = ours, False
     # On garbage collection, or at the latest before multiprocessing waits for its children at exit.
@@ -168,6 +177,11 @@ class PyProcess:
     code = self._process.exitcode
     if code is not None and code < 0:
       return f'was killed by {signal.Signals(-code).name}'
+    if code in (None, _UNKNOWN) and not _is_running(self._server):
+      return (
+        f'ended, and so did the server that it was forked from, process {self._server}: it would '
+        'know why (something may have killed both, as where memory is short)'
+      )
     return f'ended with exit code {code}'
 
 
@@ -217,6 +231,28 @@ def close_all(processes: Sequence[PyProcess], grace_seconds: float = worker.GRAC
       with process._call_lock:
         process._connection.close()
         process._connection = None
+
+
+def _ensure_server():
+  """Starts the server that forks processes, if it is not running."""
+  # Its socket is in a folder that goes with this process, by a path that is short enough. What ends
+  # a whole group of processes must not end it: a thread's signals that wait are its children's.
+  folder, tempfile.tempdir = tempfile.tempdir, scratch.folder()
+  waiting = signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDING_SIGNALS)
+  try:
+    resource_tracker.ensure_running()  # It lets some of the signals through again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDING_SIGNALS)
+    forkserver.ensure_running()
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+    tempfile.tempdir = folder
+
+
+def _is_running(pid):
+  try:
+    return pid is not None and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+  except psutil.Error:
+    return False
 
 
 @contextlib.contextmanager

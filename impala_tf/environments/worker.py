@@ -25,6 +25,9 @@ import numpy as np
 # A process that is to end has so long to finish the call that it is busy with, and the object's
 # `close`. Then it is killed.
 GRACE_SECONDS = 5.0
+# A terminal, its loss, and a cluster's scheduler send these to children, too, while the parent
+# decides when they end.
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def serve(connection: mp_connection.Connection, block: 'SharedBlock', constructor: bytes) -> None:
@@ -35,8 +38,10 @@ def serve(connection: mp_connection.Connection, block: 'SharedBlock', constructo
     block: where large arrays go.
     constructor: the pickle of a class and its positional and keyword arguments.
   """
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  signal.signal(signal.SIGTERM, signal.SIG_IGN)
+  for number in ENDING_SIGNALS:
+    signal.signal(number, signal.SIG_IGN)
+  # The server keeps them away while it starts; a program that the environment starts needs them.
+  signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
   threading.Thread(target=_follow_parent, args=(connection,), daemon=True).start()
   hosted: Any = None
 

@@ -10,10 +10,9 @@ the levels that are not. Atari-57 and DMLab-30 have commands of their own, atari
 dmlab30.evaluate, which play by the paper's protocol.
 """
 
-from absl import app
-
+from impala_tf import cli
 from impala_tf.evaluation import command
 
 if __name__ == '__main__':
   command.define_flags()
-  app.run(command.main)
+  cli.run(command.main)

@@ -22,13 +22,13 @@ flags.disclaim_key_flags()  # So that --help shows them among those of the comma
 
 def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
   """Defines the flags, with a suite's defaults for two of them."""
-  flags.DEFINE_list(
+  cli.define_paths(
     'logdir', [], 'folders of trained runs, or folders of such folders, separated by commas'
   )
   flags.DEFINE_enum(
     'baseline', None, ['random'], 'policy to evaluate instead of trained agents: random actions'
   )
-  flags.DEFINE_string(
+  cli.define_path(
     'output',
     None,
     'folder for the results (default: `evaluation` in the logdir, if there is only one)',

@@ -13,7 +13,7 @@ all methods, such as --batch_size. With a scale below 1 each training lasts for 
 paper's frames, and the report says so.
 """
 
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli
 from impala_tf.cli import config_flags
@@ -32,10 +32,8 @@ _USAGE = (
 def define_flags() -> None:
   """Defines the flags of the command."""
   config_flags.define()
-  flags.DEFINE_string('logdir', 'runs/paper', 'folder of all experiments')
-  flags.DEFINE_string(
-    'output', None, 'with report: folder to write to (default: `report` in --logdir)'
-  )
+  cli.define_path('logdir', 'runs/paper', 'folder of all experiments')
+  cli.define_path('output', None, 'with report: folder to write to (default: `report` in --logdir)')
   flags.DEFINE_float(
     'scale', 1.0, "share of the paper's frames that each training lasts", lower_bound=1e-9
   )
@@ -119,7 +117,7 @@ def main(argv: list[str]) -> int:
       print(report.write(values.logdir, values.output or f'{values.logdir}/report'), end='')
       return 0
     case _:
-      raise app.UsageError(_USAGE)
+      raise ConfigurationError(_USAGE)
 
 
 def _described(experiment):
@@ -177,4 +175,4 @@ def _settings(values):
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main, flags_parser=config_flags.parse_flags)
+  cli.run(main, config_flags.parse_flags)

@@ -19,7 +19,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli, processes
 from impala_tf.cli import config_flags
@@ -164,7 +164,7 @@ def _ended_well(ended):
 def define_flags() -> None:
   """Defines the flags of the command."""
   config_flags.define()
-  flags.DEFINE_string(
+  cli.define_path(
     'logdir', None, 'folder of the population, which all its machines see', required=True
   )
   flags.DEFINE_integer('population', 24, 'number of members (24 in the paper)', lower_bound=1)
@@ -269,4 +269,4 @@ def main(argv: list[str]) -> int:
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main, flags_parser=config_flags.parse_flags)
+  cli.run(main, config_flags.parse_flags)

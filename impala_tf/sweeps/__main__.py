@@ -15,7 +15,7 @@ hyper-parameter is given as to run_experiment.py. `report` compares sweeps, each
 paper's Figure 4 if they have the same samples.
 """
 
-from absl import app, flags
+from absl import flags
 
 from impala_tf import cli
 from impala_tf.cli import config_flags
@@ -31,7 +31,7 @@ _REPORT = 'report'
 def define_flags() -> None:
   """Defines the flags of the command."""
   config_flags.define()
-  flags.DEFINE_string('logdir', None, 'folder of the sweep, which all its machines see')
+  cli.define_path('logdir', None, 'folder of the sweep, which all its machines see')
   flags.DEFINE_integer(
     'num_trials', 24, 'number of samples to train with (24 in the paper)', lower_bound=1
   )
@@ -56,12 +56,12 @@ def define_flags() -> None:
   flags.DEFINE_boolean(
     'status', False, 'shows how far the trials of --logdir have come, and trains nothing'
   )
-  flags.DEFINE_list(
+  cli.define_paths(
     'logdirs',
     None,
     "with report: folders of sweeps, separated by commas; 'label=' may precede each",
   )
-  flags.DEFINE_string('output', None, 'with report: folder to write the report to')
+  cli.define_path('output', None, 'with report: folder to write the report to')
 
 
 @cli.report_user_errors(OSError)
@@ -130,4 +130,4 @@ def _sweep(logdir, values):
 
 if __name__ == '__main__':
   define_flags()
-  app.run(main, flags_parser=config_flags.parse_flags)
+  cli.run(main, config_flags.parse_flags)

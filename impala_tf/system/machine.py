@@ -18,6 +18,7 @@ except ImportError:  # The system is not a Unix.
 
 _CPU_INFO = '/proc/cpuinfo'
 _CGROUP = '/sys/fs/cgroup'
+_OWN_CGROUPS = '/proc/self/cgroup'
 _MANY_FILES = 65_536
 
 
@@ -30,17 +31,43 @@ def cores() -> int:
 
 
 def _quota():
-  """Returns the processor time that a container has, in cores; infinity without a limit."""
-  # Of control groups of version 2 and of version 1.
-  for paths in (('cpu.max',), ('cpu/cpu.cfs_quota_us', 'cpu/cpu.cfs_period_us')):
-    try:
-      words = ' '.join(_read(os.path.join(_CGROUP, path)) for path in paths).split()
-      quota, period = int(words[0]), int(words[1])
-    except (OSError, ValueError):  # The file does not exist, or says 'max'.
+  """Returns the processor time that this process may use, in cores; infinity without a limit.
+
+  It is the least of the quotas of its control group and of those around that.
+  """
+  quotas = [math.inf]
+  for folder in _control_groups():
+    # Of control groups of version 2 and of version 1.
+    for names in (('cpu.max',), ('cpu.cfs_quota_us', 'cpu.cfs_period_us')):
+      try:
+        words = ' '.join(_read(os.path.join(folder, name)) for name in names).split()
+        quota, period = int(words[0]), int(words[1])
+      except (OSError, ValueError):  # The file does not exist, or says 'max'.
+        continue
+      if quota > 0 and period > 0:
+        quotas.append(quota / period)
+  return min(quotas)
+
+
+def _control_groups():
+  """Yields the folders of this process's control groups that may limit its time, and those around
+  them.
+  """
+  try:
+    lines = _read(_OWN_CGROUPS).splitlines()
+  except OSError:
+    lines = []
+  # A line is a number, the controllers, which version 2 leaves empty, and the path of the group. In
+  # a container the path may be one outside of it, so that only the root is there.
+  for line in [*lines, '0::/', '0:cpu:/']:
+    _, _, rest = line.partition(':')
+    controllers, _, path = rest.partition(':')
+    if controllers and 'cpu' not in controllers.split(','):
       continue
-    if quota > 0 and period > 0:
-      return quota / period
-  return math.inf
+    root = os.path.join(_CGROUP, 'cpu') if controllers else _CGROUP
+    parts = [part for part in path.split('/') if part]
+    for depth in range(len(parts) + 1):
+      yield os.path.join(root, *parts[:depth])
 
 
 def _read(path):

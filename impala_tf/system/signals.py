@@ -4,13 +4,19 @@ import signal
 import threading
 from typing import Any, Self
 
+# The end of a terminal or of a connection by ssh, and what batch systems can be asked to send some
+# time before they kill a job.
+_OF_A_SYSTEM = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
 
 class Stop:
-  """A request to end the run in good order, made by SIGINT or SIGTERM while the context lasts.
+  """A request to end the run in good order, made by SIGINT, SIGTERM, SIGHUP or SIGUSR1 while the
+  context lasts.
 
-  The second SIGINT has its usual effect, for a user who does not want to wait. A second SIGTERM has
-  no effect: a scheduler that ends a whole tree of processes sends one to this process, and so does
-  its parent, which must not cost the checkpoint.
+  The second SIGINT has its usual effect, for a user who does not want to wait. A second one of the
+  others has no effect: a scheduler that ends a whole tree of processes sends one to this process,
+  and so does its parent, which must not cost the checkpoint. Under nohup SIGHUP is ignored, and
+  stays so.
 
     with Stop() as stop:
       while not stop: ...
@@ -25,8 +31,9 @@ class Stop:
   def __enter__(self) -> Self:
     # Only the main thread may install handlers; elsewhere the caller has its own way to end.
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
-        self._previous[number] = signal.signal(number, self._handle)
+      for number in (signal.SIGINT, *_OF_A_SYSTEM):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+          self._previous[number] = signal.signal(number, self._handle)
     return self
 
   def _handle(self, number, frame):

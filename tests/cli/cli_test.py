@@ -1,9 +1,10 @@
 """The parts that the main functions of all commands share."""
 
 import pytest
-from absl import app
+from absl import flags
 
 from impala_tf import cli, config, errors, files
+from tests.support import own_flags
 
 
 def _raising(error, *further):
@@ -45,7 +46,7 @@ def test_exit_code_and_arguments_go_through():
 
 def test_words_are_not_flags():
   cli.no_positional_arguments(['command'])
-  with pytest.raises(app.UsageError, match='seed=1'):
+  with pytest.raises(config.ConfigurationError, match='seed=1'):
     cli.no_positional_arguments(['command', 'seed=1', 'more'])
 
 
@@ -63,3 +64,72 @@ def test_folders_of_other_file_systems_are_refused():
   cli.check_local('runs/a')
   with pytest.raises(config.ConfigurationError, match='gs://bucket/runs'):
     cli.check_local('gs://bucket/runs')
+
+
+@pytest.fixture
+def parse(monkeypatch):
+  def parse(*arguments):
+    def define():
+      cli.define_path('folder', None, 'a folder')
+      cli.define_paths('folders', [], 'folders')
+      flags.DEFINE_integer('count', 1, 'a number')
+      flags.DEFINE_float('share', 1.0, 'a number')
+      flags.DEFINE_string('name', None, 'a text')
+
+    values = own_flags.parse(monkeypatch, define)
+    cli.parse_flags(['command', *arguments])
+    return values
+
+  return parse
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('~/x', ['/home/me/x']),
+    ('a,b', ['a', 'b']),
+    ('ours=~/x, ~/y', ['ours=/home/me/x', '/home/me/y']),
+    ('"a,b",c', ['a,b', 'c']),
+    ('with,comma', ['with,comma']),
+    ('br[a]ck', ['br[a]ck']),
+    ('./lr=0.1', ['./lr=0.1']),
+    ('', []),
+  ],
+)
+def test_paths_are_taken_as_they_are_meant(text, expected, parse, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'with,comma').mkdir()
+  assert parse(f'--folders={text}').folders == expected
+  if len(expected) == 1 and '=' not in text:
+    assert parse(f'--folder={text}').folder == expected[0]
+
+
+@pytest.mark.parametrize(
+  'argument',
+  [
+    '--folder=',
+    '--folder=~nobody_of_that_name/x',
+    '--folders=a,,b',
+    '--folders="a',
+    '--name=\udce4',
+    '--count=10000000000000000000',
+    '--count=-10000000000000000000',
+    '--share=nan',
+    '--share=inf',
+    '--share=-inf',
+    '--share=1e39',
+  ],
+)
+def test_values_that_no_command_takes_are_refused_by_the_name_of_the_flag(argument, parse, capsys):
+  with pytest.raises(SystemExit) as end:
+    parse(argument)
+  assert end.value.code == 1
+  said = capsys.readouterr().err
+  assert argument.lstrip('-').partition('=')[0] in said
+  assert len(said.splitlines()) <= 3
+
+
+def test_numbers_that_computers_have_are_taken(parse):
+  values = parse('--count=9223372036854775807', '--share=3.4e38', '--name=\u00e4')
+  assert (values.count, values.share, values.name) == (2**63 - 1, 3.4e38, '\u00e4')

@@ -1,6 +1,7 @@
 """Roles and addresses come from flags or TF_CONFIG, and senseless ones are refused."""
 
 import json
+import socket
 
 import pytest
 
@@ -115,3 +116,24 @@ def test_a_learner_whose_name_is_loopback_here_is_refused_with_what_to_give(monk
     ConfigurationError, match=r'node7:8470, is this machine, .* --learner_address as a number'
   ):
     roles.resolve('actor', 0, 'node7:8470', None, environment={})
+
+
+def test_a_learner_has_an_address_that_leads_to_it():
+  here = f'127.0.0.1:{roles.free_port()}'
+  roles.check_leads_here(roles.Role('learner', 0, here, here))
+  with socket.create_server(('127.0.0.1', 0)) as taken:  # Reported when it is opened.
+    there = f'127.0.0.1:{taken.getsockname()[1]}'
+    roles.check_leads_here(roles.Role('learner', 0, there, there))
+
+
+@pytest.mark.parametrize('host', ['no.such.host.invalid', '192.0.2.1'])
+def test_a_learner_does_not_wait_at_an_address_that_is_not_its_own(host, monkeypatch):
+  monkeypatch.setattr(roles, '_HERE_SECONDS', 0.1)
+  address = f'{host}:{roles.free_port()}'
+  with pytest.raises(ConfigurationError, match=f'learner_address={address}'):
+    roles.check_leads_here(roles.Role('learner', 0, address, address))
+
+
+def test_a_task_that_is_nested_beyond_reason_is_refused():
+  with pytest.raises(ConfigurationError, match='unset'):
+    roles.resolve(environment={'TF_CONFIG': '[' * 100_000})

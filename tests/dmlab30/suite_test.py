@@ -1,7 +1,6 @@
 """The suite's parts fit each other, and the presets the paper."""
 
 import dataclasses
-import gc
 import pathlib
 import pickle
 import subprocess
@@ -13,9 +12,7 @@ import pytest
 from dmlab30 import levels, suite
 from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import process_group
 from impala_tf.environments.base import EnvironmentBatch
-from impala_tf.system import timing
 from impala_tf.training import loop
 
 
@@ -166,22 +163,6 @@ def test_environments_need_no_tensorflow():
     'sys.exit("tensorflow" in sys.modules)'
   )
   subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2], check=True)
-
-
-def test_files_of_killed_environments_go_with_the_suite(install):
-  install()
-  dmlab = suite.DMLabSuite()
-  with process_group.make_environments(
-    dmlab, settings(), ['rooms_watermaze'], 1, False, [1], timing.StageTimer()
-  ) as group:
-    group[0].call('initial')
-    folder = pathlib.Path(dmlab._temp_folder.name)
-    assert len(list(folder.glob('environment_*/dmlab_temp_folder_*'))) == 1
-    group[0]._process.kill()
-  assert len(list(folder.glob('environment_*/dmlab_temp_folder_*'))) == 1
-  del dmlab, group
-  gc.collect()
-  assert not folder.exists()
 
 
 def test_check_says_what_is_missing(install, tmp_path):

@@ -20,6 +20,7 @@ from dmlab30 import levels, suite
 from impala_tf.acting import group
 from impala_tf.agent import agents
 from impala_tf.learning import learner
+from impala_tf.system import scratch
 from impala_tf.training import checkpoints, loop
 from tests.support import deepmind_lab_stand_in as stand_in
 from tests.support import experiment
@@ -293,7 +294,7 @@ def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp
   ]
   assert ', restarts 1, ' in capsys.readouterr().out.splitlines()[-2]
   # Nor are its files left.
-  assert not list(pathlib.Path(dmlab._temp_folder.name).iterdir())
+  assert not list(pathlib.Path(scratch.folder()).glob('environment_*'))
 
 
 def assert_memory_is_fresh(consumed, died):

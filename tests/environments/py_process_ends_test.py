@@ -9,6 +9,7 @@ import signal
 import threading
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 
@@ -71,9 +72,17 @@ def test_interrupted_call_does_not_leave_its_answer_to_the_next(tmp_path):
 
 def test_signals_to_the_whole_process_group_do_not_end_it():
   with py_process.PyProcess(Hosted, 1) as process:
-    os.kill(process.pid, signal.SIGINT)
-    os.kill(process.pid, signal.SIGTERM)
+    server = psutil.Process(process.pid).ppid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+      os.kill(process.pid, number)
+      os.kill(server, number)
     assert process.call('add', 1) == 2
+    assert psutil.Process(process.pid).ppid() == server
+
+
+def test_a_program_that_an_environment_starts_can_be_ended():
+  with py_process.PyProcess(Hosted) as process:
+    assert process.call('blocked_signals') == set()
 
 
 def test_death_of_the_server_that_forks_is_survived(tmp_path):
@@ -87,6 +96,17 @@ def test_death_of_the_server_that_forks_is_survived(tmp_path):
     wait_until(lambda: not is_alive(pid))
     process.start()
     assert process.call('add', 1) == 2
+
+
+def test_that_the_server_died_is_said_of_a_process_that_dies_after_it():
+  with py_process.PyProcess(Hosted) as process:
+    os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(py_process.ProcessError, match='server'):
+      process.call('add', 1)
+    process.start()  # By another server.
+    with pytest.raises(py_process.ProcessError, match='exit code 255'):
+      process.call('end', 255)
 
 
 # Closing.

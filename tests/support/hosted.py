@@ -5,6 +5,7 @@ No TensorFlow, as processes must not import it.
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import threading
@@ -80,6 +81,9 @@ class Hosted:
 
   def unsendable(self):
     return threading.Lock()
+
+  def blocked_signals(self):
+    return signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
   def end(self, code):
     os._exit(code)

@@ -20,9 +20,16 @@ class Launched:
     """Starts the launcher with a run in `folder`."""
     self._log = folder / 'launch.log'
     command = [sys.executable, '-m', 'impala_tf.launch', f'--logdir={folder / "run"}', *flags]
+    # A proxy that isn't there must not be asked for the parts of a cluster.
+    environment = {**os.environ, 'http_proxy': 'http://127.0.0.1:9', 'no_proxy': ''}
     with open(self._log, 'wb') as log:
       self.process = subprocess.Popen(
-        command, stdout=log, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+        command,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        cwd=ROOT,
+        start_new_session=True,
+        env=environment,
       )
 
   def __enter__(self):

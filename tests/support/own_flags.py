@@ -12,6 +12,7 @@ def parse(monkeypatch, define, *arguments):
   find these values.
   """
   values = flags.FlagValues()
+  monkeypatch.setattr(flags, 'DEFINE', functools.partial(flags.DEFINE, flag_values=values))
   for kind in ('boolean', 'enum', 'float', 'integer', 'list', 'multi_string', 'string'):
     monkeypatch.setattr(
       flags,

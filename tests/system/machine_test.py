@@ -20,12 +20,22 @@ from impala_tf.system import machine
     ({'cpu/cpu.cfs_quota_us': '200000\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 2),
     ({'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 8),
     ({'cpu.max': 'nonsense'}, 8),
+    ({'user/job/cpu.max': '150000 100000\n', 'user/cpu.max': 'max 100000\n'}, 2),
+    ({'user/job/cpu.max': 'max 100000\n', 'user/cpu.max': '300000 100000\n'}, 3),
+    ({'user/other/cpu.max': '100000 100000\n'}, 8),
+    (
+      {'cpu/slurm/cpu.cfs_quota_us': '400000\n', 'cpu/slurm/cpu.cfs_period_us': '100000\n'},
+      4,
+    ),
   ],
 )
 def test_cores_are_at_most_those_of_a_container(tmp_path, monkeypatch, files, expected):
+  own = tmp_path / 'own'
+  own.write_text('4:memory:/memory\n2:cpu,cpuacct:/slurm/step\n0::/user/job\n')
+  monkeypatch.setattr(machine, '_OWN_CGROUPS', str(own))
   for name, text in files.items():
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
   monkeypatch.setattr(machine, '_CGROUP', str(tmp_path))
   monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)))
