@@ -27,6 +27,7 @@ from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
+from impala_tf.evaluation import pretrained
 from impala_tf.system import machine, quiet
 
 _MODE = flags.DEFINE_enum(
@@ -49,6 +50,12 @@ _LOGDIR = cli.define_path(
 )
 _RANDOM_POLICY = flags.DEFINE_boolean(
   'random_policy', False, 'with --mode=test: choose all actions equally often instead'
+)
+_PRETRAINED = flags.DEFINE_string(
+  'pretrained',
+  None,
+  'with --mode=test or export: agent that comes with the project, in place of --logdir; see '
+  'pretrained/README.md',
 )
 _TEST_NUM_EPISODES = flags.DEFINE_integer(
   'test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1
@@ -110,6 +117,8 @@ def main(argv: list[str]) -> int:
     raise ConfigurationError(
       f'--mode={_MODE.value} is not for a part of a cluster: leave --job_name out.'
     )
+  if _PRETRAINED.value:
+    return _with_pretrained(_PRETRAINED.value, given)
   role = roles.resolve(
     _JOB_NAME.value,
     _TASK.value,
@@ -127,6 +136,20 @@ def main(argv: list[str]) -> int:
     return _act_for_any(role, given)
   suite, config, given = _resolve(_PRESET.value, given)
   return _run(suite, config, given, _LOGDIR.value or _default_logdir(config.level_name), role)
+
+
+def _with_pretrained(name, given):
+  """Tests or exports an agent that comes with the project; returns the exit code."""
+  if _MODE.value == 'train' or _RANDOM_POLICY.value or _PRESET.value:
+    raise ConfigurationError(
+      '--pretrained is for --mode=test and --mode=export, and goes without --random_policy and '
+      '--preset. To train from the start, leave it out.'
+    )
+  folder = pretrained.folder(name)
+  level_name = saved_config.load_with(folder, {}).level_name
+  suite, config, given = _resolve(None, {'level_name': level_name} | given)
+  logdir = _LOGDIR.value or _default_logdir(os.path.join('pretrained', name))
+  return _run(suite, config, given, logdir, None, folder)
 
 
 def _default_logdir(level_name):
@@ -217,7 +240,16 @@ def _described(deed, suite, config):
   )
 
 
-def _run(suite, config, given, logdir, role):
+def _run(suite, config, given, logdir, role, trained=None):
+  """Trains, tests or exports; returns the exit code.
+
+  Args:
+    suite, config, given: as from `_resolve`.
+    logdir: folder of the run.
+    role: of this process in a cluster, None if there is none.
+    trained: folder of the agent to test or export, `logdir` if left out.
+  """
+  trained = trained or logdir
   # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
   seed = config.seed
   if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
@@ -226,7 +258,7 @@ def _run(suite, config, given, logdir, role):
     given = {name: value for name, value in given.items() if name != 'seed'} | {
       'level_name': config.level_name
     }
-    config = saved_config.load_with(logdir, given, type(config))
+    config = saved_config.load_with(trained, given, type(config))
   elif _MODE.value == 'train' and not (role and role.job == 'actor'):
     saved_config.check(logdir, config)
   suite.check(config)
@@ -255,12 +287,12 @@ def _run(suite, config, given, logdir, role):
     return loop.train(suite, config, logdir, callbacks, source)
   if _MODE.value == 'export':
     folder = os.path.join(logdir, 'saved_model')
-    loaded = export.export(suite, config, logdir, folder)
+    loaded = export.export(suite, config, trained, folder)
     print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
   elif _RANDOM_POLICY.value:
     play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed)
   else:
-    play.evaluate_checkpoint(suite, config, logdir, _TEST_NUM_EPISODES.value, seed)
+    play.evaluate_checkpoint(suite, config, trained, _TEST_NUM_EPISODES.value, seed)
   return 0
 
 

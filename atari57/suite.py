@@ -16,6 +16,8 @@ from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite
 
+_MAX_LISTED = 5  # Of the games that are missing.
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AtariConfig(ImageConfig):
@@ -226,7 +228,8 @@ class AtariSuite(Suite):
     """Returns median and mean over all games, or which of them are missing."""
     missing = [game.name for game in games.all_games() if game.name not in level_returns]
     if missing:
-      return f'No score of Atari-57 yet, it lacks {len(missing)} of 57 games: {", ".join(missing)}.'
+      some = missing if len(missing) <= _MAX_LISTED else [*missing[:_MAX_LISTED], '...']
+      return f'No score of Atari-57 yet, it lacks {len(missing)} of 57 games: {", ".join(some)}.'
     means = {name: float(np.mean(returns)) for name, returns in level_returns.items()}
     scores = [games.normalised(means, paper_implied=implied) for implied in (False, True)]
     return (

@@ -186,7 +186,7 @@ class _PathsParser(flags.ArgumentParser[list[str]]):
 
 def set_up_log() -> None:
   """Leaves warnings and errors in the log, without time or place; --verbosity=1 shows all."""
-  if _FLAGS['verbosity'].using_default_value:
+  if not _FLAGS['verbosity'].present:
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().setFormatter(std_logging.Formatter(_LOG_FORMAT))
 

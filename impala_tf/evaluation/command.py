@@ -14,7 +14,7 @@ from impala_tf import cli, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
-from impala_tf.evaluation import evaluate
+from impala_tf.evaluation import evaluate, pretrained
 from impala_tf.system import machine, quiet
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
@@ -24,6 +24,11 @@ def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
   """Defines the flags, with a suite's defaults for two of them."""
   cli.define_paths(
     'logdir', [], 'folders of trained runs, or folders of such folders, separated by commas'
+  )
+  flags.DEFINE_string(
+    'pretrained',
+    None,
+    'agent that comes with the project, in place of --logdir; see pretrained/README.md',
   )
   flags.DEFINE_enum(
     'baseline', None, ['random'], 'policy to evaluate instead of trained agents: random actions'
@@ -72,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
   """
   cli.no_positional_arguments(argv)
   _check_flags()
-  return run(_find_suite(flags.FLAGS.logdir, flags.FLAGS.levels))
+  return run(_find_suite(_logdirs(), flags.FLAGS.levels))
 
 
 @cli.report_user_errors(OSError)
@@ -92,7 +97,8 @@ def run(
   values = flags.FLAGS
   _check_flags()
   cli.set_up_log()
-  output = values.output or _default_output(values.logdir)
+  logdirs = _logdirs()
+  output = values.output or _default_output(logdirs)
 
   settings = evaluate.EvaluationSettings(
     num_episodes=values.episodes,
@@ -107,22 +113,29 @@ def run(
     test_changes=test_changes or {},
   )
 
-  evaluate.check(suite, values.logdir, settings)
+  evaluate.check(suite, logdirs, settings)
   quiet.load_tensorflow()
   machine.configure_tensorflow(values.processes)
   if values.baseline:
     found, exit_code = evaluate.evaluate_random_policy(suite, output, settings)
   else:
-    found, exit_code = evaluate.evaluate_runs(suite, values.logdir, output, settings)
+    found, exit_code = evaluate.evaluate_runs(suite, logdirs, output, settings)
   print(suite.summary(found.returns()), flush=True)
   return exit_code
 
 
 def _check_flags() -> None:
-  if bool(flags.FLAGS.logdir) == bool(flags.FLAGS.baseline):
+  given = [flag for flag in ('logdir', 'pretrained', 'baseline') if flags.FLAGS[flag].value]
+  if len(given) != 1:
     raise ConfigurationError(
-      'Give either --logdir, with folders of trained runs, or --baseline=random.'
+      'Give one of --logdir, with folders of trained runs, --pretrained and --baseline=random.'
     )
+
+
+def _logdirs() -> list[str]:
+  """Returns the folders of the trained agents, none for the random policy."""
+  name = flags.FLAGS.pretrained
+  return [pretrained.folder(name)] if name else flags.FLAGS.logdir
 
 
 def _find_suite(logdirs: Sequence[str], levels: Sequence[str]) -> Suite:
@@ -135,6 +148,8 @@ def _find_suite(logdirs: Sequence[str], levels: Sequence[str]) -> Suite:
 
 
 def _default_output(logdirs: Sequence[str]) -> str:
+  if flags.FLAGS.pretrained:
+    return os.path.join('runs', 'pretrained', flags.FLAGS.pretrained, 'evaluation')
   if len(logdirs) != 1 or '://' in logdirs[0]:
     raise ConfigurationError(
       '--output is missing: name a local folder for the results. It is only optional with one '

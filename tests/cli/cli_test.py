@@ -1,5 +1,8 @@
 """The parts that the main functions of all commands share."""
 
+import subprocess
+import sys
+
 import pytest
 from absl import flags
 
@@ -133,3 +136,19 @@ def test_values_that_no_command_takes_are_refused_by_the_name_of_the_flag(argume
 def test_numbers_that_computers_have_are_taken(parse):
   values = parse('--count=9223372036854775807', '--share=3.4e38', '--name=\u00e4')
   assert (values.count, values.share, values.name) == (2**63 - 1, 3.4e38, '\u00e4')
+
+
+@pytest.mark.parametrize(('given', 'verbosity'), [([], -1), (['--verbosity=1'], 1)])
+def test_only_warnings_are_logged_unless_more_is_asked_for(given, verbosity):
+  program = (
+    'import sys; from absl import app, logging; from impala_tf import cli\n'
+    'def main(argv):\n'
+    '  cli.set_up_log(); logging.warning("a %s", "b"); sys.exit(logging.get_verbosity() + 10)\n'
+    'app.run(main)'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', program, *given], capture_output=True, text=True, check=False
+  )
+  assert done.returncode == verbosity + 10
+  assert done.stderr.endswith('a b\n')
+  assert (done.stderr == 'WARNING: a b\n') == (not given)

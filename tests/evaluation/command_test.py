@@ -85,8 +85,8 @@ def test_errors_are_reported_in_a_sentence(monkeypatch, capsys, threads, error):
 @pytest.mark.parametrize(
   ('flags', 'message'),
   [
-    ([], 'Give either --logdir'),
-    (['--logdir=run', '--baseline=random'], 'Give either --logdir'),
+    ([], 'Give one of --logdir'),
+    (['--logdir=run', '--baseline=random'], 'Give one of --logdir'),
     (['--logdir=gs://bucket/run'], '--output is missing'),
     (['--logdir=one,two'], '--output is missing'),
     (['--baseline=random'], '--output is missing'),
@@ -118,7 +118,7 @@ def test_the_suite_is_that_of_the_runs_or_of_the_levels_to_play_at_random(
   for flags, message in (
     (['--baseline=random'], '--levels is missing'),
     ([f'--logdir={tmp_path / "none"}'], 'No run in'),
-    ([], 'Give either --logdir'),
+    ([], 'Give one of --logdir'),
   ):
     own_flags.parse(monkeypatch, command.define_flags, *flags)
     assert command.main(['command']) == 1
