@@ -140,7 +140,7 @@ def test_walks_go_through_functions_that_exist_and_are_short():
 
   # How many files look at the value or change it, and how many hand it on.
   for name, most in {
-    'a frame, from the emulator to the loss': (13, 4),
+    'a frame, from the emulator to the loss': (10, 6),
     '`--learning_rate`, from flag to update': (6, 2),
     "a level's name, to its environment": (5, 6),
     'to change the loss': (2,),

@@ -21,7 +21,8 @@ from impala_tf.system import machine, timing
 class Carry(NamedTuple):
   """State of one actor between two unrolls; [n, ...] for its n environments.
 
-  step_output, agent_output: row T of the unroll before.
+  step_output, agent_output: row T of the unroll before; the former is where the environments'
+    process writes, of use until the actor's next unroll is taken.
   agent_state: the agent's state before it consumes that row.
   """
 
@@ -53,7 +54,7 @@ class Unroller:
     Args:
       policy: where actions come from, an `inference.LocalInference` or
         `inference.BatchedInference`.
-      environments: of `base.EnvironmentBatch`, one process for each actor.
+      environments: one process for each actor.
       levels: the index of each actor's level.
       num_environments: n, environments per actor.
       unroll_length: T, steps per unroll.
@@ -104,7 +105,7 @@ class Unroller:
       baseline=tf.zeros([n]),
     )
     return Carry(
-      self._environments.call(index, 'initial'), agent_output, self._policy.agent.initial_state(n)
+      self._environments.initial(index), agent_output, self._policy.agent.initial_state(n)
     )
 
   def play(
@@ -120,7 +121,6 @@ class Unroller:
     # On the host, where environments and queue are: a graphics card would be sent each unroll only
     # to rearrange it.
     with tf.device(machine.local_cpu()):
-      first = (carry.step_output, carry.agent_output)
 
       def array(tensor):
         rows = self._unroll_length + 1
@@ -131,26 +131,26 @@ class Unroller:
           agent_output, agent_state = self._policy.step(
             context, carry.agent_output.action, carry.step_output, carry.agent_state
           )
-        step_output = self._environments.call(index, 'step', agent_output.action)
-
-        row = (step_output, agent_output)
-        rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, row)
+        step_output = self._environments.step(index, t, agent_output.action)
+        rows = tree.map_structure(lambda array, tensor: array.write(t, tensor), rows, agent_output)
         return t + 1, Carry(step_output, agent_output, agent_state), rows
 
       _, last, rows = tf.while_loop(
         cond=lambda t, *_: t <= self._unroll_length,
         body=step,
-        loop_vars=(1, carry, tree.map_structure(array, first)),
+        loop_vars=(1, carry, tree.map_structure(array, carry.agent_output)),
         parallel_iterations=1,
       )
 
-      step_outputs, agent_outputs = tree.map_structure(self._stack, rows)
+      # The environments have kept theirs.
+      with tf.control_dependencies([last.step_output.reward]):
+        step_outputs = self._environments.take(index, self._unroll_length + 1)
       unrolls = structs.Unroll(
         level=tf.fill([self._num_environments], self._levels[index]),
         policy_version=tf.fill([self._num_environments], version),
         agent_state=carry.agent_state,
         step_outputs=step_outputs,
-        agent_outputs=agent_outputs,
+        agent_outputs=tree.map_structure(self._stack, rows),
       )
       return last, unrolls
 

@@ -1,18 +1,19 @@
 """Environments as the actors see them: several of one level in one process, reset within the step
 that ends an episode.
 
-A suite implements `Environment`. A process hosts an `EnvironmentBatch`, whose methods return
-`structs.StepOutput`s of NumPy arrays with a leading batch.
+A suite implements `Environment`. A process hosts a `HostedBatch` of them, which writes
+`structs.StepOutput`s of NumPy arrays with a leading batch into memory that the actor sees.
 """
 
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from impala_tf import structs
+from impala_tf.environments.rows import TEXT_BYTES, Rows
 
 
 class Transition(NamedTuple):
@@ -62,17 +63,20 @@ class Environment(Protocol):
 
 
 class EnvironmentBatch:
-  """n environments of one level, stepped one after the other. Meant to be hosted by a
-  `py_process.PyProcess`.
+  """n environments of one level, stepped one after the other.
 
-  The arrays it returns are written to again by its next call: copy what must stay.
+  The arrays it returns are those of a row, and are written to again by the next call for the same
+  row: copy what must stay.
   """
 
-  def __init__(self, make_environments: Sequence[Callable[[], Environment]]):
+  def __init__(
+    self, make_environments: Sequence[Callable[[], Environment]], rows: Rows | None = None
+  ):
     """Makes the environments.
 
     Args:
       make_environments: n picklable functions without arguments, each returning an environment.
+      rows: where steps are written, by default a single row of its own.
 
     Raises:
       ValueError: if `make_environments` is empty, or specs or numbers of actions differ.
@@ -87,24 +91,16 @@ class EnvironmentBatch:
       for make in make_environments:
         self._environments.append(make())
       first = self._environments[0]
+      self._rows = rows or Rows(first.observation_spec, len(self._environments), 1)
+      expected, self._num_actions = self._rows.spec.observation, first.num_actions
       for other in self._environments:
-        if (other.observation_spec, other.num_actions) != (
-          first.observation_spec,
-          first.num_actions,
-        ):
+        if (other.observation_spec, other.num_actions) != (expected, self._num_actions):
           raise ValueError(
-            f'The environments of a batch must be alike: {other.observation_spec} with '
-            f'{other.num_actions} actions is not {first.observation_spec} with '
-            f'{first.num_actions} actions.'
+            f'The environments of a batch, and of a run, must be alike: {other.observation_spec} '
+            f'with {other.num_actions} actions is not {expected} with {self._num_actions} actions.'
           )
       on_error.pop_all()
 
-    self._num_actions = first.num_actions
-    self._observation_spec = first.observation_spec
-    num = len(self._environments)
-    self._output = _map_specs(
-      lambda spec: np.zeros((num, *spec.shape), _array_dtype(spec)), self._spec()
-    )
     # Float64, in Python: long episodes of large scores would lose points in float32.
     self._returns: list[float] = []
     self._steps: list[int] = []
@@ -115,21 +111,11 @@ class EnvironmentBatch:
     """Number of actions of each environment."""
     return self._num_actions
 
-  def tensor_specs(self, method: str, *unused_args) -> structs.StepOutput:
-    """Describes the outputs of `initial` and `step` by ArraySpecs, [n, ...].
-
-    Raises:
-      ValueError: for another method.
-    """
-    if method not in ('initial', 'step'):
-      raise ValueError(
-        f"EnvironmentBatch gives tensors for 'initial' and 'step', not for {method!r}."
-      )
-    num = len(self._environments)
-    return _map_specs(lambda spec: structs.ArraySpec((num, *spec.shape), spec.dtype), self._spec())
-
-  def initial(self) -> structs.StepOutput:
+  def initial(self, row: int = 0) -> structs.StepOutput:
     """Resets all environments.
+
+    Args:
+      row: into which to write the observations.
 
     Returns:
       Arrays of [n, ...]: the first observations, with reward 0, done and truncated True, finished
@@ -137,17 +123,17 @@ class EnvironmentBatch:
     """
     num = len(self._environments)
     self._returns, self._steps, self._cut = [0.0] * num, [0] * num, [False] * num
-    output = self._output
+    output = self._rows.row[row]
     output.reward[:] = 0
     output.done[:] = True
     output.truncated[:] = True
     for array in output.info:
       array[:] = 0
     for index, environment in enumerate(self._environments):
-      self._write_observation(index, environment.reset())
+      self._write_observation(output, index, environment.reset())
     return output
 
-  def step(self, actions: np.ndarray) -> structs.StepOutput:
+  def step(self, actions: np.ndarray, row: int = 0) -> structs.StepOutput:
     """Steps all environments, and resets those whose episode finished.
 
     The step that a time limit makes the last one is a row like any other, with the observation
@@ -156,6 +142,7 @@ class EnvironmentBatch:
 
     Args:
       actions: int32 [n].
+      row: into which to write.
 
     Returns:
       Arrays of [n, ...]. Where finished, the observation is the first of the next episode, while
@@ -166,7 +153,7 @@ class EnvironmentBatch:
       RuntimeError: if `initial` was not called before.
     """
     self._check_actions(actions)
-    output = self._output
+    output = self._rows.row[row]
     for index, (environment, action) in enumerate(
       zip(self._environments, actions.tolist(), strict=True)
     ):
@@ -194,7 +181,7 @@ class EnvironmentBatch:
         observation = environment.reset()
         self._returns[index] = 0.0
         self._steps[index] = 0
-      self._write_observation(index, observation)
+      self._write_observation(output, index, observation)
     return output
 
   def statistics(self) -> dict[str, float]:
@@ -207,9 +194,6 @@ class EnvironmentBatch:
       for environment in self._environments:
         stack.callback(environment.close)
     self._environments = []
-
-  def _spec(self):
-    return structs.step_output_spec(self._observation_spec)
 
   def _check_ends(self, index, transition):
     for cause, effect in (('finished', 'done'), ('truncated', 'finished')):
@@ -234,16 +218,35 @@ class EnvironmentBatch:
         f'Action {actions[index]} of environment {index} is not in 0..{self._num_actions - 1}.'
       )
 
-  def _write_observation(self, index, observation):
-    for array, value in zip(self._output.observation, observation, strict=True):
+  def _write_observation(self, output, index, observation):
+    for array, value in zip(output.observation, observation, strict=True):
       if isinstance(array, tuple):  # This suite does not have it.
         continue
-      if np.shape(value) != array.shape[1:]:  # Assignment would broadcast it.
+      if array.dtype.kind == 'S':
+        value = value.encode() if isinstance(value, str) else value
+        if len(value) > TEXT_BYTES:
+          raise ValueError(
+            f'Environment {index} gave a text of {len(value)} bytes; at most {TEXT_BYTES} are '
+            f'carried: {value[:60]!r}...'
+          )
+      elif np.shape(value) != array.shape[1:]:  # Assignment would broadcast it.
         raise ValueError(
           f'Environment {index} gave an observation of shape {np.shape(value)}, not '
           f'{array.shape[1:]}.'
         )
       array[index] = value
+
+
+class HostedBatch(EnvironmentBatch):
+  """A batch in a process of its own: it returns nothing, as its actor sees the rows."""
+
+  def initial(self, row: int) -> None:  # type: ignore[override]
+    """Resets all environments; see `EnvironmentBatch.initial`."""
+    super().initial(row)
+
+  def step(self, row: int) -> None:  # type: ignore[override]
+    """Steps with the actions that lie beside the rows; see `EnvironmentBatch.step`."""
+    super().step(self._rows.actions, row)
 
 
 def added(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -252,14 +255,3 @@ def added(counters: Iterable[Mapping[str, float]]) -> dict[str, float]:
   for counter in counters:
     totals.update(counter)
   return dict(totals)
-
-
-def _array_dtype(spec: structs.ArraySpec) -> Any:
-  return object if spec.dtype is np.bytes_ else spec.dtype
-
-
-def _map_specs(function, specs: Any) -> Any:
-  """Maps the ArraySpecs of a nest of named tuples."""
-  if isinstance(specs, structs.ArraySpec):
-    return function(specs)
-  return type(specs)(*(_map_specs(function, spec) for spec in specs)) if specs else specs

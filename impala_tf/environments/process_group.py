@@ -1,23 +1,18 @@
-"""Processes of environments: their methods as TensorFlow operations, and another process in the
+"""Processes of environments: their steps as TensorFlow operations, and another process in the
 place of one that dies.
 
     with make_environments(suite, config, levels, ...) as group:     # starts them all
       @tf.function
-      def step(index, actions):                                      # one trace for all of them
-        return group.call(index, 'step', actions)
-
-`ProcessGroup` serves objects of any class with a method
-
-    tensor_specs(method, *args) -> nest of structs.ArraySpec, or None where `method` returns nothing
-
-It runs in the process, so specs may depend on the constructor's arguments and on those of the call
-(a tensor is given to it as the ArraySpec of its static shape).
+      def play(index, actions):                                      # one trace for all of them
+        first = group.initial(index)
+        second = group.step(index, 1, actions)
+        return group.take(index, 2)                                  # both, as an unroll
 """
 
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from absl import logging
@@ -25,8 +20,12 @@ from absl import logging
 from impala_tf import config as config_lib
 from impala_tf import structs
 from impala_tf.environments import base, py_process, worker
+from impala_tf.environments import rows as rows_lib
 from impala_tf.environments import suite as suite_lib
 from impala_tf.system import timing
+
+if TYPE_CHECKING:
+  import tensorflow as tf
 
 # A process is given up when it fails after this many restarts in a row that each lasted for fewer
 # than this many steps. So one that was killed, or fails once in many episodes, continues, and one
@@ -58,6 +57,8 @@ def make_environments(
     timer: calls of the processes count for its stage 'environment'.
   """
 
+  observation_spec = suite.observation_spec(config)
+
   def process(level, sequence):
     def constructors():
       # Another child of the sequence at each call, so that no start plays an earlier one's episodes
@@ -65,18 +66,39 @@ def make_environments(
       seeds = sequence.spawn(1)[0].generate_state(num_environments) >> 1
       return [suite.make_environment(level, int(s), is_test, config) for s in seeds]
 
-    return _EnvironmentProcess(level, constructors, timer)
+    rows = rows_lib.Rows(observation_spec, num_environments, config.unroll_length + 1)
+    return _EnvironmentProcess(level, constructors, timer, rows)
 
   sequences = np.random.SeedSequence(seed).spawn(len(levels))
-  return EnvironmentProcesses([process(*pair) for pair in zip(levels, sequences, strict=True)])
+  return EnvironmentProcesses(
+    [process(*pair) for pair in zip(levels, sequences, strict=True)],
+    structs.step_output_spec(observation_spec),
+    num_environments,
+  )
 
 
 class ProcessGroup:
-  """Processes of one kind, called from one TensorFlow function with the index of one of them."""
+  """Processes of environments, called from one TensorFlow function with the index of one of them.
 
-  def __init__(self, processes: Sequence[Any]):
-    """Takes `py_process.PyProcess`es whose objects have equal tensor specs."""
+  An operation blocks the thread that runs it meanwhile. It fails with tf.errors.UnknownError if the
+  environments raised or the process died and stays so, with the message of the `ProcessError`, and
+  with tf.errors.OutOfRangeError if the process was closed before or meanwhile. (Outside of a
+  tf.function TensorFlow hands on ProcessError and ProcessClosed themselves.)
+
+  spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
+  """
+
+  def __init__(self, processes: Sequence[Any], spec: structs.StepOutput, num_environments: int):
+    """Takes processes with `initial`, `step` and `take` as those of `make_environments` have them.
+
+    Args:
+      processes: of the group.
+      spec: see the class.
+      num_environments: n, those of each process.
+    """
     self._processes = tuple(processes)
+    self.spec = spec
+    self._num_environments = num_environments
 
   def __len__(self) -> int:
     return len(self._processes)
@@ -99,81 +121,51 @@ class ProcessGroup:
   def __exit__(self, *unused_exception):
     self.close()
 
-  def call(self, index: Any, method: str, *args) -> Any:
-    """Calls a method of the object of one process as an operation, which blocks a TensorFlow thread
-    meanwhile.
+  def initial(self, index: 'tf.Tensor') -> structs.StepOutput:
+    """Resets the environments of process `index`, an int32 scalar; gives tensors of [n, ...], which
+    are row 0 of the next unroll.
+    """
+    return self._operation('initial', [index], ())
 
-    The processes must be running, also while a tf.function is traced.
+  def step(self, index: 'tf.Tensor', row: 'tf.Tensor', actions: 'tf.Tensor') -> structs.StepOutput:
+    """Steps the environments of process `index`.
 
     Args:
-      index: int32 scalar tensor, which process.
-      method: name of the method.
-      *args: nests of tensors; other leaves are passed on as they are.
+      index: int32 scalar, which process.
+      row: int32 scalar, the row of the unroll that the step is.
+      actions: int32 [n].
 
     Returns:
-      The nest of the method's `tensor_specs`, as tensors with their static shapes; None where that
-      is None.
-
-    Raises:
-      ValueError: if the processes have different specs.
-      tf.errors.UnknownError: in a tf.function that is run, if the method raised or the process
-        died, with the message of the ProcessError.
-      tf.errors.InvalidArgumentError: likewise, if the result is not as its specs say.
-      tf.errors.OutOfRangeError: likewise, if the process was closed before or meanwhile. (Outside
-        of a tf.function TensorFlow hands on ProcessError, ValueError and ProcessClosed themselves.)
+      Tensors of [n, ...], of use until the same row is stepped again.
     """
-    import tensorflow as tf
+    return self._operation('step', [index, row, actions], ())
 
-    # AutoGraph would slow down the function that runs at each step.
-    return tf.autograph.experimental.do_not_convert(self._operation)(index, method, args)
+  def take(self, index: 'tf.Tensor', num_rows: int) -> structs.StepOutput:
+    """Takes the unroll that process `index` has made, so many rows, as tensors of [n, num_rows,
+    ...]; its last row is row 0 of the next one.
+    """
+    return self._operation('take', [index, num_rows], (num_rows,))
 
-  def _operation(self, index, method, args):
+  def _operation(self, method, arguments, rows):
     import tensorflow as tf
     import tree
 
-    flat_args = tree.flatten(args)
-    tensors = [arg for arg in flat_args if tf.is_tensor(arg)]
-    # TensorFlow keeps the function `run` for ever. So that it keeps no tensors alive, the template
-    # has a slot where each of them was, which `run` fills with the array that it is called with.
-    template = [_Slot() if tf.is_tensor(arg) else arg for arg in flat_args]
-    described = [_describe(arg) if tf.is_tensor(arg) else arg for arg in flat_args]
-    specs = self._specs(method, tree.unflatten_as(args, described))
-    structure = tree.traverse(
-      lambda node: 0 if isinstance(node, structs.ArraySpec) else None, specs
-    )
-    flat_specs = [] if specs is None else tree.flatten_up_to(structure, specs)
+    def run(index, *arguments):
+      return tree.flatten(getattr(self._processes[index], method)(*arguments))
 
-    def run(index, *arrays):
-      arrays = iter(arrays)
-      filled = [next(arrays) if isinstance(arg, _Slot) else arg for arg in template]
-      result = self._processes[index].call(method, *tree.unflatten_as(args_structure, filled))
-      return _checked(method, flat_specs, [] if specs is None else tree.flatten(result))
-
-    args_structure = tree.map_structure(lambda _: 0, args)
-    dtypes = [tf.as_dtype(spec.dtype) for spec in flat_specs]
-    outputs = tf.numpy_function(run, [index, *tensors], dtypes, name=f'{method}_in_process')
-    if specs is None:
-      return None
-    for output, spec in zip(outputs, flat_specs, strict=True):
-      output.set_shape(spec.shape)
-    return tree.unflatten_as(structure, list(outputs))
-
-  def _specs(self, method, args):
-    first, *others = (process.call('tensor_specs', method, *args) for process in self._processes)
-    for number, other in enumerate(others, 1):
-      if other != first:
-        raise ValueError(
-          f'All processes of a group must have the same specs for {method}: process 0 has {first}, '
-          f'process {number} has {other}.'
-        )
-    return first
+    specs = tree.flatten(self.spec)
+    dtypes = [tf.as_dtype(spec.dtype) for spec in specs]
+    outputs = tf.numpy_function(run, arguments, dtypes, name=f'{method}_in_process')
+    for output, spec in zip(outputs, specs, strict=True):
+      output.set_shape([self._num_environments, *rows, *spec.shape])
+    return tree.unflatten_as(self.spec, outputs)
 
 
 class EnvironmentProcesses(ProcessGroup):
   """Processes of environments of which one that dies, or raises, costs its unfinished episodes and
   nothing else.
 
-  It is restarted with other seeds, and its call of `step` returns the output of `initial` there:
+  It is restarted with other seeds, and its `step` returns the output of `initial` there:
   done and no reward, so that the agent's memory is cleared and bootstrapping cut, and not finished,
   so that the lost episodes count nowhere. An error in the constructors at the first start is
   raised, and so is that of a process that keeps failing. After `close` the processes can't be
@@ -205,7 +197,7 @@ class EnvironmentProcesses(ProcessGroup):
 
 
 class _EnvironmentProcess(py_process.PyProcess):
-  """One of `EnvironmentProcesses`. Its `initial` and `step` are called by one thread.
+  """One of `EnvironmentProcesses`, used by one thread at a time.
 
   restarts: int, how often it was restarted.
   error: `py_process.ProcessError` that was one too many, or None. TensorFlow would reduce it to
@@ -218,9 +210,18 @@ class _EnvironmentProcess(py_process.PyProcess):
     level: str,
     make_constructors: Callable[[], list[Callable[[], base.Environment]]],
     timer: timing.StageTimer,
+    rows: rows_lib.Rows,
   ):
-    """Describes the process of a level; `make_constructors` takes other seeds at each call."""
-    super().__init__(base.EnvironmentBatch)
+    """Describes the process of a level.
+
+    Args:
+      level: for messages.
+      make_constructors: gives constructors of environments, with other seeds at each call.
+      timer: calls count for its stage 'environment'.
+      rows: where the environments write.
+    """
+    super().__init__(base.HostedBatch, shared={'rows': rows})
+    self._rows = rows
     self.restarts = 0
     self.error = None
     self.statistics: dict[str, float] = {}
@@ -232,6 +233,23 @@ class _EnvironmentProcess(py_process.PyProcess):
     self._earlier_statistics: dict[str, float] = {}
     self._start_lock = threading.Lock()
     self._may_start = True
+
+  def initial(self) -> structs.StepOutput:
+    """Resets the environments; gives row 0, arrays of [n, ...]."""
+    self.call('initial', 0)
+    return self._rows.row[0]
+
+  def step(self, row: int, actions: np.ndarray) -> structs.StepOutput:
+    """Steps the environments by actions, int32 [n]; gives the row, arrays of [n, ...] that are
+    written to again by the next step into the same row.
+    """
+    self._rows.actions[:] = actions
+    self.call('step', int(row))
+    return self._rows.row[row]
+
+  def take(self, num_rows: int) -> structs.StepOutput:
+    """Copies the unroll; see `rows.Rows.take`."""
+    return self._rows.take(num_rows)
 
   def call(self, method: str, *args) -> Any:
     """Calls as `py_process.PyProcess.call`, a restarted process if need be."""
@@ -251,7 +269,7 @@ class _EnvironmentProcess(py_process.PyProcess):
           return output
         except py_process.ProcessError as error:
           self._count_failure(error)
-          must_start, method, args = True, 'initial', ()
+          must_start, method = True, 'initial'  # Into the same row.
 
   def forbid_start(self):
     """Makes all further starts fail.
@@ -266,7 +284,7 @@ class _EnvironmentProcess(py_process.PyProcess):
     with self._start_lock:
       if not self._may_start:
         raise py_process.ProcessClosed(f'The environments of {self._level} were closed.')
-      self._constructor = pickle.dumps((base.EnvironmentBatch, (self._make_constructors(),), {}))
+      self._constructor = pickle.dumps((base.HostedBatch, (self._make_constructors(),), {}))
       super()._launch()
 
   def _count_failure(self, error):
@@ -289,33 +307,3 @@ class _EnvironmentProcess(py_process.PyProcess):
       self._level,
       error,
     )
-
-
-class _Slot:
-  """Stands where a tensor's value goes."""
-
-
-def _describe(tensor):
-  shape = None if tensor.shape.rank is None else tuple(tensor.shape.as_list())
-  dtype = np.bytes_ if tensor.dtype.name == 'string' else tensor.dtype.as_numpy_dtype
-  return structs.ArraySpec(shape, dtype)
-
-
-def _checked(method, specs, values):
-  """Turns the values into arrays and checks that they are as TensorFlow expects them."""
-  if len(values) != len(specs):
-    raise ValueError(f'{method} returned {len(values)} arrays, its tensor_specs say {len(specs)}.')
-  arrays = []
-  for spec, value in zip(specs, values, strict=True):
-    array = np.asarray(value)
-    is_type = array.dtype.kind in 'SO' if spec.dtype is np.bytes_ else array.dtype == spec.dtype
-    is_shape = spec.shape is None or (
-      len(spec.shape) == array.ndim
-      and all(a in (None, b) for a, b in zip(spec.shape, array.shape, strict=True))
-    )
-    if not (is_type and is_shape):
-      raise ValueError(
-        f'{method} returned {array.dtype} {array.shape} where its tensor_specs say {spec}.'
-      )
-    arrays.append(array)
-  return arrays

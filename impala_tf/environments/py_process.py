@@ -3,8 +3,8 @@
 Environments run Python code of their own and would compete for this process's interpreter lock. A
 `PyProcess` constructs its object in a new process and forwards calls:
 
-    with py_process.PyProcess(EnvironmentBatch, constructors) as process:
-      first = process.call('initial')
+    with py_process.PyProcess(HostedBatch, constructors, shared={'rows': rows}) as process:
+      process.call('step', 1)
 
 `process_group` makes TensorFlow operations of such calls. If the object has a method `close`, that
 is called as the last thing in its process.
@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import connection as mp_connection
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing import util as mp_util
@@ -66,20 +66,28 @@ class PyProcess:
   Calls from several threads take turns.
   """
 
-  def __init__(self, type_: Callable[..., Any], *args, **kwargs):
+  def __init__(
+    self,
+    type_: Callable[..., Any],
+    *args,
+    shared: Mapping[str, Any] | None = None,
+    **kwargs,
+  ):
     """Keeps what `start` needs.
 
     Args:
       type_: picklable class (or function returning an object).
       *args: picklable arguments of its constructor.
+      shared: keyword arguments of its constructor that can be pickled only while a process starts,
+        such as memory that both processes see.
       **kwargs: picklable keyword arguments of its constructor.
     """
     self._name = getattr(type_, '__qualname__', repr(type_))
     self._constructor = pickle.dumps((type_, args, kwargs))
+    self._shared = shared or {}
     self._call_lock = threading.Lock()
-    self._connection: Any = None  # None while it is not running, like the two below.
+    self._connection: Any = None  # None while it is not running, like the process.
     self._process: Any = None
-    self._block: Any = None
     self._server: int | None = None  # The process that it was forked from.
     self._closing = False
 
@@ -104,7 +112,7 @@ class PyProcess:
       *args: picklable arguments; NumPy arrays or nests of them.
 
     Returns:
-      The method's result; its arrays are this process's own copies.
+      The method's result.
 
     Raises:
       ProcessError: if the method raised, with its traceback, or the process died. After the former
@@ -134,9 +142,8 @@ class PyProcess:
   def _launch(self):
     """Starts the process without waiting for the constructor."""
     ours, theirs = _context.Pipe(duplex=True)
-    self._block = worker.SharedBlock()
     self._process = _context.Process(
-      target=worker.serve, args=(theirs, self._block, self._constructor), name=self._name
+      target=worker.serve, args=(theirs, self._constructor, self._shared), name=self._name
     )
     # Loading this program's main module again in each child would import TensorFlow and cost
     # seconds: it is only needed if the constructor's pickle refers to it.
@@ -147,7 +154,6 @@ class PyProcess:
       self._process.start()
     with contextlib.suppress(psutil.Error):
       self._server = psutil.Process(self._process.pid).ppid()
-    self._block.close_descriptor()
     self._connection, self._closing = ours, False
     # On garbage collection, or at the latest before multiprocessing waits for its children at exit.
     self._finalizer = mp_util.Finalize(
@@ -158,7 +164,7 @@ class PyProcess:
     try:
       if request is not None:
         self._connection.send_bytes(request)
-      succeeded, data, sizes = pickle.loads(self._connection.recv_bytes())
+      succeeded, value = pickle.loads(self._connection.recv_bytes())
     except (EOFError, OSError):
       if self._closing:
         raise ProcessClosed(f'{self._name} was closed during {what}.') from None
@@ -169,8 +175,8 @@ class PyProcess:
       self._process.kill()  # An interrupted call's answer would be taken for that of the next.
       raise
     if not succeeded:
-      raise ProcessError(f'{self._name}.{what} raised in process {self._process.pid}: {data}')
-    return pickle.loads(data, buffers=self._block.read(sizes))
+      raise ProcessError(f'{self._name}.{what} raised in process {self._process.pid}: {value}')
+    return value
 
   def _how_it_died(self):
     _reap(self._process, worker.GRACE_SECONDS)
@@ -196,7 +202,7 @@ def start_all(processes: Sequence[PyProcess]) -> None:
       process may not open as many files as they need. All are closed then.
   """
   close_all(processes)
-  machine.allow_many_files()  # Each process takes four.
+  machine.allow_many_files()  # Each process takes five.
   # Modules without TensorFlow that the server imports once, so that the children share their
   # memory.
   _context.set_forkserver_preload(['impala_tf.environments.worker', 'impala_tf.environments.base'])

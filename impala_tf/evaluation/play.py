@@ -206,6 +206,7 @@ class _RecordingSuite(Suite):
   def __init__(self, suite, share):
     self._suite = suite
     self._videos = np.array_split(share.videos, share.num_environments)
+    self.observation_spec = suite.observation_spec
     self._made = 0
 
   def make_environment(self, level, seed, is_test, config):
@@ -254,7 +255,7 @@ def play_episodes(
 
 
 def play_randomly(
-  process: py_process.PyProcess,
+  process: Any,
   num_actions: int,
   num_environments: int,
   num_episodes: int,
@@ -279,10 +280,10 @@ def play_randomly(
   random = np.random.default_rng(seed)
 
   def infos():
-    process.call('initial')
+    process.initial()
     while True:
       actions = random.integers(num_actions, size=num_environments, dtype=np.int32)
-      info = process.call('step', actions).info
+      info = process.step(0, actions).info
       yield tf.nest.map_structure(lambda array: array[:, np.newaxis], info)
 
   return _fixed_shares(infos(), num_environments, num_episodes, on_episode)

@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tree
 
+from impala_tf import structs
 from impala_tf.acting import actors as actors_lib
 from impala_tf.acting import group
 from impala_tf.config import Config, ConfigurationError
@@ -137,14 +138,10 @@ class _LockStepGroup(group.ActorGroup):
 
   def _make_unroller(self):
     config = self._config
+    n = config.num_actors * config.envs_per_actor
     self._lock_step = _LockStep(self.environments, self.timer)
-    return actors_lib.Unroller(
-      self.policy,
-      process_group.ProcessGroup([self._lock_step]),
-      [0],
-      config.num_actors * config.envs_per_actor,
-      config.unroll_length,
-    )
+    together = process_group.ProcessGroup([self._lock_step], self.environments.spec, n)
+    return actors_lib.Unroller(self.policy, together, [0], n, config.unroll_length)
 
   def close(self, timeout: float = 30.0) -> None:
     super().close(timeout)
@@ -162,22 +159,22 @@ class _LockStep:
       len(processes), thread_name_prefix='lock-step'
     )
 
-  def call(self, method: str, *args: np.ndarray) -> Any:
-    """Calls a method of all, as `py_process.PyProcess.call`.
+  def initial(self) -> structs.StepOutput:
+    """Resets all; arrays of all environments, in the order of the processes."""
+    return self._call(lambda process: process.initial())
 
-    Arrays of all environments go in and come out, in the order of the processes.
-    """
-    count = len(self._processes)
-    if method == 'tensor_specs':
-      return tree.map_structure(
-        lambda spec: type(spec)((spec.shape[0] * count, *spec.shape[1:]), spec.dtype),
-        self._processes[0].call(method, *args),
-      )
+  def step(self, row: int, actions: np.ndarray) -> structs.StepOutput:
+    """Steps all."""
+    parts = np.split(actions, len(self._processes))
+    return self._call(lambda process, part: process.step(row, part), parts)
+
+  def take(self, num_rows: int) -> structs.StepOutput:
+    """Takes the unrolls of all."""
+    return self._call(lambda process: process.take(num_rows))
+
+  def _call(self, function, *parts):
     with self._timer('environment'):
-      parts = [np.split(array, count) for array in args]
-      outputs = list(
-        self._pool.map(lambda process, *part: process.call(method, *part), self._processes, *parts)
-      )
+      outputs = list(self._pool.map(function, self._processes, *parts))
       return tree.map_structure(lambda *arrays: np.concatenate(arrays), *outputs)
 
   def close(self) -> None:

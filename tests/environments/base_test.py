@@ -1,5 +1,6 @@
 """Tests of environments."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 from impala_tf import structs
 from impala_tf.environments import base, process_group, py_process
+from impala_tf.environments import suite as suite_lib
+from impala_tf.system import timing
+from tests.support import catch
 
 LENGTH = 5  # steps of an episode
 
@@ -157,21 +161,12 @@ def test_initial_starts_afresh():
 
 def test_arrays_are_as_the_specs():
   batch = base.EnvironmentBatch([functools.partial(Counting, with_instruction=True)] * 3)
-  specs = batch.tensor_specs('step')
-  assert specs == batch.tensor_specs('initial')
-  assert specs.reward == structs.ArraySpec((3,), np.float32)
-  assert specs.done == specs.truncated == structs.ArraySpec((3,), np.bool_)
-  assert specs.info.episode_return == structs.ArraySpec((3,), np.float32)
-  assert specs.info.episode_steps == structs.ArraySpec((3,), np.int32)
-  assert specs.info.finished == structs.ArraySpec((3,), np.bool_)
-  assert specs.observation.frame == structs.ArraySpec((3, 2, 3, 1), np.uint8)
-  assert specs.observation.instruction == structs.ArraySpec((3,), np.bytes_)
+  shapes = [(3,)] * 6 + [(3, 2, 3, 1), (3,)]
   for output in (batch.initial(), batch.step(np.zeros(3, np.int32))):
+    assert [array.shape for array in _leaves(output)] == shapes
     types = [array.dtype for array in _leaves(output)]
     ends, info = [np.bool_, np.bool_], [np.float32, np.int32, np.bool_]
-    assert types == [np.float32, *ends, *info, np.uint8, np.object_]
-  with pytest.raises(ValueError, match="'close'"):
-    batch.tensor_specs('close')
+    assert types == [np.float32, *ends, *info, np.uint8, np.dtype('S1024')]
 
 
 def test_return_of_a_long_episode_loses_nothing():
@@ -286,22 +281,76 @@ def test_statistics_are_added_up_by_name():
   assert base.EnvironmentBatch([Counting]).statistics() == {}
 
 
-def test_batch_in_a_process_gives_tensors():
+class Suite(suite_lib.Suite):
+  """A suite of one counting environment with instructions."""
+
+  def make_environment(self, level, seed, is_test, config):
+    return functools.partial(Counting, 2, with_instruction=True)
+
+
+def test_unrolls_of_a_process_are_tensors_with_its_rows():
   import tensorflow as tf
 
-  make = [functools.partial(Counting, 2, with_instruction=True)] * 2
-  with process_group.ProcessGroup([py_process.PyProcess(base.EnvironmentBatch, make)]) as group:
-    assert group[0].call('num_actions') == 4
+  group = process_group.make_environments(
+    Suite(), catch.CONFIG, ['any'] * 2, 2, False, [1], timing.StageTimer()
+  )
+  with group:
+    assert group[1].call('num_actions') == 4
 
     @tf.function
-    def run():
-      first = group.call(0, 'initial')
-      return first, group.call(0, 'step', tf.constant([3, 1]))
+    def begin(index):
+      return group.initial(index)
 
-    first, second = run()
+    @tf.function
+    def play(index, actions):
+      outputs = [group.step(index, t + 1, actions[t]) for t in range(2)]
+      with tf.control_dependencies([outputs[-1].reward]):
+        return outputs, group.take(index, 3)
+
+    first = begin(1)
     assert first.observation.frame.shape == (2, 2, 3, 1)
     assert first.observation.instruction.numpy().tolist() == [b'at 20'] * 2
     assert first.done.numpy().tolist() == [True] * 2
+    (second, third), unrolls = play(1, tf.constant([[3, 1], [2, 0]]))
     assert second.reward.numpy().tolist() == [103, 101]
-    assert second.info.episode_steps.dtype == tf.int32
-    assert second.observation.instruction.numpy().tolist() == [b'at 21'] * 2
+    assert third.observation.instruction.numpy().tolist() == [b'at 22'] * 2
+    assert unrolls.info.episode_steps.dtype == tf.int32
+    assert unrolls.reward.numpy().tolist() == [[0, 103, 202], [0, 101, 200]]
+    assert unrolls.observation.instruction.numpy().tolist() == [[b'at 20', b'at 21', b'at 22']] * 2
+    assert unrolls.observation.frame[:, :, 0, 0, 0].numpy().tolist() == [[20, 21, 22]] * 2
+
+    # The next one begins with the last row, and leaves what was taken alone.
+    _, following = play(1, tf.constant([[0, 0], [0, 0]]))
+    assert following.info.episode_steps.numpy().tolist() == [[2, 3, 4]] * 2
+    assert unrolls.info.episode_steps.numpy().tolist() == [[0, 1, 2]] * 2
+
+
+def test_environments_of_a_run_are_alike_over_all_processes():
+  class Mixed(Suite):
+    """Has a level with other actions."""
+
+    def make_environment(self, level, seed, is_test, config):
+      return functools.partial(Counting, with_instruction=level == 'read')
+
+  levels = ['read', 'look']
+  config = dataclasses.replace(catch.CONFIG, level_name='read')
+  with pytest.raises(py_process.ProcessError, match='must be alike'):
+    process_group.make_environments(
+      Mixed(), config, levels, 1, False, [1], timing.StageTimer()
+    ).start()
+
+
+@pytest.mark.parametrize('text', ['é' * 512, b'x' * 1024])
+def test_a_text_arrives_whole_or_not_at_all(text):
+  class Talking(Counting):
+    """Says the text."""
+
+    def reset(self):
+      return super().reset()._replace(instruction=text)
+
+  batch = base.EnvironmentBatch([functools.partial(Talking, with_instruction=True)])
+  encoded = text.encode() if isinstance(text, str) else text
+  assert batch.initial().observation.instruction.tolist() == [encoded]
+  text += text[:1]
+  with pytest.raises(ValueError, match='1024'):
+    batch.initial()

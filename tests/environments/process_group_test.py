@@ -46,19 +46,19 @@ class TestRestart:
   def test_killed_process_costs_its_episodes_only(self, tmp_path):
     with make(frail.FrailSuite(tmp_path, 'raise', 1000)) as group:
       for process in group:
-        process.call('initial')
+        process.initial()
         for _ in range(3):
-          process.call('step', STAY)
+          process.step(1, STAY)
       pids = [process.pid for process in group]
       before = seeds_in(tmp_path)
       os.kill(pids[0], signal.SIGKILL)
-      assert_is_fresh(group[0].call('step', STAY))
+      assert_is_fresh(group[0].step(1, STAY))
       assert group[0].pid not in (None, *pids)
       # Three new environments, none of which plays an old one's episodes again.
       assert len(before) == 6
       assert len(seeds_in(tmp_path)) == 9
-      assert group[0].call('step', STAY).info.episode_steps.tolist() == [1] * 3
-      assert group[1].call('step', STAY).info.episode_steps.tolist() == [4] * 3
+      assert group[0].step(1, STAY).info.episode_steps.tolist() == [1] * 3
+      assert group[1].step(1, STAY).info.episode_steps.tolist() == [4] * 3
       assert group[1].pid == pids[1]
       assert [process.restarts for process in group] == [1, 0]
       assert (group.restarts, group.error) == (1, None)
@@ -67,12 +67,12 @@ class TestRestart:
   def test_failing_environment_costs_the_episodes_of_its_process(self, tmp_path, failure):
     with make(frail.FrailSuite(tmp_path, failure, 7)) as group:
       pid = group[0].pid
-      group[0].call('initial')
+      group[0].initial()
       steps = 6 if failure == 'reset' else 7  # An episode of catch has seven.
       for _ in range(steps):
-        group[0].call('step', STAY)
+        group[0].step(1, STAY)
       assert group.restarts == 0
-      assert_is_fresh(group[0].call('step', STAY))
+      assert_is_fresh(group[0].step(1, STAY))
       assert group.restarts == 1
       assert group[0].pid != pid
       assert len(seeds_in(tmp_path)) == 9
@@ -80,17 +80,17 @@ class TestRestart:
   def test_death_before_the_first_reset(self):
     with make(catch.CatchSuite()) as group:
       os.kill(group[1].pid, signal.SIGKILL)
-      assert_is_fresh(group[1].call('initial'))
+      assert_is_fresh(group[1].initial())
       assert group.restarts == 1
 
   def test_equal_seeds_make_equal_restarts(self):
     boards = []
     for _ in range(2):
       with make(catch.CatchSuite(), n=16) as group:
-        boards.append([group[0].call('initial').observation.frame])
+        boards.append([group[0].initial().observation.frame.copy()])
         for _ in range(2):
           os.kill(group[0].pid, signal.SIGKILL)
-          boards[-1].append(group[0].call('step', np.ones(16, np.int32)).observation.frame)
+          boards[-1].append(group[0].step(1, np.ones(16, np.int32)).observation.frame.copy())
     np.testing.assert_array_equal(boards[0], boards[1])
     assert len({frame.tobytes() for frame in boards[0]}) == 3
 
@@ -124,10 +124,10 @@ class TestRestart:
 class TestGivingUp:
   def steps_until_error(self, group, most):
     """How many calls of `step` went well, and the error that ended them."""
-    group[0].call('initial')
+    group[0].initial()
     for number in range(most):
       try:
-        group[0].call('step', STAY)
+        group[0].step(1, STAY)
       except py_process.ProcessError as error:
         return number, error
     return most, None
@@ -163,10 +163,10 @@ class TestGivingUp:
 
   def test_error_in_later_constructors_counts(self, tmp_path):
     with make(frail.FrailSuite(tmp_path, 'construct', 3), ['catch']) as group:
-      group[0].call('initial')
+      group[0].initial()
       os.kill(group[0].pid, signal.SIGKILL)
       with pytest.raises(py_process.ProcessError, match='no board number 5'):
-        group[0].call('step', STAY)
+        group[0].step(1, STAY)
       assert group.restarts == 3
 
   def test_operation_fails_with_the_error(self, tmp_path):
@@ -174,20 +174,20 @@ class TestGivingUp:
       make(frail.FrailSuite(tmp_path, 'reset', 0), ['catch']) as group,
       pytest.raises(tf.errors.UnknownError, match='no ball'),
     ):
-      tf.function(lambda: group.call(0, 'initial'))()
+      tf.function(lambda: group.initial(0))()
 
 
 class TestClose:
   def test_a_restart_in_another_thread_is_ended(self, tmp_path):
     group = make(frail.FrailSuite(tmp_path, 'hang', 3), ['catch'])
     group.start()
-    group[0].call('initial')
+    group[0].initial()
     os.kill(group[0].pid, signal.SIGKILL)
     errors = []
 
     def step():
       try:
-        group[0].call('step', STAY)
+        group[0].step(1, STAY)
       except BaseException as error:
         errors.append(error)
 
@@ -206,7 +206,7 @@ class TestClose:
     group = make(catch.CatchSuite())
     group.start()
     group.close()
-    for start in (group[0].start, group.start, lambda: group[0].call('step', STAY)):
+    for start in (group[0].start, group.start, lambda: group[0].step(1, STAY)):
       with pytest.raises(py_process.ProcessClosed):
         start()
     assert [process.pid for process in group] == [None, None]
@@ -219,21 +219,21 @@ class TestStatistics:
     with make(frail.FrailSuite(tmp_path, 'raise', 1000)) as group:
       assert group.statistics() == {}
       for process in group:
-        process.call('initial')
+        process.initial()
       assert group.statistics() == {'steps': 0, 'boards': 6, 'broken': 0}
       for _ in range(25):
-        group[0].call('step', STAY)
+        group[0].step(1, STAY)
       assert group.statistics() == {'steps': 3 * 20, 'boards': 6, 'broken': 0}
       os.kill(group[0].pid, signal.SIGKILL)
-      group[0].call('step', STAY)
+      group[0].step(1, STAY)
       assert group.statistics() == {'steps': 3 * 20, 'boards': 9, 'broken': 0}
       for _ in range(10):
-        group[0].call('step', STAY)
+        group[0].step(1, STAY)
       assert group.statistics() == {'steps': 3 * 30, 'boards': 9, 'broken': 0}
 
   def test_environments_that_keep_none(self):
     with make(catch.CatchSuite()) as group:
-      group[0].call('initial')
+      group[0].initial()
       assert group.statistics() == {}
 
 

@@ -13,9 +13,16 @@ import psutil
 import pytest
 import tensorflow as tf
 
+from impala_tf import structs
 from impala_tf.environments import process_group, py_process
-from tests.support.hosted import Hosted, Thread, is_alive, operation, run_script
+from tests.support.hosted import Hosted, Thread, is_alive, run_script
 from tests.support.processes import wait_until
+
+
+def operation(process, *call):
+  """A call as `process_group` makes an operation of it."""
+  return tf.function(lambda: tf.numpy_function(lambda: process.call(*call), [], tf.string))
+
 
 # Death.
 
@@ -23,7 +30,7 @@ from tests.support.processes import wait_until
 def test_killed_process_is_noticed_by_the_call_that_waits(tmp_path):
   with py_process.PyProcess(Hosted) as process:
     started = tmp_path / 'started'
-    thread = Thread(tf.function(lambda: operation(process, 'block', started)))
+    thread = Thread(operation(process, 'block', started))
     wait_until(started.exists)
     pid = process.pid
     os.kill(pid, signal.SIGKILL)
@@ -113,7 +120,9 @@ def test_that_the_server_died_is_said_of_a_process_that_dies_after_it():
 
 
 def test_no_process_is_left_after_close():
-  with process_group.ProcessGroup([py_process.PyProcess(Hosted) for _ in range(3)]) as group:
+  spec = structs.step_output_spec(())
+  processes = [py_process.PyProcess(Hosted) for _ in range(3)]
+  with process_group.ProcessGroup(processes, spec, 1) as group:
     pids = [process.pid for process in group]
     assert all(map(is_alive, pids))
   assert not any(map(is_alive, pids))
@@ -125,7 +134,7 @@ def test_waiting_call_ends_cleanly_when_another_thread_closes(tmp_path):
   process = py_process.PyProcess(Hosted)
   process.start()
   pid = process.pid
-  thread = Thread(tf.function(lambda: operation(process, 'block', started)))
+  thread = Thread(operation(process, 'block', started))
   wait_until(started.exists)
   process.close(grace_seconds=0.01)
   assert isinstance(thread.finish().error, tf.errors.OutOfRangeError)
@@ -169,7 +178,7 @@ def test_forgotten_process_ends(tmp_path):
 def test_nothing_stays_open():
   def cycle():
     with py_process.PyProcess(Hosted) as process:
-      process.call('twice', np.zeros(10_000))
+      process.call('both_ways', np.zeros(10_000))
     del process
     gc.collect()
     return len(os.listdir('/proc/self/fd'))
@@ -205,6 +214,7 @@ if __name__ == '__main__':
 
 def test_program_that_does_not_close_ends(tmp_path):
   script = f"""
+from impala_tf import structs
 from impala_tf.environments import process_group, py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
@@ -220,6 +230,7 @@ if __name__ == '__main__':
 def test_killed_program_leaves_no_process(tmp_path):
   script = f"""
 import threading
+from impala_tf import structs
 from impala_tf.environments import process_group, py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':

@@ -1,7 +1,6 @@
 """Evaluation: which episodes of which environments count, and what an agent remembers."""
 
 import threading
-import types
 
 import pytest
 import tensorflow as tf
@@ -69,8 +68,7 @@ def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
   taken = []
   for environment in (slow, fast):
     environment.step = lambda action, step=environment.step: (taken.append(action), step(action))[1]
-  batch = scripted.InProcess([slow, fast]).batches[0]
-  process = types.SimpleNamespace(call=lambda method, *args: getattr(batch, method)(*args))
+  process = scripted.InProcess([slow, fast])[0]
   count = []
   played = play.play_randomly(process, 3, 2, 5, [1], on_episode=lambda: count.append(1))
   assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]

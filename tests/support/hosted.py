@@ -13,40 +13,17 @@ import time
 
 import numpy as np
 
-from impala_tf import structs
-from impala_tf.environments import process_group
 from tests.support.processes import ROOT
-
-LARGE = 10 * 1024 * 1024  # bytes; the shared block holds one such array, not two
 
 
 class Hosted:
   """Counts, and does what the tests ask for; leaves a file when it is closed."""
 
-  def __init__(self, value=0, *, closed_file=None, shape=(1,), error=None):
+  def __init__(self, value=0, *, closed_file=None, error=None):
     if error:
       raise ValueError(error)
     self._value = value
     self._closed_file = closed_file
-    self._shape = shape
-
-  def tensor_specs(self, method, *args):
-    """Depends on the constructor's arguments (`full`), on constants (`zeros`) and on tensors
-    (`twice`) of the call.
-    """
-    vector = lambda dtype: structs.ArraySpec((2,), dtype)
-    specs = {
-      'add': lambda: structs.ArraySpec((), np.int32),
-      'full': lambda: structs.ArraySpec(self._shape, np.float32),
-      'zeros': lambda: structs.ArraySpec((1, *args), np.float32),
-      'twice': lambda: args[0],
-      'greet': lambda: structs.Observation(vector(np.uint8), structs.ArraySpec((), np.bytes_)),
-      'wrong_dtype': lambda: vector(np.float32),
-      'wrong_shape': lambda: structs.ArraySpec((3,), np.int64),
-      'wrong_rank': lambda: structs.ArraySpec((2, 1), np.int64),
-      'wrong_number': lambda: (vector(np.int64), vector(np.int64)),
-    }
-    return specs[method]() if method in specs else None
 
   def increment(self):
     self._value += 1
@@ -54,27 +31,8 @@ class Hosted:
   def add(self, number):
     return np.int32(self._value + number)
 
-  def full(self):
-    return np.full(self._shape, 7, np.float32)
-
-  def zeros(self, *shape):
-    return np.zeros((1, *shape), np.float32)
-
-  def twice(self, array):
-    return 2 * array
-
   def both_ways(self, array):
     return array, array[::-1].copy(), 'both'
-
-  def greet(self, observation, name):
-    return structs.Observation(
-      observation.frame[::-1], b'hello ' + name + b' from ' + observation.instruction
-    )
-
-  def wrong(self):
-    return np.zeros(2, np.int64)
-
-  wrong_dtype = wrong_shape = wrong_rank = wrong_number = wrong
 
   def fail(self):
     raise KeyError('no such luck')
@@ -100,11 +58,6 @@ class Hosted:
   def close(self):
     if self._closed_file:
       pathlib.Path(self._closed_file).touch()
-
-
-def operation(process, method, *args):
-  """A method of one process's object as an operation."""
-  return process_group.ProcessGroup([process]).call(0, method, *args)
 
 
 def is_alive(pid):

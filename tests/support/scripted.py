@@ -3,10 +3,9 @@ own.
 """
 
 import numpy as np
-import tensorflow as tf
-import tree
 
 from impala_tf import structs
+from impala_tf.environments import process_group, rows
 from impala_tf.environments.base import EnvironmentBatch, Transition
 
 
@@ -48,28 +47,22 @@ class Counting:
     return structs.Observation(np.full(self.observation_spec.frame.shape, self._n % 256, np.uint8))
 
 
-class InProcess:
-  """Serves `EnvironmentBatch`es as a `process_group.ProcessGroup` does, from this process."""
+class InProcess(process_group.ProcessGroup):
+  """Serves environments as `process_group.ProcessGroup` does, from this process."""
 
   def __init__(self, *batches):
     """Each of `batches` is a list of environments."""
-    self.batches = [
-      EnvironmentBatch([lambda e=e: e for e in environments]) for environments in batches
-    ]
+    spec = structs.step_output_spec(batches[0][0].observation_spec)
+    super().__init__([_Batch(environments) for environments in batches], spec, len(batches[0]))
 
-  def call(self, index, method, *args):
-    """The method of batch `index` as an operation."""
-    specs = self.batches[0].tensor_specs(method)
 
-    def run(index, *args):
-      # A copy, since the batch writes to its arrays again.
-      return [
-        np.array(a, bytes if a.dtype == object else a.dtype)
-        for a in tree.flatten(getattr(self.batches[index], method)(*args))
-      ]
+class _Batch:
+  """Stands for a process."""
 
-    flat = tree.flatten(specs)
-    outputs = tf.numpy_function(run, [index, *args], [tf.as_dtype(s.dtype) for s in flat])
-    for output, spec in zip(outputs, flat, strict=True):
-      output.set_shape(spec.shape)
-    return tree.unflatten_as(specs, outputs)
+  def __init__(self, environments):
+    self._rows = rows.Rows(environments[0].observation_spec, len(environments), 1001)
+    self._batch = EnvironmentBatch([lambda e=e: e for e in environments], self._rows)
+    self.initial, self.take = self._batch.initial, self._rows.take
+
+  def step(self, row, actions):
+    return self._batch.step(actions, row)

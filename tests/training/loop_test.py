@@ -139,7 +139,7 @@ def test_a_resumed_run_plays_other_episodes(tmp_path):
     catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 2], timing.StageTimer()
   )
   with first, again, resumed:
-    boards = [group[0].call('initial').observation.frame for group in (first, again, resumed)]
+    boards = [group[0].initial().observation.frame for group in (first, again, resumed)]
   np.testing.assert_array_equal(boards[0], boards[1])
   assert (boards[0] != boards[2]).any()
   assert (

@@ -256,20 +256,27 @@ class Slow:
   def __init__(self, number, barrier):
     self._number, self._barrier = number, barrier
 
-  def call(self, method, *args):
+  def initial(self):
+    return self.step(0, np.zeros(2, np.int32))
+
+  def step(self, row, actions):
     """Returns only when the others were called as well."""
     self._barrier.wait(timeout=60)
-    (actions,) = args or (np.zeros(2, np.int32),)
-    return {'number': np.full(2, self._number), 'action': actions * 10}
+    return {'number': np.full(2, self._number), 'action': actions * 10 + row}
+
+  def take(self, num_rows):
+    return {'number': np.full((2, num_rows), self._number)}
 
 
 def test_processes_in_step_work_at_the_same_time_and_keep_their_order():
   barrier = threading.Barrier(3)
   lock_step = a2c._LockStep([Slow(i, barrier) for i in range(3)], timing.StageTimer())
-  first, second = lock_step.call('initial'), lock_step.call('step', np.arange(6, dtype=np.int32))
+  first, second = lock_step.initial(), lock_step.step(3, np.arange(6, dtype=np.int32))
+  unrolls = lock_step.take(2)
   lock_step.close()
   assert first['number'].tolist() == second['number'].tolist() == [0, 0, 1, 1, 2, 2]
-  assert second['action'].tolist() == [0, 10, 20, 30, 40, 50]
+  assert second['action'].tolist() == [3, 13, 23, 33, 43, 53]
+  assert unrolls['number'].tolist() == [[i, i] for i in (0, 0, 1, 1, 2, 2)]
 
 
 def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch):
