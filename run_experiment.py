@@ -51,6 +51,16 @@ _LOGDIR = cli.define_path(
 _RANDOM_POLICY = flags.DEFINE_boolean(
   'random_policy', False, 'with --mode=test: choose all actions equally often instead'
 )
+_SEEDS = flags.DEFINE_integer(
+  'seeds',
+  None,
+  'number of runs that differ in their seed alone, --seed and those after it; they are the trials '
+  'of a sweep in --logdir (default: runs/<level_name>_seeds), which the same command resumes',
+  lower_bound=1,
+)
+_PARALLEL = flags.DEFINE_integer(
+  'parallel', 1, 'with --seeds: number of runs at a time; the others follow', lower_bound=1
+)
 _PRETRAINED = flags.DEFINE_string(
   'pretrained',
   None,
@@ -113,6 +123,12 @@ def main(argv: list[str]) -> int:
     if flag.present and _MODE.value != 'test':
       raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
   is_training = _MODE.value == 'train'
+  if _PARALLEL.present and not _SEEDS.value:
+    raise ConfigurationError('--parallel is for several runs: say --seeds=3, too.')
+  if _SEEDS.value and not is_training:
+    raise ConfigurationError(
+      f'--seeds is for training. For --mode={_MODE.value} give --logdir one of the runs.'
+    )
   if _JOB_NAME.present and not is_training:
     raise ConfigurationError(
       f'--mode={_MODE.value} is not for a part of a cluster: leave --job_name out.'
@@ -135,7 +151,31 @@ def main(argv: list[str]) -> int:
   if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
     return _act_for_any(role, given)
   suite, config, given = _resolve(_PRESET.value, given)
+  if _SEEDS.value:
+    if role or _POPULATION_MEMBER.value:
+      raise ConfigurationError(
+        '--seeds is for runs of one process each. impala_tf.sweeps with --cluster gives each '
+        "actor processes, by --space='seed=each(1,2,3)'."
+      )
+    return _train_seeds(suite, config)
   return _run(suite, config, given, _LOGDIR.value or _default_logdir(config.level_name), role)
+
+
+def _train_seeds(suite, config):
+  """Trains a run for each seed, and draws their curve; returns the exit code."""
+  logdir = _LOGDIR.value or f'{_default_logdir(config.level_name)}_seeds'
+  suite.check(config)
+  suite.check_installed(config)
+  from impala_tf import curves
+  from impala_tf.sweeps import seeds
+
+  print(_described(f'Training {_SEEDS.value} seeds in {logdir} of', suite, config), flush=True)
+  code = seeds.train(suite, config, _SEEDS.value, logdir, _PARALLEL.value)
+  if code == 0:
+    output = os.path.join(logdir, 'report', 'curves.png')
+    curves.draw(curves.read_runs([logdir]), output, lambda level: {})
+    print(f'The curve of all seeds is in {output}.', flush=True)
+  return code
 
 
 def _with_pretrained(name, given):

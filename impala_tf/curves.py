@@ -1,6 +1,14 @@
 """Learning curves from the episodes of runs, as a picture.
 
-python -m impala_tf.curves --logdirs=runs/pong --output=pong.png --random_score=-20.7
+    python -m impala_tf.curves --logdirs=runs/pong --output=pong.png --random_score=-20.7
+    python -m impala_tf.curves --logdirs=runs/pong_seeds --output=pong.png
+    python -m impala_tf.curves --logdirs=ours=runs/a,ours=runs/b,other=runs/c --output=both.png
+    python -m impala_tf.curves --logdirs=runs/experts --normalised --output=experts.png
+
+Runs with one label are seeds, and so are all runs in a folder of runs, such as that of a sweep.
+Their curves are the interquartile mean over seeds, with a band of 95 % by a bootstrap that
+resamples seeds within each level. --normalised draws one curve over all levels, in the score of
+their suite.
 """
 
 import math
@@ -10,36 +18,42 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from impala_tf import cli, files
+from impala_tf import cli, files, saved_config
 from impala_tf.config import ConfigurationError
-from impala_tf.reports import final_return, pictures
+from impala_tf.environments import suites
+from impala_tf.reports import final_return, pictures, statistics
 from impala_tf.training import episode_log
 
 # Frames and returns of a level's episodes: int64 and float64 [episodes].
 Episodes = tuple[np.ndarray, np.ndarray]
+# Episodes by level, of each run of a label.
+Runs = Sequence[Mapping[str, Episodes]]
+
+_POINTS = 200
 
 
-def read_runs(texts: Sequence[str]) -> dict[str, dict[str, Episodes]]:
+def read_runs(texts: Sequence[str]) -> dict[str, list[dict[str, Episodes]]]:
   """Reads the episodes of several runs.
 
   Args:
-    texts: folders of runs, or episodes.csv files, each with or without 'label=' before it.
-      The default label is the folder's name.
+    texts: folders of runs or of such folders, or episodes.csv files, each with or without 'label='
+      before it. The default label is the folder's name.
 
   Returns:
-    By label, what `read_episodes` gives.
+    By label, what `read_episodes` gives for each of its runs.
 
   Raises:
-    ConfigurationError: if one has no episodes, or two have the same label.
+    ConfigurationError: if one has no episodes, or two have the same label by default.
   """
-  runs: dict[str, dict[str, Episodes]] = {}
+  runs: dict[str, list[dict[str, Episodes]]] = {}
   for text in texts:
     label, path = cli.split_label(text, cli.last_part)
-    if label in runs:
+    if label in runs and path == text:
       raise ConfigurationError(
-        f"Two runs are called {label!r}: put another 'label=' before {path}."
+        f"Two runs are called {label!r}: put 'label=' before {path}, the label of the other one if "
+        'they are seeds.'
       )
-    runs[label] = read_episodes(path)
+    runs.setdefault(label, []).extend(map(read_episodes, saved_config.runs_in([path])))
   return runs
 
 
@@ -74,7 +88,7 @@ def read_episodes(path: str) -> dict[str, Episodes]:
 
 
 def draw(
-  runs: Mapping[str, Mapping[str, Episodes]],
+  runs: Mapping[str, Runs],
   output: str,
   references: Callable[[str], Mapping[str, float]],
   window: int = 100,
@@ -82,12 +96,12 @@ def draw(
   """Draws the curves, a panel for each level.
 
   Args:
-    runs: from label and level to frames and returns, as from `read_runs`.
+    runs: by label, as from `read_runs`.
     output: PNG file to write.
     references: gives scores of a level by their labels, to be drawn as dashed lines.
     window: episodes in the moving average.
   """
-  levels = list(dict.fromkeys(level for run in runs.values() for level in run))
+  levels = list(dict.fromkeys(level for some in runs.values() for run in some for level in run))
   columns = min(len(levels), 4)
   rows = math.ceil(len(levels) / columns)
   size = (8, 4.5) if len(levels) == 1 else (5 * columns, 3 * rows)
@@ -96,37 +110,104 @@ def draw(
     for axes in panels[len(levels) :]:
       axes.remove()
     for axes, level in zip(panels, levels, strict=False):
-      _draw_level(axes, level, runs, references(level), window)
+      for label, some in runs.items():
+        episodes = [run[level] for run in some if level in run]
+        if len(episodes) == 1:
+          _draw_run(axes, label, *episodes[0], window)
+        elif episodes:
+          _draw_seeds(axes, label, [episodes], window)
+      pictures.draw_references(axes, references(level))
+      axes.set_title(level)
+      axes.set_ylabel(f'mean return of the last {window} episodes')
+      pictures.show_frames(axes)
 
 
-def _draw_level(axes, level, runs, references, window):
-  for label, run in runs.items():
-    if level in run:
-      frames, returns = run[level]
-      average = final_return.moving_average(returns, window)
-      (line,) = axes.plot(frames, average, label=f'{label}, mean of the last {window} episodes')
-      axes.plot(frames, returns, '.', markersize=2, alpha=0.25, color=line.get_color())
+def draw_normalised(runs: Mapping[str, Runs], output: str, window: int = 100) -> None:
+  """Draws one curve for each label, over all levels and seeds, in the first score of the levels'
+  suites that is on a common scale.
 
-  for (label, score), color in zip(references.items(), ('gray', 'black'), strict=False):
-    axes.axhline(score, linestyle='--', color=color, label=f'{label} ({score:g})')
+  Args:
+    runs, output, window: as for `draw`.
 
-  axes.set_title(level)
-  axes.set_xlabel('environment frames')
-  axes.set_ylabel('episode return, unclipped')
-  axes.legend(fontsize='small')
-  axes.grid(alpha=0.3)
+  Raises:
+    ConfigurationError: if the suite of a level has no such score.
+  """
+  names = set()
+  with pictures.picture(output) as (axes,):
+    for label, some in runs.items():
+      levels: dict[str, list[Episodes]] = {}
+      for run in some:
+        for level, (frames, returns) in run.items():
+          name, score = _score(level)
+          names.add(name)
+          scores = np.array([score(value) for value in returns])
+          levels.setdefault(level, []).append((frames, scores))
+      _draw_seeds(axes, f'{label}, {len(levels)} levels', list(levels.values()), window)
+    axes.set_ylabel(' and '.join(sorted(names)))
+    pictures.show_frames(axes)
+
+
+def _score(level):
+  """Returns name and function of the score of a level's mean return."""
+  suite = suites.find(level)
+  if not suite.score_columns():
+    raise ConfigurationError(
+      f'{level} has no score on a common scale with other levels. Leave --normalised out.'
+    )
+  name, function = next(iter(suite.score_columns().items()))
+  result_name = suite.result_name(level)
+  return name.replace('_', ' '), lambda mean: float(function(result_name, mean))
+
+
+def _draw_run(axes, label, frames, returns, window):
+  (line,) = axes.plot(frames, final_return.moving_average(returns, window), label=label)
+  axes.plot(frames, returns, '.', markersize=2, alpha=0.25, color=line.get_color())
+
+
+def _draw_seeds(axes, label, levels, window):
+  """Draws the interquartile mean over levels and seeds, and its band.
+
+  Args:
+    levels: for each, the `Episodes` of its seeds.
+  """
+  every = [frames for seeds in levels for frames, _ in seeds]
+  first, last = max(frames[0] for frames in every), min(frames[-1] for frames in every)
+  if first >= last:
+    raise ConfigurationError(
+      f'The runs called {label!r} have no frames in common: the episodes of one end before those '
+      'of another begin. Give them labels of their own.'
+    )
+  points = np.linspace(first, last, _POINTS)
+  # [points, seeds] of each level.
+  scores = [
+    np.stack(
+      [np.interp(points, f, final_return.moving_average(r, window)) for f, r in seeds], axis=-1
+    )
+    for seeds in levels
+  ]
+  mean = statistics.interquartile_mean(*scores)
+  count = max(len(seeds) for seeds in levels)
+  seeds = f'{count} seed{"s" if count > 1 else ""}'
+  (line,) = axes.plot(points, mean, label=f'{label}, interquartile mean of {seeds}')
+  band = statistics.band(statistics.interquartile_mean, scores)
+  if band is not None:
+    axes.fill_between(points, *band, color=line.get_color(), alpha=0.2, linewidth=0)
 
 
 def _define_flags() -> None:
   cli.define_paths(
     'logdirs',
     None,
-    "folders of runs, or episodes.csv files, separated by commas; 'label=' may precede each",
+    'folders of runs or of such folders, or episodes.csv files, separated by commas; '
+    "'label=' may precede each, and runs with one label are seeds",
     required=True,
   )
   cli.define_path('output', None, 'PNG file to write', required=True)
   flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
   flags.DEFINE_integer('window', 100, 'number of episodes in the moving average', lower_bound=1)
+  flags.DEFINE_boolean(
+    'normalised', False, 'draw one curve over all levels, in the score of their suite'
+  )
 
 
 @cli.report_user_errors(OSError)
@@ -134,8 +215,12 @@ def main(argv: Sequence[str]) -> int:
   """Draws what the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
   values = flags.FLAGS
+  runs = read_runs(values.logdirs)
+  if values.normalised:
+    draw_normalised(runs, values.output, values.window)
+    return 0
   references = {} if values.random_score is None else {'random policy': values.random_score}
-  draw(read_runs(values.logdirs), values.output, lambda level: references, values.window)
+  draw(runs, values.output, lambda level: references, values.window)
   return 0
 
 

@@ -229,3 +229,34 @@ def test_the_default_folder_has_a_name_that_file_systems_take():
 def test_the_default_folder_is_in_runs():
   with pytest.raises(ConfigurationError, match='logdir'):
     run_experiment._default_logdir('../../elsewhere')
+
+
+@pytest.mark.parametrize(
+  ('given', 'word'),
+  [
+    (('--parallel=2',), '--seeds'),
+    (('--seeds=2', '--mode=test'), '--mode=test'),
+    (('--seeds=2', '--job_name=learner'), '--cluster'),
+  ],
+)
+def test_seeds_are_for_training_in_processes_of_their_own(given, word, capsys):
+  assert experiment.main('--level_name=gymnasium:CartPole-v1', *given) == 1
+  assert word in capsys.readouterr().err
+
+
+def test_seeds_are_trained_as_a_sweep_and_drawn(monkeypatch, tmp_path, capsys):
+  def run(logdir, sweep, parallel):
+    assert (len(sweep.samples()), parallel) == (3, 2)
+    for sample in sweep.samples():
+      folder = tmp_path / f'trial_{sample["seed"]}'
+      (folder).mkdir()
+      (folder / 'config.json').write_text('{}')
+      rows = 'frames,level,episode_return,episode_frames\n8,a,1.0,8\n16,a,2.0,8\n'
+      (folder / 'episodes.csv').write_text(rows)
+    (tmp_path / 'report').mkdir()
+    return 0
+
+  monkeypatch.setattr('impala_tf.sweeps.worker.run', run)
+  flags = ('--seeds=3', '--parallel=2', f'--logdir={tmp_path}')
+  assert experiment.main('--level_name=gymnasium:CartPole-v1', *flags) == 0
+  assert (tmp_path / 'report' / 'curves.png').read_bytes().startswith(b'\x89PNG')

@@ -262,10 +262,11 @@ def _curves(experiment, logdir, output, over_hours):
   with pictures.picture(os.path.join(output, f'{experiment.name}.png')) as (axes,):
     for label, points in curves.items():
       axes.plot(*zip(*points, strict=True), label=label)
-    axes.set_xlabel('hours' if over_hours else 'environment frames')
-    axes.set_ylabel('mean capped human-normalised training score, %')
-    axes.legend()
-    axes.grid(alpha=0.3)
+    if over_hours:
+      axes.set_xlabel('hours')
+    else:
+      pictures.show_frames(axes)
+    axes.set_ylabel('mean capped human-normalised score, %')
   rows = [['method', axis, 'score']]
   rows += [[label, x, score] for label, points in curves.items() for x, score in points]
   tables.write(output, {f'{experiment.name}.csv': rows})

@@ -99,7 +99,6 @@ def _draw_ancestry(histories, best, segments, curve, output):
       )
     axes.set_ylabel('fitness')
     _mark_copies([axes], segments)
-    axes.legend()
 
 
 def _draw_schedule(segments, schedule, names, output):
@@ -117,7 +116,8 @@ def _mark_copies(all_axes, segments):
   for axes in all_axes:
     for segment in segments[1:]:
       axes.axvline(segment.offset, color='tab:red', linestyle=':', linewidth=1)
-    axes.grid(alpha=0.3)
+    pictures.show_frames(axes)
+    axes.set_xlabel('')
   all_axes[-1].set_xlabel(
     'environment frames that the agent was trained on; dotted where it was copied'
   )

@@ -39,5 +39,4 @@ def draw(
     axes.axvline(100, color='gray', linestyle='--', linewidth=1)
     axes.axvline(0, color='gray', linewidth=1)
     axes.set_xlabel(label)
-    axes.legend(loc='lower right')
-    axes.grid(axis='x', alpha=0.3)
+    axes.grid(visible=False, axis='y')

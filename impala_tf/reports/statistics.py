@@ -10,6 +10,7 @@ import numpy as np
 CONFIDENCE = 0.95
 _TRIMMED = 0.25  # From both ends, for the interquartile mean.
 _RESAMPLES = 2000
+_BATCH = 200  # Of resamples, so that curves of many levels fit in memory.
 
 
 def median(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
@@ -44,7 +45,20 @@ def interval(
   Returns:
     The interval of confidence `CONFIDENCE`, or None if a level has only one seed.
   """
-  if min(map(len, scores)) < 2:
+  found = band(statistic, scores)
+  return None if found is None else (float(found[0]), float(found[1]))
+
+
+def band(
+  statistic: Callable[..., np.ndarray], scores: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
+  """Returns the intervals of `interval` at each of some points: lower and upper ends.
+
+  Args:
+    statistic: one of the three above.
+    scores: for each level, an array of [points, seeds], or [seeds].
+  """
+  if min(array.shape[-1] for array in scores) < 2:
     return None
   import scipy.stats
 
@@ -53,9 +67,11 @@ def interval(
     statistic,
     n_resamples=_RESAMPLES,
     vectorized=True,
+    axis=-1,
     confidence_level=CONFIDENCE,
+    batch=_BATCH,
     method='percentile',
     rng=np.random.default_rng(1),
   )
   low, high = found.confidence_interval
-  return float(low), float(high)
+  return low, high

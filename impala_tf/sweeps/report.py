@@ -6,7 +6,6 @@ paper, each a line. A report is report.md, trials.csv, sorted_returns.png and be
 return is that of `final_return`.
 """
 
-import contextlib
 import operator
 import os
 from collections.abc import Mapping, Sequence
@@ -94,9 +93,9 @@ def draw_sorted(sweeps: Sweeps, output: str) -> None:
   """Draws final returns over their ranks, a line for each sweep, to a PNG; trials without one leave
   the line short.
   """
-  with _axes(output) as axes:
+  with pictures.picture(output) as (axes,):
     for label, (_, trials) in sweeps.items():
-      values = [trial.value for trial in ranked(trials)]
+      values = [trial.value for trial in ranked(trials) if trial.value is not None]
       axes.plot(
         range(1, len(values) + 1),
         values,
@@ -106,6 +105,7 @@ def draw_sorted(sweeps: Sweeps, output: str) -> None:
       )
     axes.set_xlim(0.5, max(len(trials) for _, trials in sweeps.values()) + 0.5)
     axes.set_xlabel('hyper-parameter combination, by rank')
+    pictures.show_ranks(axes)
     axes.set_ylabel('final return')
 
 
@@ -113,7 +113,7 @@ def draw_best(sweeps: Sweeps, output: str) -> None:
   """Draws the mean learning curve of the best trials of each sweep to a PNG, in terms of the final
   return.
   """
-  with _axes(output) as axes:
+  with pictures.picture(output) as (axes,):
     for label, (logdir, trials) in sweeps.items():
       runs = [
         final_return.curve(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]
@@ -123,10 +123,8 @@ def draw_best(sweeps: Sweeps, output: str) -> None:
         frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
         mean = np.mean([np.interp(frames, f, values) for f, values in runs], axis=0)
         axes.plot(frames, mean, label=f'{label}, mean of the best {len(runs)}')
-    axes.set_xlabel('environment frames')
-    axes.set_ylabel(
-      f"return, mean of the last {final_return.WINDOW} episodes; or the suite's score"
-    )
+    pictures.show_frames(axes)
+    axes.set_ylabel('final return, so far')
 
 
 def write(sweeps: Sweeps, output: str) -> str:
@@ -159,16 +157,6 @@ def write(sweeps: Sweeps, output: str) -> str:
 
 def _values_of(trial, names):
   return [value_of(trial, name) for name in names]
-
-
-@contextlib.contextmanager
-def _axes(output):
-  """Gives axes to draw lines on; finishes and saves the picture."""
-  with pictures.picture(output) as (axes,):
-    yield axes
-    if axes.lines:
-      axes.legend()
-    axes.grid(alpha=0.3)
 
 
 def read(texts: Sequence[str]) -> Sweeps:

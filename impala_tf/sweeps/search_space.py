@@ -6,6 +6,7 @@
 
 A YAML file holds the same, one `learning_rate: log_uniform(5e-6, 5e-3)` a line. Distributions are
 Optuna's. Whole numbers at both ends of a range give whole numbers, both ends among them.
+`each(1,2,3)` is not random: trial after trial takes the next value, such as of seeds.
 """
 
 import difflib
@@ -24,6 +25,10 @@ from impala_tf.config import ConfigurationError, options
 _FORM = re.compile(r'\s*(\w+)\s*\((.*)\)\s*', re.DOTALL)
 
 
+class Each(CategoricalDistribution):
+  """Choices that samples take in turn."""
+
+
 Distribution = FloatDistribution | IntDistribution | CategoricalDistribution
 Space = Mapping[str, Distribution]
 
@@ -33,7 +38,7 @@ TABLE_D1: Space = {
   'learning_rate': FloatDistribution(5e-6, 5e-3, log=True),
   'epsilon': CategoricalDistribution((1e-1, 1e-3, 1e-5, 1e-7)),
 }
-_KINDS = ('uniform', 'log_uniform', 'categorical')
+_KINDS = ('uniform', 'log_uniform', 'categorical', 'each')
 
 
 def parse(texts: list[str]) -> Space:
@@ -85,10 +90,10 @@ def parse_one(name: str, form: str) -> Distribution:
       f'{nearest[0] if nearest else _all_kinds()}?'
     )
   values: list[Any] = [options.parse(field, argument) for argument in arguments]
-  if kind == 'categorical':
+  if kind in ('categorical', 'each'):
     if not values:
       raise ConfigurationError(f'{name}={form} has no choices.')
-    return CategoricalDistribution(tuple(values))
+    return (Each if kind == 'each' else CategoricalDistribution)(tuple(values))
   if len(values) != 2 or not all(type(value) in (int, float) for value in values):
     raise ConfigurationError(
       f'{name}={form} must have two numbers, the lowest and the highest {name} '
@@ -123,7 +128,12 @@ def draw(space: Space, num_samples: int, seed: int) -> list[dict[str, Any]]:
     name: np.random.default_rng([seed, *name.encode()]).random(num_samples) for name in space
   }
   return [
-    {name: value_at(form, float(quantiles[name][i])) for name, form in space.items()}
+    {
+      name: form.choices[i % len(form.choices)]
+      if isinstance(form, Each)
+      else value_at(form, float(quantiles[name][i]))
+      for name, form in space.items()
+    }
     for i in range(num_samples)
   ]
 
@@ -145,9 +155,17 @@ def as_text(distribution: Distribution) -> str:
   """Returns a distribution in the form that `parse_one` takes."""
   if isinstance(distribution, CategoricalDistribution):
     words = ('none' if choice is None else str(choice) for choice in distribution.choices)
-    return f'categorical({",".join(words)})'
+    return f'{"each" if isinstance(distribution, Each) else "categorical"}({",".join(words)})'
   kind = 'log_uniform' if distribution.log else 'uniform'
   return f'{kind}({distribution.low},{distribution.high})'
+
+
+def of_optuna(space: Space) -> dict[str, Distribution]:
+  """Returns a search space in distributions that Optuna knows."""
+  return {
+    name: CategoricalDistribution(form.choices) if isinstance(form, Each) else form
+    for name, form in space.items()
+  }
 
 
 def as_texts(space: Space) -> dict[str, str]:

@@ -19,6 +19,7 @@ from optuna.storages import journal
 from optuna.trial import TrialState
 
 from impala_tf.config import ConfigurationError
+from impala_tf.sweeps import search_space
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.system import locks
 
@@ -89,7 +90,7 @@ class Study:
       )
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     self._logdir = logdir
-    self._distributions = dict(sweep.space)
+    self._distributions = search_space.of_optuna(sweep.space)
     self._samples = sweep.samples()
     self._pruner = optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner()
 

@@ -198,3 +198,13 @@ def test_samples_depend_on_the_seed_alone():
   assert [sample['learning_rate'] for sample in only] == [
     sample['learning_rate'] for sample in samples
   ]
+
+
+def test_each_is_taken_in_turn_whatever_the_seed():
+  space = search_space.parse(['seed=each(5,6,7)', 'learning_rate=uniform(0.1,0.2)'])
+  assert search_space.from_texts(search_space.as_texts(space)) == space
+  drawn = search_space.draw(space, 4, seed=1)
+  assert [sample['seed'] for sample in drawn] == [5, 6, 7, 5]
+  assert len({sample['learning_rate'] for sample in drawn}) == 4
+  known = search_space.of_optuna(space)
+  assert [type(form) for form in known.values()] == [CategoricalDistribution, FloatDistribution]
