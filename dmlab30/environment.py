@@ -116,7 +116,8 @@ class DMLabEnvironment:
     self._cache = cache
     self._observation: structs.Observation | None = None
     self._lab: Any = None  # The engine, until `close`.
-    config: dict[str, Any] = {'width': width, 'height': height}
+    # As in the authors' code: by default the engine tells standard output what it loads.
+    config: dict[str, Any] = {'width': width, 'height': height, 'logLevel': 'WARN'}
     if dataset_path:
       # The engine need not have this process's working folder.
       config['datasetPath'] = (

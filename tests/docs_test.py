@@ -26,6 +26,9 @@ FILES = (
 )
 # Flags of other programs in the same lines.
 OTHERS = {
+  'enable_bzlmod',
+  'enable_workspace',
+  'cxxopt',
   'dist',
   'nodes',
   'replicas',

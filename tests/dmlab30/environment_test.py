@@ -100,12 +100,18 @@ def test_config_of_training_and_tests(install):
   training = DMLabEnvironment(
     'rooms_collect_good_objects_train', 1, height=5, width=7, dataset_path='dummy'
   )
-  assert training._lab.config == {'width': '7', 'height': '5', 'datasetPath': 'dummy'}
+  assert training._lab.config == {
+    'width': '7',
+    'height': '5',
+    'logLevel': 'WARN',
+    'datasetPath': 'dummy',
+  }
   assert training._lab._name == 'rooms_collect_good_objects_train'
   test = DMLabEnvironment('rooms_collect_good_objects_train', 1, is_test=True)
   assert test._lab.config == {
     'width': '96',
     'height': '72',
+    'logLevel': 'WARN',
     'allowHoldOutLevels': 'true',
     'mixerSeed': '1611489005',
   }

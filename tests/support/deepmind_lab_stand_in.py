@@ -42,7 +42,7 @@ NINE_ACTIONS = {
 }
 _HELD_OUT = ('rooms_collect_good_objects_test', 'rooms_exploit_deferred_effects_test')
 _NEED_IMAGES = ('psychlab_arbitrary_visuomotor_mapping', 'psychlab_continuous_recognition')
-_CONFIG_KEYS = ('width', 'height', 'datasetPath', 'allowHoldOutLevels', 'mixerSeed')
+_CONFIG_KEYS = ('width', 'height', 'datasetPath', 'logLevel', 'allowHoldOutLevels', 'mixerSeed')
 _OBSERVATIONS = ('RGB_INTERLEAVED', 'INSTR')
 
 
