@@ -53,6 +53,8 @@ VALUES = {
   'inference': 'shared',
   'inference_maximum_batch': 64,
   'inference_timeout_ms': 20.0,
+  'hang_warning': 30.0,
+  'hang_timeout': 90.0,
 }
 RESUMABLE = (
   'jit_compile',
@@ -64,6 +66,8 @@ RESUMABLE = (
   'inference',
   'inference_maximum_batch',
   'inference_timeout_ms',
+  'hang_warning',
+  'hang_timeout',
 )
 OPTIONAL = (
   'reward_scale',
@@ -143,6 +147,8 @@ DEFAULTS = {
   'inference': 'auto',
   'inference_maximum_batch': 1024,
   'inference_timeout_ms': 0.0,
+  'hang_warning': 120.0,
+  'hang_timeout': 600.0,
 }
 
 

@@ -155,6 +155,7 @@ class ClusterActor:
       device=roles.LEARNER_DEVICE,
       shared_name=connection.QUEUE,
       serialized=True,
+      sender=self._role.task,
     )
     sent_before = self._unrolls
     ended = threading.Event()
@@ -185,6 +186,7 @@ class ClusterActor:
     """Returns the fields of a `heartbeats.ActorHeartbeat`."""
     return {
       'levels': self._actors.levels,
+      'environments': self._config.num_actors * self._config.envs_per_actor,
       'unrolls': self._unrolls,
       'restarts': self._actors.restarts,
       'statistics': self._actors.statistics(),

@@ -87,14 +87,19 @@ def connect(role: roles.Role) -> None:
 
 
 def warn_if_exposed(role: roles.Role) -> None:
-  """Closes the port of this process to other machines, or warns if its address is for them."""
-  _, port = roles.host_and_port(role.address)
-  if not (role.is_local and sockets.restrict_to_loopback(port)):
+  """Closes the port of this process to what is not sent to its address, and warns of who remains.
+
+  That is nobody where the address is for this machine alone.
+  """
+  host, port = roles.host_and_port(role.address)
+  is_restricted = sockets.restrict(port, host)
+  if not (role.is_local and is_restricted):
     logging.warning(
-      'Port %d is open to everyone who can reach this machine, and everyone who connects can run '
-      'anything here: TensorFlow asks for no password and encrypts nothing. Use it in private '
-      'networks only, behind a firewall; the README says how.',
+      'Port %d is open to everyone who can reach %s, and everyone who connects can run anything '
+      'here: TensorFlow asks for no password and encrypts nothing. Use it in private networks '
+      'only, behind a firewall; the README says how.',
       port,
+      f'this machine at {host}' if is_restricted else 'this machine at any of its addresses',
     )
 
 

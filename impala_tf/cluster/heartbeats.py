@@ -3,13 +3,14 @@
 board = Heartbeats()
 board.post(LearnerHeartbeat(...))                            # the learner
 learner = board.exchange(role.task, ActorHeartbeat(...))     # an actor, every few seconds
-came, went = membership.update(board.read())                 # the learner, every few seconds
+sound, faults = board.read(num_levels)                       # the learner, every few seconds
+came, went = membership.update(sound)
 """
 
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -19,7 +20,10 @@ INTERVAL_SECONDS = 5.0  # between two heartbeats of an actor
 LOST_SECONDS = 30.0  # without a new heartbeat, after which an actor counts as lost
 _BOARD = 'heartbeats'  # the name of the table on the learner's machine
 _LEARNER = -1  # the key of the learner's heartbeat; those of actors are their tasks
-_NAMED = 6  # levels in a sentence
+# A heartbeat has a few kilobytes. What is larger, or has larger numbers, is not one: sums of such
+# numbers would not be finite in the types of summaries.
+_MAX_BYTES = 1 << 18
+_MAX_NUMBER = 1e15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +32,7 @@ class ActorHeartbeat:
 
   beat: how many heartbeats it sent before; its sign of life.
   levels: the indices of the levels that it plays.
+  environments: how many of them it has.
   unrolls: sent so far.
   restarts: of its processes of environments.
   statistics: counters of its environments by name.
@@ -38,6 +43,7 @@ class ActorHeartbeat:
 
   beat: int = 0
   levels: list = dataclasses.field(default_factory=list)
+  environments: int = 0
   unrolls: int = 0
   restarts: int = 0
   statistics: dict = dataclasses.field(default_factory=dict)
@@ -46,10 +52,18 @@ class ActorHeartbeat:
   refused: str = ''
 
   def __post_init__(self) -> None:
-    """Raises TypeError for what the learner could not add up."""
-    numbers = (*self.levels, *self.statistics.values(), *self.shares.values())
-    if not all(isinstance(number, int | float) for number in numbers):
-      raise TypeError(f'Not all numbers: {self}')
+    """Raises TypeError or ValueError for what the learner could not add up."""
+    for name, type_ in (('levels', int), ('statistics', int | float), ('shares', int | float)):
+      values = getattr(self, name)
+      values = values.values() if isinstance(values, dict) else values
+      if not all(isinstance(value, type_) for value in values):
+        raise TypeError(f'{name} has other values than numbers')
+      # Written so that NaN is not one of them.
+      if not all(-_MAX_NUMBER <= value <= _MAX_NUMBER for value in values):
+        raise ValueError(f'{name} has a number that is not finite, or too large')
+    for name in ('beat', 'environments', 'unrolls', 'restarts'):
+      if not 0 <= getattr(self, name) <= _MAX_NUMBER:
+        raise ValueError(f'{name} is not a count')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +88,10 @@ class Heartbeats:
 
   A heartbeat is JSON, of which nothing is executed.
   """
+
+  def __init__(self):
+    """Has read nothing yet."""
+    self._faulty: dict[int, bytes] = {}
 
   @staticmethod
   def _table():
@@ -113,36 +131,54 @@ class Heartbeats:
       tf.errors.OpError: one of `connection.CONNECTION_ERRORS` if the learner is lost.
     """
     answer = self._exchange(tf.constant(task, tf.int64), _text(heartbeat)).numpy()
-    return _parsed(LearnerHeartbeat, answer) or LearnerHeartbeat()
+    try:
+      return _parse(LearnerHeartbeat, answer)
+    except ValueError:  # It has posted nothing yet, or is another program.
+      return LearnerHeartbeat()
 
-  def read(self) -> dict[int, ActorHeartbeat]:
-    """Returns the heartbeats of the actors by their tasks, without what can't be understood."""
-    keys, values = self._all()
-    heartbeats = {
-      int(key): _parsed(ActorHeartbeat, value)
-      for key, value in zip(keys.numpy(), values.numpy(), strict=True)
-    }
-    return {
-      task: heartbeat
-      for task, heartbeat in heartbeats.items()
-      if task != _LEARNER and heartbeat is not None
-    }
+  def read(self, num_levels: int) -> tuple[dict[int, ActorHeartbeat], dict[int, str]]:
+    """Reads the heartbeats of the actors.
+
+    Args:
+      num_levels: how many levels the run has.
+
+    Returns:
+      Those that are sound by their tasks, and of others that are new what is wrong with them.
+    """
+    keys, texts = self._all()
+    sound, faults = {}, {}
+    for task, text in zip(keys.numpy().tolist(), texts.numpy().tolist(), strict=True):
+      if task == _LEARNER:
+        continue
+      try:
+        heartbeat = _parse(ActorHeartbeat, text)
+        if not all(0 <= level < num_levels for level in heartbeat.levels):
+          raise ValueError(f'levels has one that is not in 0..{num_levels - 1}')
+        sound[task] = heartbeat
+      except ValueError as error:
+        if text != self._faulty.get(task):
+          faults[task] = str(error)
+        self._faulty[task] = text
+    return sound, faults
 
 
 def _text(heartbeat):
   return tf.constant(json.dumps(dataclasses.asdict(heartbeat)))
 
 
-def _parsed(type_, text):
-  """Reads a heartbeat from its text; returns None if it is another program's."""
+def _parse(type_, text):
+  """Reads a heartbeat from its text; raises ValueError, with the reason, if it is not one."""
+  if len(text) > _MAX_BYTES:
+    raise ValueError(f'{len(text)} bytes, where a few thousand are usual')
   try:
-    heartbeat = type_(**json.loads(text))
-  except (TypeError, ValueError):
-    return None
-  sound = all(
-    type(getattr(heartbeat, field.name)) is field.type for field in dataclasses.fields(type_)
-  )
-  return heartbeat if sound else None
+    values = json.loads(text)
+    fields = {field.name: field.type for field in dataclasses.fields(type_)}
+    wrong = [name for name, value in values.items() if type(value) is not fields.get(name)]
+    if wrong:
+      raise ValueError(f'{wrong[0]} has a wrong type or is unknown')
+    return type_(**values)
+  except (TypeError, AttributeError, RecursionError) as error:
+    raise ValueError(f'not understood ({type(error).__name__})') from error
 
 
 class Membership:
@@ -170,19 +206,19 @@ class Membership:
     }
     return sorted(set(self.present) - before), sorted(before - set(self.present))
 
-  def describe(self, levels: Sequence[str]) -> str:
-    """Says who is there and who was, in a sentence or two, given the names of the run's levels."""
+  def describe(self) -> str:
+    """Says who is there and who was, in a sentence or two."""
     refused = [
       f'{task} ({heartbeat.refused})'
       for task, (heartbeat, _) in sorted(self._last_seen.items())
       if heartbeat.refused
     ]
-    described = self._describe_present(levels)
+    described = self._describe_present()
     if refused:
       described += f' Refused for other settings: {", ".join(refused)}.'
     return described
 
-  def _describe_present(self, levels):
+  def _describe_present(self):
     if not self._last_seen:
       return (
         'No actor has connected yet: start some, and see that they can reach the learner and it '
@@ -195,23 +231,4 @@ class Membership:
         f'be heard of, {self._clock() - when:.0f} s ago.'
       )
     unrolls = sum(heartbeat.unrolls for heartbeat in self.present.values())
-    return (
-      f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.'
-      f'{self.idle(levels)}'
-    )
-
-  def idle(self, levels: Sequence[str]) -> str:
-    """Says which of the levels nobody present plays, in a sentence after a space.
-
-    Returns:
-      The empty text if all are played.
-    """
-    played = {level for heartbeat in self.present.values() for level in heartbeat.levels}
-    idle = [name for i, name in enumerate(levels) if i not in played]
-    if not idle:
-      return ''
-    more = f' and {len(idle) - _NAMED} more' if len(idle) > _NAMED else ''
-    return (
-      f' Levels that nobody plays: {", ".join(idle[:_NAMED])}{more}. Start more actors, or give '
-      'them more --num_actors.'
-    )
+    return f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.'

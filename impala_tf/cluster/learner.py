@@ -2,11 +2,21 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
+from absl import logging
+
 from impala_tf.acting import specs
-from impala_tf.cluster import connection, heartbeats, roles, sockets
+from impala_tf.cluster import (
+  complaints,
+  connection,
+  heartbeats,
+  intake,
+  quiet_levels,
+  roles,
+  sockets,
+)
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import base
 from impala_tf.environments import suite as suite_lib
@@ -46,6 +56,9 @@ class ClusterSource(impala.QueueSource):
     """Describes the parts, as `sources.Source` says; `clock` gives seconds."""
     self._clock = clock
     super().__init__(suite, config, learner, seed)
+    self._intake = intake.Intake(
+      self.queue, learner.agent.num_actions, len(suite.levels(config)), self.actors
+    )
     unroll = specs.Specs(suite, config, learner.agent).unroll
     signature = connection.signature(suite, config, learner.agent, unroll)
     self._heartbeat = heartbeats.LearnerHeartbeat(
@@ -53,7 +66,10 @@ class ClusterSource(impala.QueueSource):
     )
 
   def _make_actors(self, suite, config, seed):
-    return RemoteActors(suite.levels(config), self._clock)
+    return RemoteActors(suite.levels(config), config.hang_warning, self._clock)
+
+  def _dequeue_batch(self, size):
+    return self._intake.batch(size)
 
   @classmethod
   def check(cls, suite: suite_lib.Suite, config: Config) -> None:
@@ -109,17 +125,40 @@ class RemoteActors:
 
   board: `heartbeats.Heartbeats`.
   membership: `heartbeats.Membership`.
+  quiet_levels: `quiet_levels.QuietLevels`.
   """
 
   error = None  # What happens to an actor is not the end: others may come.
 
-  def __init__(self, levels: tuple[str, ...], clock: Callable[[], float] = time.monotonic):
-    """Knows of nobody yet; `levels` are the names of the run's levels, `clock` gives seconds."""
+  def __init__(
+    self,
+    levels: tuple[str, ...],
+    quiet_seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+  ):
+    """Knows of nobody yet.
+
+    Args:
+      levels: names of the run's levels.
+      quiet_seconds: for which a level may be without actors or unrolls unnoticed.
+      clock: gives seconds.
+    """
     self.board = heartbeats.Heartbeats()
     self.membership = heartbeats.Membership(clock)
-    self._levels = levels
+    self.quiet_levels = quiet_levels.QuietLevels(levels, quiet_seconds, clock)
+    self._num_levels = len(levels)
     self._clock = clock
     self._next_look = clock()
+    self._faulty_heartbeats = complaints.Complaints(
+      'Heartbeats that are not understood are passed over',
+      'Such an actor does not count as connected: start it anew, with the version of its learner.',
+      clock,
+    )
+    self._faulty_unrolls = complaints.Complaints(
+      'Unrolls that the learner can not learn from are left out',
+      'Look for the cause where these actors run: memory, environments, version.',
+      clock,
+    )
 
   @property
   def _present(self):
@@ -154,26 +193,40 @@ class RemoteActors:
   def describe_wait(self) -> str:
     """Says which actors there are, for somebody who waits for their unrolls."""
     self.refresh()
-    return self.membership.describe(self._levels)
+    return f'{self.membership.describe()} {self.quiet_levels.unplayed()}'.rstrip()
 
   def poll(self) -> None:
-    """Looks now and then at who is there."""
-    if self._clock() >= self._next_look:
-      self.refresh()
+    """Looks now and then at who is there, and whether all levels are played."""
+    if self._clock() < self._next_look:
+      return
+    self.refresh()
+    for kind in (self._faulty_heartbeats, self._faulty_unrolls):
+      kind.poll()
+    if self.connected:
+      for sentence in self.quiet_levels.warnings():
+        logging.warning('%s', sentence)
+
+  def count(self, levels: Sequence[int]) -> None:
+    """Takes in the levels of unrolls that the learner has taken from the queue."""
+    self.quiet_levels.count(levels)
+
+  def left_out(self, task: int, reason: str) -> None:
+    """Takes in that an unroll of an actor was left out."""
+    self._faulty_unrolls.add(task, reason)
 
   def refresh(self) -> None:
     """Looks at who is there, and prints who came and went."""
     self._next_look = self._clock() + heartbeats.INTERVAL_SECONDS
     sockets.set_keepalive()  # Also of connections that were opened since, to fetch unrolls.
-    came, went = self.membership.update(self.board.read())
+    sound, faults = self.board.read(self._num_levels)
+    for task, fault in faults.items():
+      self._faulty_heartbeats.add(task, fault)
+    came, went = self.membership.update(sound)
+    self.quiet_levels.update(self.membership.present)
     if came or went:
       changes = [
         f'{verb}: {", ".join(map(str, tasks))}'
         for verb, tasks in (('came', came), ('went', went))
         if tasks
       ]
-      print(
-        f'Connected actors: {self.connected} ({"; ".join(changes)}).'
-        f'{self.membership.idle(self._levels)}',
-        flush=True,
-      )
+      print(f'Connected actors: {self.connected} ({"; ".join(changes)}).', flush=True)

@@ -1,25 +1,40 @@
 """Socket options that TensorFlow's gRPC server does not expose, set through /proc/self/fd.
 
-The server listens on all interfaces, and its connections wait for ever for a machine that has gone
+The server listens on all addresses, and its connections wait for ever for a machine that has gone
 without a word. Both are options of sockets, which belong to the process and not to the library that
 opened them. Linux only: elsewhere nothing happens.
 """
 
 import contextlib
+import ctypes
+import ipaddress
 import os
 import socket
+import struct
 from collections.abc import Iterator
+
+from impala_tf.cluster import roles
 
 _FOLDER = '/proc/self/fd'
 SILENCE_SECONDS = 30  # after which a connection that gets no answer is given up
+_SO_ATTACH_FILTER = 26  # The module `socket` does not have it.
 
 
-def restrict_to_loopback(port: int) -> bool:
-  """Lets the sockets of this process that listen on `port` hear this machine only.
+def restrict(port: int, host: str) -> bool:
+  """Lets the sockets of this process that listen on `port` hear only what is sent to one address.
+
+  Args:
+    port: of the sockets.
+    host: name or number of an address of this machine. A loopback address is heard from this
+      machine alone.
 
   Returns:
-    Whether there was one, and it could be done for all of them.
+    Whether there was a socket, and it could be done for all of them. It can't where the host is not
+      an address of this machine, as that of a service in front of it, and on other systems.
   """
+  addresses = _own_addresses(host)
+  if not addresses:
+    return False
   restricted = []
   for connection in _tcp_sockets():
     with contextlib.suppress(OSError):
@@ -28,13 +43,65 @@ def restrict_to_loopback(port: int) -> bool:
         and connection.getsockname()[1] == port
       ):
         try:
-          # Unlike a filter of packets this needs no privilege, and it holds for connections made
-          # from here on.
-          connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')
+          # Neither needs a privilege, and both hold for connections made from here on. An interface
+          # alone won't do for other addresses: what this machine sends to them comes from `lo`.
+          if all(ipaddress.ip_address(address).is_loopback for address in addresses):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')
+          else:
+            _filter_by_destination(connection, addresses)
           restricted.append(True)
         except OSError:
           restricted.append(False)
   return bool(restricted) and all(restricted)
+
+
+def _own_addresses(host: str) -> set[str]:
+  """Returns the IPv4 addresses of a host that are this machine's.
+
+  It is empty for a name that leads to loopback here, and elsewhere to another address.
+  """
+  try:
+    found = {info[4][0] for info in socket.getaddrinfo(host, None, socket.AF_INET)}
+  except OSError:
+    return set()
+  if not roles.is_loopback(host) and any(ipaddress.ip_address(a).is_loopback for a in found):
+    return set()
+  own = set()
+  for address in found:
+    # Only an address of this machine can be bound.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+      probe.bind((address, 0))
+      own.add(str(address))
+  return own - {'0.0.0.0'}
+
+
+def _filter_by_destination(connection: socket.socket, addresses: set[str]) -> None:
+  """Lets a listening socket drop what was sent to other IPv4 addresses, before it is answered.
+
+  Raises:
+    OSError: if the system does not allow it.
+  """
+  # A program for the kernel's packet filter, of (operation, jump if true, jump if false, operand).
+  # It sees packets of IPv4, and those of IPv6 on a socket for both, whose version it looks at.
+  load_byte, load_word, jump_if_equal, right_shift, return_ = 0x30, 0x20, 0x15, 0x74, 0x06
+  network_header, keep, drop = 0xFFF00000, 0xFFFFFFFF, 0
+  known = sorted(int(ipaddress.IPv4Address(address)) for address in addresses)
+  program = [
+    (load_byte, 0, 0, network_header),
+    (right_shift, 0, 0, 4),
+    (jump_if_equal, 0, len(known) + 1, 4),
+    (load_word, 0, 0, network_header + 16),
+    *((jump_if_equal, len(known) - i, 0, address) for i, address in enumerate(known)),
+    (return_, 0, 0, drop),
+    (return_, 0, 0, keep),
+  ]
+  code = b''.join(struct.pack('HBBI', *instruction) for instruction in program)
+  buffer = ctypes.create_string_buffer(code)
+  connection.setsockopt(
+    socket.SOL_SOCKET,
+    _SO_ATTACH_FILTER,
+    struct.pack('HL', len(program), ctypes.addressof(buffer)),
+  )
 
 
 def set_keepalive() -> None:

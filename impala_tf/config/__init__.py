@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from impala_tf.config.options import Options, Value, option, suggestion
+from impala_tf.config.runtime import RuntimeConfig
 from impala_tf.errors import ConfigurationError
-from impala_tf.system import machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -186,65 +186,6 @@ class LearningConfig:
     'own; paper: 1, or 8 for DMLab-30',
     default=1,
     minimum=1,
-  )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RuntimeConfig:
-  """Options that are about the machine, and do not change what is learned."""
-
-  jit_compile: bool = option(
-    "whether XLA compiles the learner's update, for graphics cards", default=False, runtime=True
-  )
-  # Two for each core keep the processor busy: one acts while the other's environments step.
-  num_actors: int = option(
-    'actors, each a thread with a process of environments; default: two for each core',
-    default_factory=lambda: 2 * machine.cores(),
-    minimum=1,
-    runtime=True,
-  )
-  # Sharing their actor's calls of the network makes a step much cheaper up to about 16.
-  envs_per_actor: int = option(
-    'environments of each actor, which share calls of the network',
-    default=16,
-    minimum=1,
-    runtime=True,
-  )
-  # As in the authors' code: what waits in a longer queue was made by an older policy.
-  queue_capacity: int = option(
-    "finished unrolls that may wait for the learner; 1 in the authors' code",
-    default=1,
-    minimum=1,
-    runtime=True,
-  )
-  checkpoint_interval: float = option(
-    'seconds between checkpoints', default=300.0, above=0, runtime=True
-  )
-  summary_interval: float = option(
-    'seconds between summaries for TensorBoard', default=30.0, above=0, runtime=True
-  )
-
-  inference: str = option(
-    'who runs the network for acting: each actor (own), or one batch for all that wait (shared); '
-    'auto is shared on a graphics card, in one process, with impala or a2c_sync_trajectories',
-    default='auto',
-    choices=('auto', 'own', 'shared'),
-    runtime=True,
-  )
-  inference_maximum_batch: int = option(
-    'largest number of observations in a batch of shared inference',
-    default=1024,
-    minimum=1,
-    runtime=True,
-  )
-  # At the end of a run actors may wait that long, too.
-  inference_timeout_ms: float = option(
-    'milliseconds for which a batch of shared inference waits for more observations; 0 takes those '
-    'that are there',
-    default=0.0,
-    minimum=0,
-    maximum=10_000,
-    runtime=True,
   )
 
 

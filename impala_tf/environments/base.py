@@ -88,7 +88,9 @@ class EnvironmentBatch:
     self._environments: list[Environment] = []
     with contextlib.ExitStack() as on_error:
       on_error.callback(self.close)
-      for make in make_environments:
+      for index, make in enumerate(make_environments):
+        if rows:
+          rows.report(index)
         self._environments.append(make())
       first = self._environments[0]
       self._rows = rows or Rows(first.observation_spec, len(self._environments), 1)
@@ -130,6 +132,7 @@ class EnvironmentBatch:
     for array in output.info:
       array[:] = 0
     for index, environment in enumerate(self._environments):
+      self._rows.report(index)
       self._write_observation(output, index, environment.reset())
     return output
 
@@ -157,6 +160,7 @@ class EnvironmentBatch:
     for index, (environment, action) in enumerate(
       zip(self._environments, actions.tolist(), strict=True)
     ):
+      self._rows.report(index)
       reward, done, finished, observation = 0.0, True, True, None
       truncated = self._cut[index]
       self._cut[index] = False

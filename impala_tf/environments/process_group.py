@@ -19,7 +19,7 @@ from absl import logging
 
 from impala_tf import config as config_lib
 from impala_tf import structs
-from impala_tf.environments import base, py_process, worker
+from impala_tf.environments import base, hangs, py_process, worker
 from impala_tf.environments import rows as rows_lib
 from impala_tf.environments import suite as suite_lib
 from impala_tf.system import timing
@@ -74,6 +74,7 @@ def make_environments(
     [process(*pair) for pair in zip(levels, sequences, strict=True)],
     structs.step_output_spec(observation_spec),
     num_environments,
+    config,
   )
 
 
@@ -172,6 +173,17 @@ class EnvironmentProcesses(ProcessGroup):
   started again.
   """
 
+  def __init__(
+    self,
+    processes: Sequence[Any],
+    spec: structs.StepOutput,
+    num_environments: int,
+    config: config_lib.Config,
+  ):
+    """Takes what `ProcessGroup` does, and the run's configuration."""
+    super().__init__(processes, spec, num_environments)
+    self._hang_watch = hangs.HangWatch(processes, config.hang_warning, config.hang_timeout)
+
   @property
   def restarts(self) -> int:
     """How often processes were restarted."""
@@ -189,8 +201,14 @@ class EnvironmentProcesses(ProcessGroup):
     """
     return base.added(process.statistics for process in self._processes)
 
+  def start(self) -> None:
+    """Starts all, and watches them from now on; see `py_process.start_all` and `hangs`."""
+    self._hang_watch.start()
+    super().start()
+
   def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
     """Closes all, also one that is just being restarted; see `py_process.close_all`."""
+    self._hang_watch.close()
     for process in self._processes:
       process.forbid_start()
     super().close(grace_seconds)
@@ -270,6 +288,18 @@ class _EnvironmentProcess(py_process.PyProcess):
         except py_process.ProcessError as error:
           self._count_failure(error)
           must_start, method = True, 'initial'  # Into the same row.
+
+  def activity(self) -> hangs.Activity | None:
+    """Returns what the process is at, None while it waits for a call; without waiting for it."""
+    method, calls, pid = self._method, self._calls, self.pid
+    if method is None or pid is None:
+      return None
+    reports, environment = self._rows.progress.tolist()
+    return hangs.Activity(pid, method, calls, reports, environment)
+
+  def describe(self, environment: int) -> str:
+    """Names the environment of an index."""
+    return f'environment {environment} of {self._level}'
 
   def forbid_start(self):
     """Makes all further starts fail.

@@ -90,6 +90,9 @@ class PyProcess:
     self._process: Any = None
     self._server: int | None = None  # The process that it was forked from.
     self._closing = False
+    self._method: str | None = None  # That it is called for now.
+    self._calls = 0
+    self._killed = ''  # Why.
 
   @property
   def pid(self) -> int | None:
@@ -124,6 +127,18 @@ class PyProcess:
         raise ProcessClosed(f'{self._name} is closed or was not started: call start() first.')
       return self._exchange(method, pickle.dumps((method, args)))
 
+  def kill(self, pid: int, reason: str) -> None:
+    """Kills the process if it is still that one; a thread that waits for it gets a ProcessError.
+
+    Args:
+      pid: its id.
+      reason: what follows the process in the error, such as 'was killed as it hung'.
+    """
+    if self.pid == pid:
+      self._killed = reason
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
   def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
     """Lets the object close, then ends the process; does nothing when it is not running.
 
@@ -154,13 +169,15 @@ class PyProcess:
       self._process.start()
     with contextlib.suppress(psutil.Error):
       self._server = psutil.Process(self._process.pid).ppid()
-    self._connection, self._closing = ours, False
+    self._connection, self._closing, self._killed = ours, False, ''
     # On garbage collection, or at the latest before multiprocessing waits for its children at exit.
     self._finalizer = mp_util.Finalize(
       self, _end, (self._process, ours, worker.GRACE_SECONDS), exitpriority=10
     )
 
   def _exchange(self, what, request=None):
+    self._calls += 1
+    self._method = what
     try:
       if request is not None:
         self._connection.send_bytes(request)
@@ -174,6 +191,8 @@ class PyProcess:
     except BaseException:
       self._process.kill()  # An interrupted call's answer would be taken for that of the next.
       raise
+    finally:
+      self._method = None
     if not succeeded:
       raise ProcessError(f'{self._name}.{what} raised in process {self._process.pid}: {value}')
     return value
@@ -181,6 +200,8 @@ class PyProcess:
   def _how_it_died(self):
     _reap(self._process, worker.GRACE_SECONDS)
     code = self._process.exitcode
+    if self._killed:
+      return self._killed
     if code is not None and code < 0:
       return f'was killed by {signal.Signals(-code).name}'
     if code in (None, _UNKNOWN) and not _is_running(self._server):

@@ -31,6 +31,8 @@ class Rows:
   spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
   actions: int32 [n], of the next step.
   row: by number, `structs.StepOutput` of [n, ...]; texts are bytes of at most TEXT_BYTES.
+  progress: int64 [2], how often the environments reported what they are at, and the index of the
+    one that is at work.
   """
 
   def __init__(
@@ -55,10 +57,12 @@ class Rows:
     self._end = 0
     outputs = map_specs(lambda spec: self._place(spec, num_rows), self.spec)
     place_of_actions = self._place(structs.ArraySpec((), np.int32), 1)
+    place_of_progress = self._place(structs.ArraySpec((2,), np.int64), 1)
     self._descriptor = _make_file(self._end) if descriptor is None else descriptor
     weakref.finalize(self, os.close, self._descriptor)
     self._mapping = mmap.mmap(self._descriptor, self._end)
     self.actions = place_of_actions()[0]
+    self.progress = place_of_progress()[0, 0]
     self._outputs = map_specs(lambda place: place(), outputs)
     self.row = [map_specs(operator.itemgetter(t), self._outputs) for t in range(num_rows)]
 
@@ -75,6 +79,11 @@ class Rows:
       return whole[:, :size].view(dtype).reshape(num_rows, *shape)
 
     return array
+
+  def report(self, index: int) -> None:
+    """Reports, from the environments' process, which of them is at work now."""
+    self.progress[0] += 1
+    self.progress[1] = index
 
   def take(self, num_rows: int) -> structs.StepOutput:
     """Copies an unroll of that many rows, [n, num_rows, ...], and begins the next one: its row 0 is

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Self
 
+from impala_tf import structs
 from impala_tf.acting import specs
 from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
@@ -37,9 +38,13 @@ class QueueSource(sources.Source):
     )
     fresh = config.fresh_per_batch
     self.staging = unroll_queue.StagingArea(
-      lambda: self.batches.complete(self.queue.dequeue_batch(fresh)),
+      lambda: self.batches.complete(self._dequeue_batch(fresh)),
       on_host=lambda batch: episodes.episodes_in(batch, fresh),
     )
+
+  def _dequeue_batch(self, size: int) -> structs.Unroll:
+    """Waits for the next `size` unrolls; see `unroll_queue.UnrollQueue.dequeue_batch`."""
+    return self.queue.dequeue_batch(size)
 
   def _get(self, timeout):
     staged = self.staging.get(timeout)

@@ -8,7 +8,7 @@ import itertools
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tree
@@ -20,13 +20,25 @@ from impala_tf.transport import packing
 _ids = itertools.count()
 
 
+class Sent(NamedTuple):
+  """Unrolls and who sent them.
+
+  sender: int32, a number for each unroll.
+  unrolls: `structs.Unroll` with a leading [n] on every leaf.
+  """
+
+  sender: Any
+  unrolls: Any
+
+
 class UnrollQueue:
   """A bounded first-in-first-out queue whose elements are single unrolls.
 
   The queue is found by its name on `device`; the methods may be called eagerly or inside a
   tf.function, by any thread.
 
-  wire_format: `packing.WireFormat` of its elements, None if they are unrolls as they are.
+  wire_format: `packing.WireFormat` of its elements, each a `Sent`; None if they are unrolls as they
+    are.
   """
 
   def __init__(
@@ -36,6 +48,7 @@ class UnrollQueue:
     device: str = '/CPU:0',
     shared_name: str | None = None,
     serialized: bool = False,
+    sender: int = 0,
   ):
     """Describes the queue, which is made by the first call.
 
@@ -45,6 +58,7 @@ class UnrollQueue:
       device: where it lives.
       shared_name: its name there; a name of its own by default.
       serialized: whether unrolls lie in it in their `packing.WireFormat`, for a way over a network.
+      sender: number of this process, which goes with what it sends over a network.
 
     Raises:
       ValueError: if the capacity is below 1.
@@ -55,7 +69,10 @@ class UnrollQueue:
     self._spec = unroll_spec
     self._device = device
     self._shared_name = shared_name or f'unrolls_{next(_ids)}'
-    self.wire_format = packing.WireFormat(unroll_spec) if serialized else None
+    self._sender = sender
+    self.wire_format = None
+    if serialized:
+      self.wire_format = packing.WireFormat(Sent(tf.TensorSpec([], tf.int32), unroll_spec))
     elements = self.wire_format.specs if self.wire_format else tree.flatten(unroll_spec)
     self._dtypes = [element.dtype for element in elements]
     self._shapes = [element.shape for element in elements]
@@ -94,7 +111,9 @@ class UnrollQueue:
   def _build_enqueue_many(self, leaves):
     if self.wire_format:
       with tf.device(machine.local_cpu()):
-        leaves = self.wire_format.serialize(tree.unflatten_as(self._spec, leaves))
+        sender = tf.fill(tf.shape(leaves[0])[:1], self._sender)
+        sent = Sent(sender, tree.unflatten_as(self._spec, leaves))
+        leaves = self.wire_format.serialize(sent)
     self._queue().enqueue_many(leaves)
 
   @tf.function
@@ -111,12 +130,25 @@ class UnrollQueue:
       tf.errors.OutOfRangeError: if the queue was closed and holds fewer.
     """
     with tf.device(self._device):
-      elements = self._queue().dequeue_many(batch_size)
+      return as_batch(self.dequeue_sent(batch_size).unrolls)
+
+  def dequeue_sent(self, count: int) -> 'Sent':
+    """Waits for the next `count` unrolls, [count, T+1, ...], with their senders; for use inside a
+    tf.function.
+
+    Args:
+      count: not a tensor.
+
+    Raises:
+      tf.errors.OutOfRangeError: if the queue was closed and holds fewer.
+    """
+    with tf.device(self._device):
+      elements = self._queue().dequeue_many(count)
       if not isinstance(elements, list):  # TensorFlow gives a single one so.
         elements = [elements]
       if self.wire_format:
-        return as_batch(self.wire_format.deserialize(elements))
-      return as_batch(tree.unflatten_as(self._spec, elements))
+        return self.wire_format.deserialize(elements)
+      return Sent(tf.fill([count], self._sender), tree.unflatten_as(self._spec, elements))
 
   @tf.function
   def size(self) -> tf.Tensor:

@@ -210,10 +210,10 @@ def test_bytes_between_processes():
     re.search(rf'{re.escape(name)}: ([\d.,e+]+)', done.stdout)[1].replace(',', '')
   )
   # Of a stack of four frames the oldest three only in row 0; reward, ends, episode and agent's
-  # output of each row; level and version.
+  # output of each row; level, version and sender.
   assert (
     number('bytes of an unroll')
-    == 24 * 84 * 84 + 21 * (4 + 1 + 1 + 4 + 4 + 1 + 4 + 6 * 4 + 4) + 2 * 4
+    == 24 * 84 * 84 + 21 * (4 + 1 + 1 + 4 + 4 + 1 + 4 + 6 * 4 + 4) + 3 * 4
   )
   assert number('bytes of a pull') == 4 * (atari57_parameters() + 1)
   # A pull comes with two unrolls. Other programs may use the loopback meanwhile.

@@ -22,7 +22,7 @@ class Clock:
 
 def test_numbers_of_the_actors_that_are_there_come_together():
   clock = Clock()
-  actors = learner.RemoteActors(('catch',), clock)
+  actors = learner.RemoteActors(('catch',), 60.0, clock)
   shares = actors.shares()
   assert (actors.connected, actors.restarts, actors.statistics(), shares()) == (0, 0, {}, {})
   actors.membership.update(
@@ -44,9 +44,9 @@ def test_numbers_of_the_actors_that_are_there_come_together():
 
 def test_it_looks_now_and_then_and_expects_answers_of_new_connections_too(monkeypatch):
   clock, calls = Clock(), []
-  actors = learner.RemoteActors(('catch',), clock)
+  actors = learner.RemoteActors(('catch',), 60.0, clock)
   monkeypatch.setattr(sockets, 'set_keepalive', lambda: calls.append(clock.now))
-  monkeypatch.setattr(actors.board, 'read', dict)
+  monkeypatch.setattr(actors.board, 'read', lambda num_levels: ({}, {}))
   for _ in range(12):
     actors.poll()
     clock.now += 1

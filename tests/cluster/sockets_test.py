@@ -2,6 +2,8 @@
 
 import socket
 
+import pytest
+
 from impala_tf.cluster import sockets
 
 
@@ -19,7 +21,7 @@ def device_of(listener):
 def test_fence_is_around_the_one_port():
   with listen() as fenced, listen() as other:
     port = fenced.getsockname()[1]
-    assert sockets.restrict_to_loopback(port)
+    assert sockets.restrict(port, '127.0.0.1')
     assert device_of(fenced) == b'lo'
     assert device_of(other) == b''
     # Who is inside is still heard.
@@ -30,7 +32,39 @@ def test_fence_is_around_the_one_port():
 def test_fence_says_when_there_is_nothing_to_fence():
   with listen() as listener:
     port = listener.getsockname()[1]
-  assert not sockets.restrict_to_loopback(port)
+  assert not sockets.restrict(port, '127.0.0.1')
+
+
+@pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_INET6])
+def test_a_port_hears_what_is_sent_to_its_address_alone(family):
+  # Loopback has more than one address, so a network card is not needed for this.
+  with socket.socket(family) as listener:
+    if family == socket.AF_INET6:  # As gRPC listens where there is IPv6, for both.
+      listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    listener.bind(('', 0))
+    listener.listen()
+    port = listener.getsockname()[1]
+    sockets._filter_by_destination(listener, {'127.0.0.9', '127.0.0.2'})
+    for heard in ('127.0.0.2', '127.0.0.9'):
+      with socket.create_connection((heard, port), timeout=10) as connection, listener.accept()[0]:
+        connection.sendall(b'!')
+    with pytest.raises(TimeoutError):
+      socket.create_connection(('127.0.0.1', port), timeout=0.2)
+    if family == socket.AF_INET6:
+      with pytest.raises(TimeoutError):
+        socket.create_connection(('::1', port), timeout=0.2)
+
+
+def test_addresses_that_are_not_this_machines_alone_are_left_open(monkeypatch):
+  assert sockets._own_addresses('127.0.0.1') == {'127.0.0.1'}
+  # One of another machine, and all of this one.
+  assert sockets._own_addresses('203.0.113.7') == set()
+  assert sockets._own_addresses('0.0.0.0') == set()
+  # Many systems give their own name an address that others don't know.
+  monkeypatch.setattr(
+    socket, 'getaddrinfo', lambda *_: [(socket.AF_INET, 1, 6, '', ('127.0.1.1', 0))]
+  )
+  assert sockets._own_addresses('node7') == set()
 
 
 def test_connections_expect_answers():

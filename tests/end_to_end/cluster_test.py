@@ -1,5 +1,6 @@
 """A cluster of real processes on loopback: it trains, survives the death of parts, and stops."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -50,6 +51,27 @@ def test_stops_resumes_and_ends(tmp_path):
     assert processes.wait('6') == 0
     assert 'Connected to the learner' in processes.log('6')
   assert read_episodes(logdir)
+
+
+def test_a_bad_peer_does_not_end_the_learner(tmp_path):
+  level = '--level_name=tests.support.catch:catch'
+  flags = (level, '--total_environment_frames=3_200', f'--logdir={tmp_path / "run"}')
+  with Processes(tmp_path, *flags) as processes:
+    processes.start('learner')
+    peer = [sys.executable, '-m', 'tests.support.bad_peer', processes.address, '70']
+    done = subprocess.run(
+      [*peer, level.partition('=')[2]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert 'sent' in done.stdout, done.stderr + processes.logs()
+    processes.start('0')
+    assert processes.wait('learner') == 0, processes.logs()
+    assert processes.wait('0') == 0
+    log = processes.log('learner')
+  assert re.search(r'left out: 1 of actor 70 \(a level .*; level 999\)', log), log
+  assert re.search(r'passed over: 1 of actor 7\d \(', log), log
+  assert 'came: 0' in log
+  assert 'has played' not in log
+  assert {row['level'] for row in read_episodes(tmp_path / 'run')} == {'catch'}
 
 
 def test_a_blocked_queue_starves_no_weight_pull():

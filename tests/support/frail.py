@@ -24,8 +24,8 @@ class Frail(catch.Catch):
     Args:
       seed: int.
       folder: str, where a file named after each environment's seed is made.
-      failure: 'raise' or 'exit', in a step; 'nan' gives such rewards; 'reset' raises at the start
-        of an episode; 'construct' raises in a constructor, 'hang' hangs in it.
+      failure: 'raise' or 'exit', in a step, 'stuck' hangs in one; 'nan' gives such rewards; 'reset'
+        raises at the start of an episode; 'construct' raises in a constructor, 'hang' hangs in it.
       after: how many steps go well, in each environment; for 'construct' and 'hang', how many
         environments.
     """
@@ -50,6 +50,8 @@ class Frail(catch.Catch):
     self._steps += 1
     if self._steps > self._after and self._failure == 'raise':
       raise RuntimeError('the ball is stuck')
+    while self._steps > self._after and self._failure == 'stuck':
+      time.sleep(0.01)
     if self._steps > self._after and self._failure == 'exit':
       os._exit(7)
     transition = super().step(action)

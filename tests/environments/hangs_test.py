@@ -1,0 +1,195 @@
+"""Processes of environments that hang: when they are named, when they are killed, and what
+follows."""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+
+from impala_tf.environments import hangs, process_group, py_process
+from impala_tf.system import timing
+from tests.support import catch, frail
+from tests.support.processes import wait_until
+
+STAY = np.ones(3, np.int32)
+
+
+class Clock:
+  now = 100.0
+
+  def __call__(self):
+    return self.now
+
+
+class Process:
+  """Is at what it is told to be, and writes down why it was killed."""
+
+  def __init__(self, activity=None):
+    self.is_at = activity
+    self.reasons = []
+
+  def activity(self):
+    return self.is_at
+
+  def kill(self, pid, reason):
+    assert pid == self.is_at.pid
+    self.reasons.append(reason)
+
+  def describe(self, environment):
+    return f'environment {environment} of {("pong", "qbert")[environment]}'
+
+
+@pytest.fixture
+def clock():
+  return Clock()
+
+
+@pytest.fixture
+def named(caplog):
+  """A function that returns the warnings since its last call."""
+  caplog.set_level(logging.WARNING, logger='absl')
+
+  def new():
+    messages = [record.message for record in caplog.records]
+    caplog.clear()
+    return messages
+
+  return new
+
+
+STEP = hangs.Activity(pid=0, method='step', calls=7, reports=3, environment=1)
+
+
+def pass_time(watch, clock, seconds):
+  for _ in range(int(seconds)):
+    clock.now += 1
+    watch.look()
+
+
+def test_a_process_that_hangs_is_named_once_and_then_killed(clock, named):
+  hanging, idle = Process(STEP), Process()
+  watch = hangs.HangWatch([idle, hanging], 120.0, 600.0, clock)
+  watch.look()
+  pass_time(watch, clock, 119)
+  assert named() == []
+  pass_time(watch, clock, 1)
+  (said,) = named()
+  assert 'environment 1 of qbert' in said
+  pass_time(watch, clock, 479)
+  assert named() == hanging.reasons == []
+  pass_time(watch, clock, 1)
+  assert ['600 s' in reason for reason in hanging.reasons] == [True]
+  assert idle.reasons == []
+
+
+@pytest.mark.parametrize(
+  'later',
+  [STEP._replace(reports=4), STEP._replace(calls=8), STEP._replace(pid=5), None],
+  ids=['an environment has finished', 'the next call', 'another process', 'idle'],
+)
+def test_a_process_that_does_something_now_and_then_does_not_hang(clock, named, later):
+  process = Process(STEP)
+  watch = hangs.HangWatch([process], 120.0, 600.0, clock)
+  for _ in range(20):
+    for process.is_at in (STEP, later):
+      pass_time(watch, clock, 119)
+  assert named() == process.reasons == []
+
+
+@pytest.mark.parametrize('method', ['__init__', 'initial'])
+def test_a_start_may_take_longer(clock, named, method):
+  process = Process(STEP._replace(method=method))
+  watch = hangs.HangWatch([process], 120.0, 600.0, clock)
+  watch.look()
+  pass_time(watch, clock, 5 * 120 - 1)
+  assert named() == []
+  pass_time(watch, clock, 1)
+  assert len(named()) == 1
+  pass_time(watch, clock, 4 * 600 - 1)
+  assert process.reasons == []
+  pass_time(watch, clock, 1)
+  assert len(process.reasons) == 1
+
+
+def test_time_without_a_core_does_not_count(clock, named, monkeypatch):
+  process = Process(STEP)
+  waited = lambda activity: 0.9 * (clock.now - 100.0)
+  monkeypatch.setattr(hangs, '_waited_for_core', waited)
+  watch = hangs.HangWatch([process], 120.0, 600.0, clock)
+  watch.look()
+  pass_time(watch, clock, 1190)
+  assert named() == []
+  pass_time(watch, clock, 20)
+  assert len(named()) == 1
+
+
+def make(suite, levels, **changes):
+  config = dataclasses.replace(catch.CONFIG, **changes)
+  return process_group.make_environments(
+    suite, config, levels, 3, False, [1, 1], timing.StageTimer()
+  )
+
+
+def test_a_stopped_process_is_replaced_while_the_others_play(named):
+  levels = ['catch', 'slow_catch']
+  with make(catch.CatchSuite(), levels, hang_warning=1.0, hang_timeout=4.0) as group:
+    for process in group:
+      process.initial()
+    stopped = group[0].pid
+    os.kill(stopped, signal.SIGSTOP)
+    outputs = []
+    thread = threading.Thread(target=lambda: outputs.append(group[0].step(1, STAY)))
+    thread.start()
+    steps = 0
+    while thread.is_alive():
+      group[1].step(1, STAY)
+      steps += 1
+    assert outputs[0].done.all()
+    assert not outputs[0].info.finished.any()
+    assert steps > 10
+    assert [process.restarts for process in group] == [1, 0]
+    assert group[0].pid != stopped
+    with pytest.raises(ProcessLookupError):
+      os.kill(stopped, 0)
+    assert group[0].step(2, STAY).info.episode_steps.tolist() == [1] * 3
+  messages = named()
+  # On a busy machine the other one may be late, too.
+  (hanging,) = (text for text in messages if f'Process {stopped} seems to hang' in text)
+  assert 'of catch ' in hanging
+  (restarted,) = (text for text in messages if 'is restarted' in text)
+  assert f'{stopped} of HostedBatch did not finish step' in restarted
+
+
+def test_an_environment_that_always_hangs_is_given_up(tmp_path):
+  suite = frail.FrailSuite(tmp_path, 'stuck', 2)
+  with make(suite, ['catch'], hang_warning=0.5, hang_timeout=1.0) as group:
+    group[0].initial()
+    steps = lambda: [group[0].step(1, STAY) for _ in range(100)]
+    with pytest.raises(py_process.ProcessError, match='did not finish'):
+      steps()
+    assert group.restarts == 3
+
+
+def test_what_a_process_is_at_can_be_seen(tmp_path):
+  with make(frail.FrailSuite(tmp_path, 'stuck', 1), ['catch']) as group:
+    assert group[0].activity() is None
+    group[0].initial()
+    group[0].step(1, STAY)
+
+    def step():
+      with contextlib.suppress(py_process.ProcessClosed):
+        group[0].step(2, STAY)
+
+    threading.Thread(target=step, daemon=True).start()
+    wait_until(lambda: group[0].activity() is not None, 'the call')
+    wait_until(lambda: group[0].activity().environment == 0, 'the first environment')
+    seen = group[0].activity()
+    assert (seen.pid, seen.method) == (group[0].pid, 'step')
+    # Another one is spared.
+    group[0].kill(seen.pid + 1, 'was late')
+    assert group[0].activity() == seen
