@@ -71,9 +71,10 @@ def load_agent(logdir: str, greedy: bool = False) -> 'LoadedAgent':
     ConfigurationError: if there is not a run, or its suite or torso can't be imported here.
     CheckpointError: if there is no checkpoint that can be read.
   """
-  from impala_tf.system import quiet
+  from impala_tf.system import machine
 
-  quiet.load_tensorflow()
+  # So that the process can train afterwards.
+  machine.configure_tensorflow(2 * machine.cores())
   from impala_tf.evaluation import loaded_agent
 
   return loaded_agent.LoadedAgent(logdir, greedy)

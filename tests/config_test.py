@@ -50,6 +50,7 @@ VALUES = {
   'queue_capacity': 7,
   'checkpoint_interval': 60.0,
   'summary_interval': 5.0,
+  'track': 'wandb',
   'inference': 'shared',
   'inference_maximum_batch': 64,
   'inference_timeout_ms': 20.0,
@@ -63,6 +64,7 @@ RESUMABLE = (
   'queue_capacity',
   'checkpoint_interval',
   'summary_interval',
+  'track',
   'inference',
   'inference_maximum_batch',
   'inference_timeout_ms',
@@ -113,6 +115,7 @@ def another(name):
     'precision': 'float32',
     'jit_compile': False,
     'inference': 'own',
+    'track': 'none',
   }
   if name in special:
     return special[name]
@@ -143,6 +146,7 @@ DEFAULTS = {
   'queue_capacity': 1,
   'checkpoint_interval': 300.0,
   'summary_interval': 30.0,
+  'track': 'none',
   'callbacks': '',
   'inference': 'auto',
   'inference_maximum_batch': 1024,

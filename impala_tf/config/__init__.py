@@ -26,7 +26,9 @@ class LearningConfig:
 
   level_name: str = option(
     'level to train on; atari57, dmlab30 or some games (pong+breakout) train one agent on all of '
-    'them, and package.module:level names a level of a suite of your own'
+    'them; gymnasium:CartPole-v1 is an environment of Gymnasium, a path such as '
+    'contributed/psychlab/harlow a level script of DeepMind Lab, and package.module:level a level '
+    'of a suite of your own'
   )
   agent: str = option(
     "the agent's network: shallow or deep as in the paper, or package.module:MyTorso for the torso "

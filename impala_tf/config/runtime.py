@@ -40,6 +40,13 @@ class RuntimeConfig:
   summary_interval: float = option(
     'seconds between summaries for TensorBoard', default=30.0, above=0, runtime=True
   )
+  track: str = option(
+    'service that gets the numbers of the run beside TensorBoard: wandb (Weights & Biases; '
+    'WANDB_MODE=offline keeps them here), or none',
+    default='none',
+    choices=('none', 'wandb'),
+    runtime=True,
+  )
 
   inference: str = option(
     'who runs the network for acting: each actor (own), or one batch for all that wait (shared); '

@@ -24,6 +24,7 @@ from impala_tf.sweeps import search_space
 
 # The rest of the package is imported where it is needed: it loads TensorFlow, which takes seconds.
 
+_MAX_LISTED = 8  # Methods of an experiment.
 _USAGE = (
   "Say what to do: 'list', 'run' or 'commands' with the name of a table or figure, or 'report'."
 )
@@ -122,7 +123,10 @@ def main(argv: list[str]) -> int:
 
 def _described(experiment):
   on = f' on {len(experiment.levels)} levels' if experiment.levels else ''
-  return f'{experiment.name:10}{experiment.title}; {len(experiment.methods)} methods{on}'
+  names = [method.folder for method in experiment.methods]
+  if len(names) > _MAX_LISTED:
+    names = [*names[:_MAX_LISTED], f'and {len(names) - _MAX_LISTED} more']
+  return f'{experiment.name:10}{experiment.title}{on}\n{"":10}methods: {", ".join(names)}'
 
 
 def _experiment(name, values):

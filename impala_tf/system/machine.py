@@ -9,6 +9,7 @@ import math
 import os
 import re
 
+from impala_tf.errors import ConfigurationError
 from impala_tf.system import quiet
 
 try:
@@ -119,11 +120,23 @@ def configure_tensorflow(num_actors: int, num_learners: int = 1) -> None:
   Args:
     num_actors: actor threads, or threads of an evaluation.
     num_learners: without a graphics card, as many logical processors are made for them.
+
+  Raises:
+    ConfigurationError: if TensorFlow is in use already, with fewer threads.
   """
   quiet.load_tensorflow()
   import tensorflow as tf
 
-  tf.config.threading.set_inter_op_parallelism_threads(num_actors + 2 + cores())
+  wanted = num_actors + 2 + cores()
+  try:
+    tf.config.threading.set_inter_op_parallelism_threads(wanted)
+  except RuntimeError as error:  # TensorFlow is in use already.
+    there = tf.config.threading.get_inter_op_parallelism_threads() or cores()
+    if there < wanted:
+      raise ConfigurationError(
+        f'TensorFlow is in use in this process, with {there} threads, and num_actors={num_actors} '
+        f'needs {wanted}. Train before other work with TensorFlow, or with fewer --num_actors.'
+      ) from error
   if num_learners > 1 and not tf.config.list_physical_devices('GPU'):
     processor = tf.config.list_physical_devices('CPU')[0]
     tf.config.set_logical_device_configuration(

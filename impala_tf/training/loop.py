@@ -19,7 +19,7 @@ from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.learning import multi_device, optimizers
 from impala_tf.system import locks, signals, timing
-from impala_tf.training import a2c, a3c, checkpoints, impala, run_log, sources
+from impala_tf.training import a2c, a3c, checkpoints, impala, run_log, sources, tracking
 from impala_tf.training.episodes import Episode
 
 SOURCES: dict[str, type[sources.Source]] = {
@@ -227,6 +227,7 @@ def check(
     ConfigurationError: if something does not go together.
   """
   suite.check(config)
+  tracking.check(config)
   (source or SOURCES[config.architecture]).check(suite, config)
 
 

@@ -11,7 +11,7 @@ from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.system import timing
-from impala_tf.training import episode_log, progress, sources
+from impala_tf.training import episode_log, progress, sources, tracking
 from impala_tf.training.episodes import Episode, EpisodeStatistics, LevelScores
 
 
@@ -47,6 +47,7 @@ class RunLogger:
     self._statistics = EpisodeStatistics(row.episode_return for row in episode_log.read(logdir))
     self._scores = LevelScores(logdir, levels, suite.scores)
     self._summaries = Summaries(logdir, levels, config.num_action_repeats)
+    self._tracker = tracking.start(config, logdir)
     self._line = progress.ProgressLine(config.total_environment_frames, frames, updates)
     self._has_begun = False
     self._shares = {'learner': timer.reader(), 'actors': source.actors.shares()}
@@ -59,6 +60,7 @@ class RunLogger:
     # Each step is taken whichever fails: standard output may be closed, or the disk full.
     with contextlib.ExitStack() as steps:
       steps.callback(self._summaries.close)
+      steps.callback(self._tracker.close)
       steps.callback(self.flush)
       steps.callback(self._line.close)
 
@@ -85,7 +87,7 @@ class RunLogger:
     self._episodes.add(frames, episodes)
     self._summaries.write_episodes(frames, episodes)
     if scores := self._scores.add(frames, episodes):
-      self._summaries.write(frames, scores)
+      self._write(frames, scores)
 
     if not self._has_begun:
       self._line.begin(frames, int(metrics.updates))
@@ -124,8 +126,12 @@ class RunLogger:
       'environments/restarts': actors.restarts,
       'cluster/connected_actors': actors.connected,
     }
-    self._summaries.write(frames, of_learner | of_run | actors.statistics())
+    self._write(frames, of_learner | of_run | actors.statistics())
     self.flush()
+
+  def _write(self, frames, scalars):
+    self._summaries.write(frames, scalars)
+    self._tracker.write(frames, scalars)
 
 
 class Summaries:

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
+from impala_tf.errors import ConfigurationError
 from impala_tf.system import machine
 
 
@@ -71,3 +73,10 @@ def test_many_processes_get_as_many_files_as_the_system_allows(hard, message):
     check=False,
   )
   assert done.stdout.startswith(message), done.stdout + done.stderr
+
+
+def test_threads_that_are_there_already_must_be_enough():
+  tf.constant(0.0)  # It is in use from now on.
+  machine.configure_tensorflow(2)  # The tests have those of 64 actors.
+  with pytest.raises(ConfigurationError, match='num_actors=1000'):
+    machine.configure_tensorflow(1000)
