@@ -4,7 +4,6 @@ The whole unroll is one tf.function, traced once and shared by all actor threads
 acts for is a tensor.
 """
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +20,8 @@ from impala_tf.system import machine, timing
 class Carry(NamedTuple):
   """State of one actor between two unrolls; [n, ...] for its n environments.
 
-  step_output, agent_output: row T of the unroll before; the former is where the environments'
-    process writes, of use until the actor's next unroll is taken.
+  step_output: row T of the unroll before, as `process_group.ProcessGroup.step` gives it.
+  agent_output: row T of the unroll before.
   agent_state: the agent's state before it consumes that row.
   """
 
@@ -72,12 +71,11 @@ class Unroller:
     self._begin = tf.function(policy.begin, autograph=False)
     begun = self._begin.get_concrete_function().structured_outputs
     begun_spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape, t.dtype), begun)
-    self._unroll = tf.function(
+    self._traced = tf.function(
       self.play, input_signature=[index_spec, self.carry_spec, *begun_spec], autograph=False
     )
     # Traced here, before any thread may call it: weights can't be substituted by several threads.
-    with _in_one_thread():
-      self._unroll.get_concrete_function()
+    self._unroll = _in_one_thread(self._traced)
 
   def initial(self, index: int) -> Carry:
     """Starts the environments of actor `index` and returns their first carry."""
@@ -93,9 +91,7 @@ class Unroller:
       tf.errors.OutOfRangeError: if the actor's process was closed.
       tf.errors.OpError: with the process's own message, if it failed or died.
     """
-    begun = self._begin()
-    with _in_one_thread():
-      return self._unroll(tf.constant(index, tf.int32), carry, *begun)
+    return self._unroll(tf.constant(index, tf.int32), carry, *self._begin())
 
   def _build_initial(self, index):
     n = self._num_environments
@@ -160,8 +156,8 @@ class Unroller:
     return tf.transpose(rows, [1, 0, *range(2, rows.shape.rank)])
 
 
-def _in_one_thread():
-  """Lets the calling thread run the operations of functions that are traced and called meanwhile,
+def _in_one_thread(function: Any) -> Callable[..., Any]:
+  """Traces a tf.function of the host alone, and lets the thread that calls it run its operations,
   one after the other.
 
   TensorFlow hands operations that are ready from thread to thread, which costs more than the small
@@ -169,8 +165,25 @@ def _in_one_thread():
   how it stays where there is a graphics card.
   """
   if tf.config.list_physical_devices('GPU'):
-    return contextlib.nullcontext()
-  return tf.experimental.function_executor_type('SINGLE_THREADED_EXECUTOR')
+    function.get_concrete_function()
+    return function
+  executor = 'SINGLE_THREADED_EXECUTOR'
+  with tf.experimental.function_executor_type(executor):
+    concrete = function.get_concrete_function()
+  outputs = concrete.structured_outputs
+  dtypes = [output.dtype for output in tree.flatten(outputs)]
+
+  def run(*arguments):
+    # Without the checks of a tf.function's call, which take a millisecond for such nests.
+    results = tf.raw_ops.StatefulPartitionedCall(
+      args=[*tree.flatten(arguments), *concrete.captured_inputs],
+      Tout=dtypes,
+      f=concrete,
+      executor_type=executor,
+    )
+    return tree.unflatten_as(outputs, results)
+
+  return run
 
 
 class ActorThreads:

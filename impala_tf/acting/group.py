@@ -93,7 +93,11 @@ class ActorGroup:
     return inference.BatchedInference(
       agent,
       weights,
-      [tf.TensorSpec([], tf.int32), self.specs.step_output, self.specs.agent_state],
+      [
+        tf.TensorSpec([], tf.int32),
+        process_group.seen(self.specs.step_output),
+        self.specs.agent_state,
+      ],
       # A batch with the rows of all actors is a full one: it is computed at once, not after the
       # time-out. The rows of an actor stay together, so the maximum is a multiple of them.
       maximum_batch_size=config.envs_per_actor

@@ -123,10 +123,10 @@ class ProcessGroup:
     self.close()
 
   def initial(self, index: 'tf.Tensor') -> structs.StepOutput:
-    """Resets the environments of process `index`, an int32 scalar; gives tensors of [n, ...], which
-    are row 0 of the next unroll.
+    """Resets the environments of process `index`, an int32 scalar; gives row 0 of the next unroll
+    as `step` does.
     """
-    return self._operation('initial', [index], ())
+    return self._operation('initial', [index], seen(self.spec))
 
   def step(self, index: 'tf.Tensor', row: 'tf.Tensor', actions: 'tf.Tensor') -> structs.StepOutput:
     """Steps the environments of process `index`.
@@ -137,29 +137,39 @@ class ProcessGroup:
       actions: int32 [n].
 
     Returns:
-      Tensors of [n, ...], of use until the same row is stepped again.
+      What a policy sees, tensors of [n, ...]: reward, done and observation, and empty tuples for
+      the rest. They are of use until the same row is stepped again.
     """
-    return self._operation('step', [index, row, actions], ())
+    return self._operation('step', [index, row, actions], seen(self.spec))
 
   def take(self, index: 'tf.Tensor', num_rows: int) -> structs.StepOutput:
     """Takes the unroll that process `index` has made, so many rows, as tensors of [n, num_rows,
     ...]; its last row is row 0 of the next one.
     """
-    return self._operation('take', [index, num_rows], (num_rows,))
+    return self._operation('take', [index, num_rows], self.spec, (num_rows,))
 
-  def _operation(self, method, arguments, rows):
+  def _operation(self, method, arguments, spec, rows=()):
+    """Makes an operation of a method of one process, whose result has the parts that `spec` has."""
     import tensorflow as tf
     import tree
 
     def run(index, *arguments):
-      return tree.flatten(getattr(self._processes[index], method)(*arguments))
+      result = getattr(self._processes[index], method)(*arguments)
+      return tree.flatten(result if rows else seen(result))
 
-    specs = tree.flatten(self.spec)
-    dtypes = [tf.as_dtype(spec.dtype) for spec in specs]
+    leaves = tree.flatten(spec)
+    dtypes = [tf.as_dtype(leaf.dtype) for leaf in leaves]
     outputs = tf.numpy_function(run, arguments, dtypes, name=f'{method}_in_process')
-    for output, spec in zip(outputs, specs, strict=True):
-      output.set_shape([self._num_environments, *rows, *spec.shape])
-    return tree.unflatten_as(self.spec, outputs)
+    for output, leaf in zip(outputs, leaves, strict=True):
+      output.set_shape([self._num_environments, *rows, *leaf.shape])
+    return tree.unflatten_as(spec, outputs)
+
+
+def seen(step_output: structs.StepOutput) -> structs.StepOutput:
+  """Returns what a policy sees of a step: reward, done and observation, as TensorFlow takes some
+  microseconds for each array more.
+  """
+  return step_output._replace(truncated=(), info=())
 
 
 class EnvironmentProcesses(ProcessGroup):

@@ -195,12 +195,12 @@ def test_actors_share_one_trace_and_keep_their_levels():
     _, unrolls = unroller.unroll(index, unroller.initial(index))
     assert unrolls.level.numpy().tolist() == [level]
     assert unrolls.step_outputs.observation.frame.numpy()[0, 0, 0, 0, 0] == first
-  assert unroller._unroll.experimental_get_tracing_count() == 1
+  assert unroller._traced.experimental_get_tracing_count() == 1
 
 
 def test_shapes_are_static():
   unroller = make_unroller([scripted.Counting(), scripted.Counting(), scripted.Counting()])
-  _, unrolls = unroller._unroll.get_concrete_function().structured_outputs
+  _, unrolls = unroller._traced.get_concrete_function().structured_outputs
   assert unrolls.step_outputs.observation.frame.shape == [3, 6, 2, 2, 1]
   assert unrolls.agent_outputs.policy_logits.shape == [3, 6, 9]
   assert unrolls.policy_version.shape == [3]
@@ -324,7 +324,7 @@ def test_a_memory_made_of_an_lstm_resets_where_done():
 
 
 def test_what_is_rearranged_stays_on_the_host_and_the_network_is_free_to_go_elsewhere():
-  graph = make_unroller([scripted.Counting()])._unroll.get_concrete_function().graph
+  graph = make_unroller([scripted.Counting()])._traced.get_concrete_function().graph
   bodies = [
     graph,
     *(function.graph for function in graph._functions.values() if getattr(function, 'graph', None)),
