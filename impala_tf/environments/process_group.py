@@ -169,7 +169,7 @@ def seen(step_output: structs.StepOutput) -> structs.StepOutput:
   """Returns what a policy sees of a step: reward, done and observation, as TensorFlow takes some
   microseconds for each array more.
   """
-  return step_output._replace(truncated=(), info=())
+  return step_output._replace(truncated=(), info=())  # type: ignore[arg-type]
 
 
 class EnvironmentProcesses(ProcessGroup):
