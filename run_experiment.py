@@ -17,7 +17,6 @@ at its learner's address.
 """
 
 import dataclasses
-import hashlib
 import os
 
 from absl import flags
@@ -26,8 +25,8 @@ from impala_tf import cli, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import suites
-from impala_tf.evaluation import pretrained
+from impala_tf.environments import suites, window
+from impala_tf.evaluation import pretrained, shares
 from impala_tf.system import machine, quiet
 
 _MODE = flags.DEFINE_enum(
@@ -70,6 +69,15 @@ _PRETRAINED = flags.DEFINE_string(
 _TEST_NUM_EPISODES = flags.DEFINE_integer(
   'test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1
 )
+_RECORD_VIDEO = flags.DEFINE_integer(
+  'record_video',
+  0,
+  'with --mode=test: number of episodes of each level to film, in `videos` of the logdir',
+  lower_bound=0,
+)
+_RENDER = flags.DEFINE_boolean(
+  'render', False, 'with --mode=test: show the episodes in a window, one after the other'
+)
 _POPULATION_MEMBER = flags.DEFINE_boolean(
   'population_member',
   False,
@@ -110,8 +118,6 @@ _GIVE_UP_AFTER = flags.DEFINE_float(
 )
 config_flags.define()
 
-_MAX_NAME_BYTES = 255
-
 
 @cli.report_user_errors()
 def main(argv: list[str]) -> int:
@@ -119,7 +125,7 @@ def main(argv: list[str]) -> int:
   cli.no_positional_arguments(argv)
   cli.set_up_log()
   given = config_flags.given()
-  for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES):
+  for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES, _RECORD_VIDEO, _RENDER):
     if flag.present and _MODE.value != 'test':
       raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
   is_training = _MODE.value == 'train'
@@ -158,12 +164,14 @@ def main(argv: list[str]) -> int:
         "actor processes, by --space='seed=each(1,2,3)'."
       )
     return _train_seeds(suite, config)
-  return _run(suite, config, given, _LOGDIR.value or _default_logdir(config.level_name), role)
+  return _run(
+    suite, config, given, _LOGDIR.value or saved_config.default_logdir(config.level_name), role
+  )
 
 
 def _train_seeds(suite, config):
   """Trains a run for each seed, and draws their curve; returns the exit code."""
-  logdir = _LOGDIR.value or f'{_default_logdir(config.level_name)}_seeds'
+  logdir = _LOGDIR.value or f'{saved_config.default_logdir(config.level_name)}_seeds'
   suite.check(config)
   suite.check_installed(config)
   from impala_tf import curves
@@ -188,26 +196,8 @@ def _with_pretrained(name, given):
   folder = pretrained.folder(name)
   level_name = saved_config.load_with(folder, {}).level_name
   suite, config, given = _resolve(None, {'level_name': level_name} | given)
-  logdir = _LOGDIR.value or _default_logdir(os.path.join('pretrained', name))
+  logdir = _LOGDIR.value or saved_config.default_logdir(os.path.join('pretrained', name))
   return _run(suite, config, given, logdir, None, folder)
-
-
-def _default_logdir(level_name):
-  # The path of a level script may begin with a slash.
-  parts = level_name.split('/')
-  if '..' in parts:
-    raise ConfigurationError(
-      f'--level_name={level_name} leads out of `runs`, where runs are by default. Give --logdir, '
-      'the folder of the run.'
-    )
-  return os.path.join('runs', *(_short(part) for part in parts))
-
-
-def _short(name):
-  """Returns the name of a folder, which may not be longer than file systems allow."""
-  if len(name.encode()) <= _MAX_NAME_BYTES:
-    return name
-  return f'{name[:32]}...{hashlib.sha256(name.encode()).hexdigest()[:16]}'
 
 
 def _resolve(preset_name, given):
@@ -266,18 +256,11 @@ def _act_for_any(role, given):
 
 
 def _described(deed, suite, config):
-  """Returns what is about to be done as text, with the options that are other than the preset's."""
-  if _PRESET.value:
-    name = f'--preset={_PRESET.value}'
-    preset = dataclasses.replace(suite.presets[_PRESET.value], level_name=config.level_name)
-  else:
-    name, preset = "the level's preset", suite.configure(config.level_name)
-  changes = config.changes_from(preset)
-  return (
-    f'{deed} {config.level_name}: {config.agent} agent, {config.total_environment_frames:_} '
-    f'frames, {config.num_actors} actors of {config.envs_per_actor} environments. Options are '
-    + (f'those of {name} but for\n{changes}' if changes else f'those of {name}.')
-  )
+  """Returns what is about to be done as text."""
+  if not _PRESET.value:
+    return cli.describe(deed, config, suite.configure(config.level_name), "the level's preset")
+  preset = dataclasses.replace(suite.presets[_PRESET.value], level_name=config.level_name)
+  return cli.describe(deed, config, preset, f'--preset={_PRESET.value}')
 
 
 def _run(suite, config, given, logdir, role, trained=None):
@@ -301,6 +284,7 @@ def _run(suite, config, given, logdir, role, trained=None):
     config = saved_config.load_with(trained, given, type(config))
   elif _MODE.value == 'train' and not (role and role.job == 'actor'):
     saved_config.check(logdir, config)
+  view = _view(logdir) if _MODE.value == 'test' else None
   suite.check(config)
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
@@ -330,10 +314,24 @@ def _run(suite, config, given, logdir, role, trained=None):
     loaded = export.export(suite, config, trained, folder)
     print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
   elif _RANDOM_POLICY.value:
-    play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed)
+    play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed, view)
   else:
-    play.evaluate_checkpoint(suite, config, trained, _TEST_NUM_EPISODES.value, seed)
+    play.evaluate_checkpoint(suite, config, trained, _TEST_NUM_EPISODES.value, seed, view)
   return 0
+
+
+def _view(logdir):
+  """Returns what the flags want to see of a test."""
+  if _RECORD_VIDEO.value > _TEST_NUM_EPISODES.value:
+    raise ConfigurationError(
+      f'{_RECORD_VIDEO.value} of {_TEST_NUM_EPISODES.value} episodes can not be recorded. Change '
+      '--record_video or --test_num_episodes.'
+    )
+  if _RECORD_VIDEO.value:
+    cli.check_local(logdir)
+  if _RENDER.value:
+    window.check_display()
+  return shares.View(os.path.join(logdir, 'videos'), _RECORD_VIDEO.value, _RENDER.value)
 
 
 def run() -> None:

@@ -118,8 +118,10 @@ def draw(
           _draw_seeds(axes, label, [episodes], window)
       pictures.draw_references(axes, references(level))
       axes.set_title(level)
-      axes.set_ylabel(f'mean return of the last {window} episodes')
+      pictures.show_scores(axes.yaxis)
       pictures.show_frames(axes)
+    # Once for all panels, which may be lower than it is long.
+    panels[0].figure.supylabel(f'mean return of the last {window} episodes', fontsize='medium')
 
 
 def draw_normalised(runs: Mapping[str, Runs], output: str, window: int = 100) -> None:

@@ -6,6 +6,7 @@ same one.
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.environments import suites
 
 FILE_NAME = 'config.json'
+_MAX_NAME_BYTES = 255
 
 
 def save(logdir: str, config: Config) -> None:
@@ -114,6 +116,29 @@ def load_with(
   config = dataclasses.replace(run, **overrides)
   _check_same(logdir, run, config)
   return config
+
+
+def default_logdir(level_name: str) -> str:
+  """Returns the folder of a run without --logdir.
+
+  Raises:
+    ConfigurationError: if the name of the level leads out of `runs`.
+  """
+  # The path of a level script may begin with a slash.
+  parts = level_name.split('/')
+  if '..' in parts:
+    raise ConfigurationError(
+      f'--level_name={level_name} leads out of `runs`, where runs are by default. Give --logdir, '
+      'the folder of the run.'
+    )
+  return os.path.join('runs', *(_short(part) for part in parts))
+
+
+def _short(name):
+  """Returns the name of a folder, which may not be longer than file systems allow."""
+  if len(name.encode()) <= _MAX_NAME_BYTES:
+    return name
+  return f'{name[:32]}...{hashlib.sha256(name.encode()).hexdigest()[:16]}'
 
 
 def runs_in(logdirs: Iterable[str]) -> list[str]:

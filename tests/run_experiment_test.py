@@ -11,7 +11,7 @@ from dmlab30 import suite as dmlab30_suite
 from impala_tf import saved_config
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.evaluation import play
+from impala_tf.evaluation import play, shares
 from tests.support import experiment
 
 
@@ -123,7 +123,8 @@ def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
   given = ('--level_name=pong', '--mode=test', '--test_num_episodes=7', f'--logdir={tmp_path}')
   assert experiment.main(*given) == 0
   assert experiment.main(*given, '--seed=3') == 0
-  assert played == [(1, str(tmp_path), 7, 1), (1, str(tmp_path), 7, 3)]
+  view = shares.View(str(tmp_path / 'videos'))
+  assert played == [(1, str(tmp_path), 7, 1, view), (1, str(tmp_path), 7, 3, view)]
 
 
 def test_random_policy_scores_what_is_known_of_it(capsys):
@@ -214,21 +215,21 @@ def test_help_names_every_preset_and_hyper_parameter():
 
 
 def test_runs_lie_below_runs():
-  assert run_experiment._default_logdir('pong') == 'runs/pong'
-  assert run_experiment._default_logdir('/home/me/levels/mine') == 'runs/home/me/levels/mine'
+  assert saved_config.default_logdir('pong') == 'runs/pong'
+  assert saved_config.default_logdir('/home/me/levels/mine') == 'runs/home/me/levels/mine'
 
 
 def test_the_default_folder_has_a_name_that_file_systems_take():
   games = '+'.join(['pong', 'seaquest'] * 18)
-  assert run_experiment._default_logdir(games) == f'runs/{games}'
-  folder = run_experiment._default_logdir(f'{games}+breakout')
+  assert saved_config.default_logdir(games) == f'runs/{games}'
+  folder = saved_config.default_logdir(f'{games}+breakout')
   assert len(os.path.basename(folder)) < 64
-  assert folder != run_experiment._default_logdir(f'{games}+boxing')
+  assert folder != saved_config.default_logdir(f'{games}+boxing')
 
 
 def test_the_default_folder_is_in_runs():
   with pytest.raises(ConfigurationError, match='logdir'):
-    run_experiment._default_logdir('../../elsewhere')
+    saved_config.default_logdir('../../elsewhere')
 
 
 @pytest.mark.parametrize(
@@ -260,3 +261,26 @@ def test_seeds_are_trained_as_a_sweep_and_drawn(monkeypatch, tmp_path, capsys):
   flags = ('--seeds=3', '--parallel=2', f'--logdir={tmp_path}')
   assert experiment.main('--level_name=gymnasium:CartPole-v1', *flags) == 0
   assert (tmp_path / 'report' / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.parametrize(
+  ('given', 'word'),
+  [
+    (('--render',), '--mode=test'),
+    (('--record_video=1',), '--mode=test'),
+    (('--mode=test', '--random_policy', '--record_video=11'), '--test_num_episodes'),
+    (('--mode=test', '--random_policy', '--render'), 'DISPLAY'),
+  ],
+)
+def test_what_is_to_be_seen_of_a_test_is_checked(given, word, capsys, monkeypatch, tmp_path):
+  monkeypatch.delenv('DISPLAY', raising=False)
+  assert experiment.main('--level_name=pong', f'--logdir={tmp_path}', *given) == 1
+  assert word in capsys.readouterr().err
+
+
+def test_a_film_of_the_first_episode_of_a_test(tmp_path, capsys):
+  flags = ('--mode=test', '--random_policy', '--test_num_episodes=2', '--record_video=1')
+  assert experiment.main('--level_name=pong', f'--logdir={tmp_path}', *flags) == 0
+  (film,) = (tmp_path / 'videos').iterdir()
+  assert film.name == 'pong_1.mp4'
+  assert str(film) in capsys.readouterr().out

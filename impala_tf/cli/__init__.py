@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 from absl import app, flags, logging
 
-from impala_tf.config import ConfigurationError, options
+from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.errors import UserError
 from impala_tf.system import output
 
@@ -182,6 +182,24 @@ class _PathsParser(flags.ArgumentParser[list[str]]):
 
   def flag_type(self):
     return 'comma separated list of paths'
+
+
+def describe(deed: str, config: Config, preset: Config, name: str) -> str:
+  """Returns what is about to be done as text, with the options that are other than a preset's.
+
+  Args:
+    deed: such as 'Training'.
+    config: of the run.
+    preset: to which it is compared.
+    name: of the preset.
+  """
+  changes = config.changes_from(preset)
+  actors = f'{config.num_actors} actor{"s" if config.num_actors > 1 else ""}'
+  return (
+    f'{deed} {config.level_name}: {config.agent} agent, {config.total_environment_frames:_} '
+    f'frames, {actors} of {config.envs_per_actor} environments. Options are '
+    + (f'those of {name} but for\n{changes}' if changes else f'those of {name}.')
+  )
 
 
 def set_up_log() -> None:

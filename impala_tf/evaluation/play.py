@@ -7,6 +7,7 @@ several shares at once, and keeps the results.
 
 import contextlib
 import functools
+import os
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +20,9 @@ from impala_tf import structs
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
 from impala_tf.config import Config
-from impala_tf.environments import process_group, py_process, recording
+from impala_tf.environments import process_group, py_process, recording, window
 from impala_tf.environments.suite import Suite
-from impala_tf.evaluation.shares import EvaluatedRun, Share
+from impala_tf.evaluation.shares import EvaluatedRun, Share, View
 from impala_tf.system import timing
 from impala_tf.training import checkpoints
 from impala_tf.training.episodes import Episode
@@ -50,7 +51,7 @@ def load_run(suite: Suite, logdir: str, config: Config) -> EvaluatedRun:
 
 
 def evaluate_checkpoint(
-  suite: Suite, config: Config, logdir: str, num_episodes: int, seed: int
+  suite: Suite, config: Config, logdir: str, num_episodes: int, seed: int, view: View | None = None
 ) -> dict[str, list[float]]:
   """Plays complete episodes of each level with the newest checkpoint of a run, and prints their
   returns.
@@ -66,29 +67,34 @@ def evaluate_checkpoint(
     ProcessError: if a level can't be played.
   """
   run = load_run(suite, logdir, config)
-  return _play_levels(suite, run, f'agent after {run.frames:_} frames', num_episodes, seed)
+  return _play_levels(suite, run, f'agent after {run.frames:_} frames', num_episodes, seed, view)
 
 
 def evaluate_random(
-  suite: Suite, config: Config, num_episodes: int, seed: int
+  suite: Suite, config: Config, num_episodes: int, seed: int, view: View | None = None
 ) -> dict[str, list[float]]:
   """Plays as `evaluate_checkpoint` does, with the policy that chooses all actions equally often."""
-  return _play_levels(suite, EvaluatedRun('', config), 'random policy', num_episodes, seed)
+  return _play_levels(suite, EvaluatedRun('', config), 'random policy', num_episodes, seed, view)
 
 
-def _play_levels(suite, run, name, num_episodes, seed):
-  num_environments = min(num_episodes, run.config.envs_per_actor)
+def _play_levels(suite, run, name, num_episodes, seed, view):
+  view = view or View()
+  num_environments = 1 if view.is_shown else min(num_episodes, run.config.envs_per_actor)
+  if view.record_video:
+    os.makedirs(view.folder, exist_ok=True)
   player = Player(suite)
   returns = {}
 
   # One level after the other, as environments may be large.
   for index, level in enumerate(suite.levels(run.config)):
-    episodes = player.play(Share(run, level, [seed, index], num_episodes, num_environments))
+    videos = view.videos(level)
+    share = Share(run, level, [seed, index], num_episodes, num_environments, videos, view.is_shown)
+    episodes = player.play(share)
     returns[level] = [episode.episode_return for episode in episodes]
     print(
       f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete '
       f'episodes (standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, '
-      f'highest {max(returns[level]):g})',
+      f'highest {max(returns[level]):g})' + (f'. Films: {", ".join(videos)}' if videos else ''),
       flush=True,
     )
 
@@ -131,7 +137,8 @@ class Player:
       ProcessError: if the environments fail again and again.
     """
     config, n = share.run.config, share.num_environments
-    suite = _RecordingSuite(self._suite, share) if share.videos else self._suite
+    is_seen = share.videos or share.is_shown
+    suite = _ViewedSuite(self._suite, share) if is_seen else self._suite
     group = process_group.make_environments(
       suite, config, [share.level], n, True, share.seed, timing.StageTimer()
     )
@@ -200,13 +207,14 @@ class SeededAgent(tf.Module):
     return self._agent.step(last_actions, step_outputs, state)
 
 
-class _RecordingSuite(Suite):
-  """A suite whose environments record the first episodes of a share."""
+class _ViewedSuite(Suite):
+  """A suite whose environments record the first episodes of a share, or show all in a window."""
 
   def __init__(self, suite, share):
     self._suite = suite
     self._videos = np.array_split(share.videos, share.num_environments)
     self.observation_spec = suite.observation_spec
+    self._is_shown = share.is_shown
     self._made = 0
 
   def make_environment(self, level, seed, is_test, config):
@@ -216,10 +224,12 @@ class _RecordingSuite(Suite):
     videos = self._videos[self._made % len(self._videos)].tolist()
     self._made += 1
     make = self._suite.make_environment(level, seed, is_test, config)
-    if not videos:
-      return make
     frame_rate = _GAME_FRAME_RATE / config.num_action_repeats
-    return functools.partial(recording.RecordingEnvironment, make, videos, frame_rate)
+    if self._is_shown:
+      make = functools.partial(window.WatchedEnvironment, make, level, frame_rate)
+    if videos:
+      make = functools.partial(recording.RecordingEnvironment, make, videos, frame_rate)
+    return make
 
 
 def play_episodes(

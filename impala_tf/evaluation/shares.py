@@ -1,5 +1,6 @@
 """Agents that are evaluated, and shares of the episodes that they play."""
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,6 +37,7 @@ class Share(NamedTuple):
   seed: of environments and actions; equal seeds give equal episodes.
   num_episodes, num_environments: how many episodes, and how many environments play them at once.
   videos: files for the first of the episodes.
+  is_shown: whether a window shows them.
   """
 
   run: EvaluatedRun
@@ -44,3 +46,22 @@ class Share(NamedTuple):
   num_episodes: int
   num_environments: int
   videos: Sequence[str] = ()
+  is_shown: bool = False
+
+
+class View(NamedTuple):
+  """What is to be seen of a test.
+
+  folder: where films go.
+  record_video: of how many episodes of each level there is one.
+  is_shown: whether a window shows all of them, one after the other.
+  """
+
+  folder: str = ''
+  record_video: int = 0
+  is_shown: bool = False
+
+  def videos(self, level: str) -> list[str]:
+    """Returns the files of a level's films."""
+    stem = os.path.join(self.folder, level.replace('/', '_'))
+    return [f'{stem}_{number}.mp4' for number in range(1, self.record_video + 1)]

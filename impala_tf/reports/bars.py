@@ -39,4 +39,5 @@ def draw(
     axes.axvline(100, color='gray', linestyle='--', linewidth=1)
     axes.axvline(0, color='gray', linewidth=1)
     axes.set_xlabel(label)
+    pictures.show_scores(axes.xaxis)
     axes.grid(visible=False, axis='y')

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 if typing.TYPE_CHECKING:
   from matplotlib.axes import Axes
+  from matplotlib.axis import Axis
 
 _STYLE: typing.Any = {
   'axes.grid': True,
@@ -74,6 +75,13 @@ def show_frames(axes: 'Axes') -> None:
 
   axes.set_xlabel('environment frames')
   axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
+
+
+def show_scores(axis: 'Axis') -> None:
+  """Writes the numbers of an axis in full, such as 20,000."""
+  from matplotlib import ticker
+
+  axis.set_major_formatter(ticker.StrMethodFormatter('{x:,.10g}'))
 
 
 def show_ranks(axes: 'Axes') -> None:
