@@ -307,6 +307,8 @@ def _run(suite, config, given, logdir, role, trained=None):
     callbacks = [member.Member(suite, config, logdir)] if _POPULATION_MEMBER.value else []
     path = os.path.join(logdir, saved_config.FILE_NAME)
     print(f'{_described("Training", suite, config)}\nAll options are in {path}.', flush=True)
+    if introduction := suite.introduction(config):
+      print(introduction, flush=True)
     source = cluster_learner.ClusterSource if role else None
     return loop.train(suite, config, logdir, callbacks, source)
   if _MODE.value == 'export':

@@ -35,12 +35,6 @@ def define_flags() -> None:
   flags.DEFINE_boolean(
     'sticky', False, f'repeat the previous action with probability {_STICKY}, at each frame'
   )
-  flags.DEFINE_integer(
-    'record_video',
-    0,
-    'number of episodes of each game to record, in `videos` of the output',
-    lower_bound=0,
-  )
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,7 +42,6 @@ def main(argv: Sequence[str]) -> int:
   cli.no_positional_arguments(argv)
   return command.run(
     suite.SUITE,
-    record_video=flags.FLAGS.record_video,
     test_changes={'repeat_action_probability': _STICKY if flags.FLAGS.sticky else 0.0},
   )
 

@@ -52,10 +52,12 @@ class Observation(NamedTuple):
 
   frame: uint8 [height, width, channels], or float32 [n] where observations are not images.
   instruction: string scalar where the suite has language, the empty tuple otherwise.
+  numbers: float32 [n] where numbers stand beside an image, the empty tuple otherwise.
   """
 
   frame: Any
   instruction: Any = ()
+  numbers: Any = ()
 
 
 class EpisodeInfo(NamedTuple):

@@ -6,6 +6,8 @@ baseline.
     instruction ---- encoder ------+
 
 Only the torso is always there: the agent of Atari-57 is feed-forward and sees nothing but frames.
+Numbers beside an image have an encoder, too. Without an LSTM a linear layer may stand in its place,
+so that the heads can choose by frame and instruction together.
 """
 
 from typing import Any, NamedTuple
@@ -50,6 +52,8 @@ class Agent(snt.Module):
     instruction_encoder: snt.Module | None = None,
     core: networks.LSTM | None = None,
     use_last_action_and_reward: bool = False,
+    numbers_encoder: snt.Module | None = None,
+    mixer: snt.Module | None = None,
     name: str = 'agent',
   ):
     """Puts the agent together; its variables come with `build`.
@@ -61,12 +65,18 @@ class Agent(snt.Module):
       core: memory, or None for a feed-forward agent.
       use_last_action_and_reward: whether the last action, one-hot, and the last reward, clipped to
         [-1, 1] independently of the loss, join the torso's features.
+      numbers_encoder: from float32 [N, n] to float32 [N, features], for numbers beside an image, or
+        None.
+      mixer: from all features, float32 [N, features], to what the heads see; None with a core, or
+        for the features themselves.
       name: of the module.
     """
     super().__init__(name=name)
     self.num_actions = num_actions
     self.torso = torso
     self.instruction_encoder = instruction_encoder
+    self.numbers_encoder = numbers_encoder
+    self.mixer = mixer
     self.core = core
     self.use_last_action_and_reward = use_last_action_and_reward
     self.policy_logits = snt.Linear(num_actions, name='policy_logits')
@@ -156,8 +166,12 @@ class Agent(snt.Module):
           'encoder.'
         )
       features.append(self.instruction_encoder(flat(observation.instruction)))
+    if self.numbers_encoder:
+      features.append(self.numbers_encoder(flat(observation.numbers)))
 
     inputs = tf.concat(features, axis=1)
+    if self.mixer:
+      inputs = tf.nn.relu(self.mixer(inputs))
     if self.core:
       outputs, state = self.core(unflat(inputs), state, resets=step_outputs.done)
       inputs = flat(outputs)
@@ -189,37 +203,46 @@ class Greedy(tf.Module):
 
 def make_agent(
   num_actions: int,
-  network: str,
+  network: str | snt.Module,
   use_lstm: bool,
   use_last_action_and_reward: bool,
   use_instruction: bool,
+  numbers_encoder: snt.Module | None = None,
+  use_mixer: bool = False,
 ) -> Agent:
   """Puts an agent together from the paper's parts; its variables are yet to be made.
 
   Args:
     num_actions: size of the policy's logits.
     network: the torso, 'shallow', 'nature', 'deep' or 'vector', or 'package.module:MyTorso', a
-      function without arguments that makes a Sonnet module from frames [N, ...] to features [N, n].
+      function without arguments that makes a Sonnet module from frames [N, ...] to features [N, n];
+      or such a module.
     use_lstm: whether an LSTM of 256 stands before the heads.
     use_last_action_and_reward: whether the agent sees its last action and reward.
     use_instruction: whether it reads instructions.
+    numbers_encoder: as for `Agent`.
+    use_mixer: whether a linear layer of 256 stands before the heads, without an LSTM.
 
   Raises:
     ValueError: for an unknown network.
     ConfigurationError: for one that can't be imported.
   """
-  if ':' in network:
-    make_torso = import_reference('agent', network)
+  if not isinstance(network, str):
+    torso = network
+  elif ':' in network:
+    torso = import_reference('agent', network)()
   elif network in _TORSOS:
-    make_torso = _TORSOS[network]
+    torso = _TORSOS[network]()
   else:
     raise ValueError(f'Unknown network {network!r}; choose one of {", ".join(_TORSOS)}.')
   return Agent(
     num_actions,
-    make_torso(),
+    torso,
     instruction_encoder=networks.InstructionEncoder() if use_instruction else None,
     core=networks.LSTM(256) if use_lstm else None,
     use_last_action_and_reward=use_last_action_and_reward,
+    numbers_encoder=numbers_encoder,
+    mixer=snt.Linear(256, name='mixer') if use_mixer else None,
   )
 
 

@@ -14,10 +14,13 @@ its variables exist. They stay float32, and so do its features.
 
 from typing import NamedTuple
 
+import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
 from impala_tf.config import ConfigurationError
+
+NUM_CODES = 16  # What images of codes have: numbers from 0 to below this in each channel.
 
 
 class Conv2D(snt.Conv2D):
@@ -63,14 +66,21 @@ def _scaled(frames, dtype):
   return tf.cast(frames, dtype) / 255
 
 
+def _one_hot(codes, dtype):
+  # Codes of each channel in channels of their own: [N, H, W, C] to [N, H, W, C * NUM_CODES].
+  layers = tf.one_hot(codes, NUM_CODES, dtype=dtype)
+  return tf.reshape(layers, [-1, *codes.shape[1:3], codes.shape[3] * NUM_CODES])
+
+
 class _PlainTorso(snt.Module):
   """Convolutions with VALID padding, each (channels, kernel, stride), and a linear layer with the
   given number of features behind them.
   """
 
-  def __init__(self, convolutions, features, name):
+  def __init__(self, convolutions, features, name, prepare=_scaled):
     super().__init__(name=name)
     self.compute_dtype = tf.float32
+    self._prepare = prepare
     layers = []
     for channels, kernel, stride in convolutions:
       layers += [Conv2D(channels, kernel, stride, padding='VALID'), tf.nn.relu]
@@ -91,9 +101,9 @@ class _PlainTorso(snt.Module):
     if min(height, width) < self._least_pixels:
       raise ConfigurationError(
         f'height={height} and width={width} must be at least {self._least_pixels} for this '
-        'network. Change --height and --width.'
+        'network. Change --height and --width, or --agent.'
       )
-    return tf.cast(self.layers(_scaled(frames, self.compute_dtype)), tf.float32)
+    return tf.cast(self.layers(self._prepare(frames, self.compute_dtype)), tf.float32)
 
 
 class ShallowTorso(_PlainTorso):
@@ -118,13 +128,31 @@ class NatureTorso(_PlainTorso):
     super().__init__([(32, 8, 4), (64, 4, 2), (64, 3, 1)], features=512, name=name)
 
 
+class CodesTorso(_PlainTorso):
+  """Two small convolutions for images of codes, as MiniGrid's are; uint8 [N, H, W, C], all below
+  `NUM_CODES`, to float32 [N, 256].
+
+  The paper has none.
+  """
+
+  def __init__(self, name: str = 'codes_torso'):
+    """Describes the layers; the first call makes their variables."""
+    super().__init__([(32, 3, 1), (64, 3, 1)], features=256, name=name, prepare=_one_hot)
+
+
 class DeepTorso(snt.Module):
   """The deep net's 15 convolutions (figure 3, right); uint8 [N, H, W, C] to float32 [N, 256]."""
 
-  def __init__(self, name: str = 'deep_torso'):
-    """Describes the layers; the first call makes their variables."""
+  def __init__(self, of_codes: bool = False, name: str = 'deep_torso'):
+    """Describes the layers; the first call makes their variables.
+
+    Args:
+      of_codes: whether frames are codes below `NUM_CODES`, not pixels.
+      name: of the module.
+    """
     super().__init__(name=name)
     self.compute_dtype = tf.float32
+    self._prepare = _one_hot if of_codes else _scaled
     self.sections = [
       _Section(channels, name=f'section_{i}') for i, channels in enumerate((16, 32, 32))
     ]
@@ -133,7 +161,7 @@ class DeepTorso(snt.Module):
 
   def __call__(self, frames: tf.Tensor) -> tf.Tensor:
     """Computes the features of frames; see the class."""
-    features = _scaled(frames, self.compute_dtype)
+    features = self._prepare(frames, self.compute_dtype)
     for section in self.sections:
       features = section(features)
     return tf.cast(tf.nn.relu(self.linear(self.flatten(tf.nn.relu(features)))), tf.float32)
@@ -157,17 +185,38 @@ class _Section(snt.Module):
 class VectorTorso(snt.Module):
   """Two layers for observations that are not images; float32 [N, n] to float32 [N, 64].
 
+  Numbers between bounds are scaled to [-1, 1] before, and those without bounds are squeezed to
+  sign(x) log(1 + |x|), which leaves small ones nearly as they are. Bounds are known from the start,
+  while running statistics would have to be saved, and be the same for actors and learner.
+
   The paper has none.
   """
 
-  def __init__(self, name: str = 'vector_torso'):
-    """Describes the layers; the first call makes their variables."""
+  def __init__(
+    self, bounds: tuple[np.ndarray, np.ndarray] | None = None, name: str = 'vector_torso'
+  ):
+    """Describes the layers; the first call makes their variables.
+
+    Args:
+      bounds: lowest and highest value of each number, float32 [n], infinite where there are none;
+        None to take all numbers as they are.
+      name: of the module.
+    """
     super().__init__(name=name)
+    # Not as the pair: a checkpoint would have it as an object of its own.
+    self._low: np.ndarray | None = bounds[0] if bounds else None
+    self._high: np.ndarray | None = bounds[1] if bounds else None
     self.layers = snt.Sequential([snt.Linear(64), tf.nn.tanh, snt.Linear(64), tf.nn.tanh])
 
   def __call__(self, vectors: tf.Tensor) -> tf.Tensor:
     """Computes the features of vectors; see the class."""
-    return self.layers(vectors)
+    return self.layers(vectors if self._low is None else self._scaled(vectors))
+
+  def _scaled(self, vectors):
+    is_bounded = np.isfinite(self._low) & np.isfinite(self._high)
+    low, high = np.where(is_bounded, self._low, -1), np.where(is_bounded, self._high, 1)
+    scaled = (2 * vectors - (low + high)) / (high - low)
+    return tf.where(is_bounded, scaled, tf.sign(vectors) * tf.math.log1p(tf.abs(vectors)))
 
 
 class LSTMState(NamedTuple):

@@ -12,9 +12,12 @@ import difflib
 import importlib
 import json
 import math
+import os
 import struct
+import sys
 import typing
 from collections.abc import Callable, Container, Iterable
+from types import ModuleType
 from typing import Any, Self
 
 from impala_tf.errors import ConfigurationError
@@ -187,6 +190,36 @@ def as_text(value: Value) -> str:
   return str(value) or "''"
 
 
+def import_module(name: str) -> ModuleType:
+  """Imports a module of the path, or else of the working directory.
+
+  Raises:
+    ConfigurationError: if there is none, or it can't be loaded; a module that it needs and that is
+      missing is named.
+  """
+  folder = os.getcwd()
+  if folder not in sys.path:
+    # Last, so that it hides nothing; processes of environments get the path from this one.
+    sys.path.append(folder)
+  try:
+    return importlib.import_module(name)
+  except ModuleNotFoundError as error:
+    missing = (error.name or name).partition('.')[0]
+    if missing != name.partition('.')[0]:
+      raise ConfigurationError(
+        f'The module {name} needs {error.name}, which is not installed. Install it, such as by '
+        f'`pip install {missing}`.'
+      ) from error
+    raise ConfigurationError(
+      f'{error}. Install it, such as by `pip install {missing}`, start in its folder, or put that '
+      'on PYTHONPATH.'
+    ) from error
+  except Exception as error:  # Of any kind, as the module runs its own code.
+    raise ConfigurationError(
+      f'The module {name} can not be imported: {type(error).__name__}: {error}'
+    ) from error
+
+
 def import_reference(name: str, text: str) -> Callable[..., Any]:
   """Imports what an option's text such as 'package.module:function' names.
 
@@ -199,11 +232,10 @@ def import_reference(name: str, text: str) -> Callable[..., Any]:
   """
   module, _, attribute = text.partition(':')
   try:
-    return getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, ValueError) as error:
+    return getattr(import_module(module), attribute)
+  except (ConfigurationError, AttributeError) as error:
     raise ConfigurationError(
-      f'{name}={text!r} can not be imported: {error}. Write it as package.module:function, and '
-      'install the package or put its folder on PYTHONPATH.'
+      f'{name}={text!r} can not be imported: {error} Write it as package.module:function.'
     ) from error
 
 

@@ -1,62 +1,35 @@
-"""Any Gymnasium environment with discrete actions, as a level: `gymnasium:CartPole-v1`.
+"""Any Gymnasium environment with discrete actions, as a level: `gymnasium:CartPole-v1`."""
 
-The paper has none of these environments. The preset's values are those of its Atari experts (Table
-G.1), but for what concerns the emulator, and for small tasks: a shorter training, with more and
-bolder updates for as many frames.
-"""
-
+import contextlib
 import dataclasses
 import functools
-import importlib
+import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from impala_tf import structs
-from impala_tf.config import ConfigurationError, ImageConfig
-from impala_tf.config.options import option
-from impala_tf.environments import base
+from impala_tf.config import ConfigurationError
+from impala_tf.config.options import import_module
+from impala_tf.environments import base, worker
+from impala_tf.environments.gymnasium_presets import GymnasiumConfig, module_of, values_of
 from impala_tf.environments.suite import Suite, split_level_name
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class GymnasiumConfig(ImageConfig):
-  """The configuration of a run on a Gymnasium environment."""
-
-  frame_stack: int = option(
-    'most recent images in an observation, one for each agent step', minimum=1
-  )
-  repeat_action_probability: float = option(
-    'probability with which each step takes the action of the step before (sticky actions)',
-    default=0.0,
-    minimum=0,
-    below=1,
-  )
+if TYPE_CHECKING:
+  from impala_tf.agent import agents
+  from impala_tf.environments import gymnasium_spaces
 
 
-_DEFAULT = GymnasiumConfig(
-  level_name='gymnasium:CartPole-v1',
-  agent='shallow',
-  total_environment_frames=2_000_000,
-  batch_size=8,
-  unroll_length=20,
-  num_action_repeats=1,
-  seed=1,
-  entropy_cost=0.01,
-  baseline_cost=0.5,
-  discounting=0.99,
-  reward_clipping='abs_one',
-  learning_rate=0.001,
-  decay=0.99,
-  momentum=0.0,
-  epsilon=0.01,
-  clip_global_norm=40.0,
-  width=84,
-  height=84,
-  frame_stack=1,
-)
+class _Facts(NamedTuple):
+  """What an environment says of itself."""
+
+  num_actions: int
+  observation_spec: structs.Observation
+  space: 'gymnasium_spaces.ObservationSpace'
+  max_episode_steps: int | None
 
 
 class GymnasiumSuite(Suite):
-  """Suite of single levels.
+  """Suite of single levels, or of several whose spaces agree, with '+' between.
 
   The name of a level is what `gymnasium.make` takes; a module that registers the environment may
   precede it, as in `gymnasium:highway_env:highway-v0`.
@@ -70,50 +43,80 @@ class GymnasiumSuite(Suite):
     return ('CartPole-v1',)
 
   def find(self, level: str) -> str:
-    """Returns the name; ConfigurationError with Gymnasium's own words if it does not have it."""
-    import gymnasium  # It takes a moment, and concerns these levels alone.
-
-    module, _, registered = level.rpartition(':')
-    try:
-      if module:
-        importlib.import_module(module)  # As `gymnasium.make` does, and `gymnasium.spec` does not.
-      gymnasium.spec(registered)
-    except (gymnasium.error.Error, ImportError, ValueError, TypeError) as error:
-      raise ConfigurationError(
-        f'Gymnasium has no environment {level!r}: {error} One of another package is named with the '
-        "module that registers it, such as 'gymnasium:highway_env:highway-v0'."
-      ) from error
-    return level
-
-  def preset(self, level: str) -> GymnasiumConfig:
-    """Returns the same values for all levels."""
-    return dataclasses.replace(_DEFAULT, level_name=f'{self.name}:{level}')
-
-  def check(self, config: GymnasiumConfig) -> None:
-    """Makes the environment once.
+    """Returns the name, or names with '+' between, with the modules that register them.
 
     Raises:
-      ConfigurationError: if it can't be made, or its spaces are not for this agent.
+      ConfigurationError: with Gymnasium's own words if it does not have one of them.
     """
-    if len(self.observation_spec(config).frame.shape) == 1:
+    names = [name.strip().removeprefix(f'{self.name}:') for name in level.split('+')]
+    return '+'.join(_find(name) for name in names)
+
+  def preset(self, level: str) -> GymnasiumConfig:
+    """Returns the values of the first of the levels; the frames are those of all of them."""
+    first, *others = level.split('+')
+    config = values_of(first.rpartition(':')[2])
+    count = 1 + len(others)
+    return dataclasses.replace(
+      config,
+      level_name=f'{self.name}:{level}',
+      total_environment_frames=count * config.total_environment_frames,
+      num_actors=-(-config.num_actors // count) * count,
+    )
+
+  def check(self, config: GymnasiumConfig) -> None:
+    """Makes each environment once.
+
+    Raises:
+      ConfigurationError: if one can't be made, or their spaces are not for one agent.
+    """
+    facts = _facts_of(self, config)
+    if not facts.space.is_image:
       for field, value in (('agent', 'shallow'), ('frame_stack', 1), ('precision', 'float32')):
         if getattr(config, field) != value and ':' not in str(getattr(config, field)):
           raise ConfigurationError(
             f'{config.level_name} gives vectors, and {field}={getattr(config, field)} is for '
-            f'images. Take --{field}={value}.'
+            f'images. Take --{field}={value}. What it gives:\n{facts.space}'
           )
 
+  def introduction(self, config: GymnasiumConfig) -> str:
+    """Returns what the agent sees of an observation, and the time limit."""
+    facts = _facts_of(self, config)
+    limit = facts.max_episode_steps
+    lines = [
+      'An observation, and what the agent takes it for:',
+      *(f'  {line}' for line in str(facts.space).splitlines()),
+      f'Episodes are cut after {limit:_} steps.'
+      if limit
+      else 'Gymnasium knows of no time limit of its episodes; --max_episode_steps sets one.',
+    ]
+    if 'ALE/' in config.level_name:
+      lines.append(
+        "The paper's protocol for Atari is another one: --level_name=pong, and so on, has it."
+      )
+    return '\n'.join(lines)
+
   def levels(self, config: GymnasiumConfig) -> tuple[str, ...]:
-    """Returns the one level, with the suite's name before it."""
-    return (config.level_name,)
+    """Returns the levels, each with the suite's name before it."""
+    prefix, names = split_level_name(config.level_name)
+    return tuple(f'{prefix}:{name}' for name in names.split('+'))
 
   def make_environment(
     self, level: str, seed: int, is_test: bool, config: GymnasiumConfig
   ) -> Callable[[], base.Environment]:
     """Returns a constructor of `gymnasium_environment.GymnasiumEnvironment`."""
+    del is_test
+    return self._constructor(level, seed, config, config.arguments())
+
+  def make_viewed_environment(
+    self, level: str, seed: int, config: GymnasiumConfig
+  ) -> Callable[[], base.Environment]:
+    """Returns such a constructor, of an environment that gives pictures."""
+    arguments = {**config.arguments(), 'render_mode': 'rgb_array'}
+    return self._constructor(level, seed, config, arguments)
+
+  def _constructor(self, level, seed, config, env_kwargs):
     from impala_tf.environments import gymnasium_environment
 
-    del is_test
     return functools.partial(
       gymnasium_environment.GymnasiumEnvironment,
       split_level_name(level)[1],
@@ -122,24 +125,118 @@ class GymnasiumSuite(Suite):
       frame_stack=config.frame_stack,
       height=config.height,
       width=config.width,
+      image_values=config.image_values,
       repeat_action_probability=config.repeat_action_probability,
+      max_episode_steps=config.max_episode_steps,
+      env_kwargs=env_kwargs,
     )
+
+  def protocol(self, config: GymnasiumConfig) -> dict[str, str | int | float | bool]:
+    """Returns how episodes are played."""
+    return {
+      **super().protocol(config),
+      'max_episode_steps': config.max_episode_steps or "the environment's own",
+      'repeat_action_probability': config.repeat_action_probability,
+      'env_kwargs': config.env_kwargs,
+    }
 
   def num_actions(self, config: GymnasiumConfig) -> int:
     """Returns as many as the environment has; ConfigurationError if it can't be made."""
-    return self._ask(super().num_actions, config)
+    return _facts_of(self, config).num_actions
 
   def observation_spec(self, config: GymnasiumConfig) -> structs.Observation:
     """Returns that of the environment; ConfigurationError if it can't be made."""
-    return self._ask(super().observation_spec, config)
+    return _facts_of(self, config).observation_spec
 
-  def _ask(self, question, config):
-    import gymnasium
+  def make_agent(self, config: GymnasiumConfig) -> 'agents.Agent':
+    """Returns an agent whose variables are yet to be made.
 
-    try:
-      return question(config)
-    except (gymnasium.error.Error, ImportError) as error:
-      raise ConfigurationError(f'Gymnasium could not make {config.level_name}: {error}') from error
+    Its torso is one of the paper's for images of pixels (Section 5.3), small convolutions or the
+    deep torso for codes, and two layers of 64 for numbers alone. With --use_lstm it is the paper's
+    agent of Figure 3.
+    """
+    from impala_tf.agent import agents, networks
+
+    facts = _facts_of(self, config)
+    space, spec = facts.space, facts.observation_spec
+    numbers = networks.VectorTorso(space.bounds if config.scale_numbers else None)
+    torso: Any = config.agent
+    if not space.is_image:
+      torso = numbers if torso == 'shallow' else torso
+    elif config.image_values == 'codes':
+      torso = {'shallow': networks.CodesTorso(), 'deep': networks.DeepTorso(of_codes=True)}.get(
+        torso, torso
+      )
+    elif torso == 'shallow':
+      torso = 'nature'
+
+    has_text, has_numbers = bool(spec.instruction), bool(spec.numbers)
+    return agents.make_agent(
+      facts.num_actions,
+      network=torso,
+      use_lstm=config.use_lstm,
+      use_last_action_and_reward=config.use_lstm,
+      use_instruction=has_text,
+      numbers_encoder=numbers if has_numbers else None,
+      use_mixer=(has_text or has_numbers) and not config.use_lstm,
+    )
+
+
+def _find(level):
+  """Returns the name of one environment with its module; ConfigurationError if there is none."""
+  import gymnasium  # It takes a moment, and concerns these levels alone.
+
+  module, _, registered = level.rpartition(':')
+  module = module or module_of(registered)
+  try:
+    if module:
+      import_module(module)  # As `gymnasium.make` does, and `gymnasium.spec` does not.
+    gymnasium.spec(registered)
+  except (gymnasium.error.Error, ConfigurationError, ValueError, TypeError) as error:
+    raise ConfigurationError(
+      f'Gymnasium has no environment {level!r}: {error} One of another package is named with the '
+      "module that registers it, such as 'gymnasium:highway_env:highway-v0'."
+    ) from error
+  return f'{module}:{registered}' if module else registered
+
+
+def _facts_of(suite, config):
+  """Returns the `_Facts` of the run's levels; ConfigurationError unless they agree."""
+  first, *others = (_facts(suite, level, config) for level in suite.levels(config))
+  for level, other in zip(suite.levels(config)[1:], others, strict=True):
+    if other[:2] != first[:2]:
+      raise ConfigurationError(
+        f'{config.level_name}: one agent for all needs the same actions and observations in each. '
+        f'The first has {first.num_actions} actions and\n{first.space}\nbut {level} has '
+        f'{other.num_actions} actions and\n{other.space}'
+      )
+  return first
+
+
+@functools.cache
+def _facts(suite, level, config):
+  """Makes an environment and takes a step, so that what is wrong with it is seen at the start."""
+  try:
+    with contextlib.ExitStack() as stack:
+      # An environment that prints should not do so in the middle of the configuration.
+      stack.enter_context(contextlib.redirect_stdout(worker.FewLines(sys.stderr)))
+      make = suite.make_environment(level, 0, False, config)
+      environment = stack.enter_context(contextlib.closing(make()))
+      environment.reset()
+      environment.step(0)
+      return _Facts(
+        environment.num_actions,
+        environment.observation_spec,
+        environment.space,
+        environment.max_episode_steps,
+      )
+  except ConfigurationError:
+    raise
+  except Exception as error:
+    given = f' with the arguments {config.env_kwargs}' if config.env_kwargs else ''
+    raise ConfigurationError(
+      f'{level} can not be played{given}: {type(error).__name__}: {error}'
+    ) from error
 
 
 SUITE = GymnasiumSuite()

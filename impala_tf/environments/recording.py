@@ -8,6 +8,7 @@ from typing import Any
 import imageio
 
 from impala_tf import structs
+from impala_tf.config import ConfigurationError
 from impala_tf.environments import base
 
 
@@ -28,14 +29,24 @@ class RecordingEnvironment:
 
     Args:
       make_environment: gives a `base.Environment` with a method `render`, which returns uint8
-        [height, width, 3], both even.
+        [height, width, 3], both even. If it has an attribute `frames_per_second`, its films run as
+        fast as that says.
       paths: files to write, in existing folders, one for each of the first episodes; MP4 by their
         names.
-      frames_per_second: of the videos.
+      frames_per_second: of the videos of other environments.
+
+    Raises:
+      ConfigurationError: if the environment gives no pictures.
     """
     self._environment = make_environment()
+    if not hasattr(self._environment, 'render'):
+      self._environment.close()
+      raise ConfigurationError(
+        f'{type(self._environment).__name__} has no method `render`, and so no pictures for a '
+        'film. Leave --record_video out.'
+      )
     self._paths = list(paths)
-    self._frames_per_second = frames_per_second
+    self._frames_per_second = getattr(self._environment, 'frames_per_second', frames_per_second)
     self._writer: Any = None  # Of imageio, while an episode is recorded.
     self.observation_spec = self._environment.observation_spec
     self.num_actions = self._environment.num_actions

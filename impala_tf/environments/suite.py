@@ -115,6 +115,13 @@ class Suite:
       names: the levels that will be played; by default all of the run's.
     """
 
+  def introduction(self, config: Config) -> str:
+    """Returns what somebody who starts a training should know of its levels, as whole lines; empty
+    if there is nothing.
+    """
+    del config
+    return ''
+
   def levels(self, config: Config) -> tuple[str, ...]:
     """Returns the names of the levels that `config.level_name` stands for."""
     return (split_level_name(config.level_name)[1],)
@@ -133,6 +140,16 @@ class Suite:
       config: the run's.
     """
     raise NotImplementedError
+
+  def make_viewed_environment(
+    self, level: str, seed: int, config: Config
+  ) -> Callable[[], base.Environment]:
+    """Returns a function as `make_environment` does, for an evaluation that is filmed or watched.
+
+    By default it is that of any evaluation. The environment has a method `render`, see
+    `recording.RecordingEnvironment`.
+    """
+    return self.make_environment(level, seed, True, config)
 
   def num_actions(self, config: Config) -> int:
     """Returns the number of actions the agent chooses from."""

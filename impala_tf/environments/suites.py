@@ -15,7 +15,6 @@ installed, too.
 
 import difflib
 import functools
-import importlib
 import importlib.metadata
 import pathlib
 import re
@@ -23,6 +22,7 @@ import tomllib
 from typing import Any
 
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.config.options import import_module
 from impala_tf.environments.suite import Suite, split_level_name
 
 GROUP = 'impala_tf.suites'
@@ -115,10 +115,10 @@ def resolve(level_name: str, **overrides: Any) -> tuple[Suite, Config]:
 def _load(value: str) -> Suite:
   module_name, _, attribute = value.partition(':')
   try:
-    suite = getattr(importlib.import_module(module_name), attribute)
-  except (ImportError, AttributeError) as error:
+    suite = getattr(import_module(module_name), attribute)
+  except (ConfigurationError, AttributeError) as error:
     raise ConfigurationError(
-      f'There is no suite {value}: {error}. Before the colon of a level stands the name of a suite '
+      f'There is no suite {value}: {error} Before the colon of a level stands the name of a suite '
       'that is registered, or a module on the path (see PYTHONPATH) with an instance of '
       f'`Suite` by the name of {_ATTRIBUTE}.'
     ) from error

@@ -3,16 +3,20 @@ with its parent.
 """
 
 import contextlib
+import io
 import os
 import pickle
 import select
 import signal
+import sys
 import threading
 import time
 import traceback
 from collections.abc import Mapping
 from multiprocessing import connection as mp_connection
 from typing import Any
+
+from impala_tf import errors
 
 # A process that is to end has so long to finish the call that it is busy with, and the object's
 # `close`. Then it is killed.
@@ -36,6 +40,7 @@ def serve(
     signal.signal(number, signal.SIG_IGN)
   # The server keeps them away while it starts; a program that the environment starts needs them.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+  sys.stdout = FewLines(sys.stderr)
   threading.Thread(target=_follow_parent, args=(connection,), daemon=True).start()
   hosted: Any = None
 
@@ -52,6 +57,8 @@ def serve(
   def answer(function, *args):
     try:
       succeeded, reply = True, pickle.dumps((True, function(*args)))
+    except errors.UserError as error:
+      succeeded, reply = False, pickle.dumps((False, str(error)))
     except Exception as error:
       message = f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}'
       succeeded, reply = False, pickle.dumps((False, message))
@@ -82,3 +89,29 @@ def wait_for_hang_up(connection: mp_connection.Connection, seconds: float | None
   # An error or a hang-up is reported without being asked for.
   poller.register(connection.fileno(), 0)
   return bool(poller.poll(None if seconds is None else 1000 * max(seconds, 0)))
+
+
+class FewLines(io.TextIOBase):
+  """Stands for the standard output of an environment that prints: its first lines go to another
+  stream, and the rest of perhaps thousands nowhere.
+  """
+
+  _LINES = 3
+
+  def __init__(self, stream: Any):
+    """Takes where the lines go."""
+    self._stream = stream
+    self._left = self._LINES
+
+  def write(self, text: str) -> int:
+    """Writes a text as `io.TextIOBase.write`, as long as there are lines left."""
+    if self._left > 0:
+      self._left -= text.count('\n')
+      self._stream.write(text)
+      if self._left <= 0:
+        self._stream.write(
+          f'Process {os.getpid()} of environments prints more, which is not shown; what it writes '
+          'to standard error is.\n'
+        )
+      self._stream.flush()
+    return len(text)

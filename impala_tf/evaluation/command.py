@@ -68,6 +68,13 @@ def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
     'number of environments in each process, which share calls of the network',
     lower_bound=1,
   )
+  flags.DEFINE_integer(
+    'record_video',
+    0,
+    'number of episodes of each level to record, in `videos` of the output; for environments that '
+    'give pictures',
+    lower_bound=0,
+  )
 
 
 @cli.report_user_errors(OSError)
@@ -84,7 +91,6 @@ def main(argv: Sequence[str]) -> int:
 def run(
   suite: Suite,
   *,
-  record_video: int = 0,
   changes: Mapping[str, Any] | None = None,
   test_changes: Mapping[str, Any] | None = None,
 ) -> int:
@@ -92,7 +98,7 @@ def run(
 
   Args:
     suite: the suite.
-    record_video, changes, test_changes: as in `evaluate.EvaluationSettings`.
+    changes, test_changes: as in `evaluate.EvaluationSettings`.
   """
   values = flags.FLAGS
   _check_flags()
@@ -108,7 +114,7 @@ def run(
     processes_per_level=values.processes_per_level,
     envs_per_process=values.envs_per_process,
     greedy=values.greedy,
-    record_video=record_video,
+    record_video=values.record_video,
     changes=changes or {},
     test_changes=test_changes or {},
   )

@@ -282,4 +282,5 @@ def _check_videos(found, names, output, settings):
 
 def _videos_of(name, output, settings):
   numbers = range(1, settings.record_video + 1)
-  return [os.path.join(output, 'videos', f'{name}_{number}.mp4') for number in numbers]
+  stem = os.path.join(output, 'videos', name.replace('/', '_'))
+  return [f'{stem}_{number}.mp4' for number in numbers]

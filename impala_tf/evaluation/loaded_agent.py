@@ -33,7 +33,12 @@ class LoadedAgent:
     self._last_action = 0
 
   def act(
-    self, frame: np.ndarray, reward: float = 0.0, done: bool = False, instruction: bytes = b''
+    self,
+    frame: np.ndarray,
+    reward: float = 0.0,
+    done: bool = False,
+    instruction: bytes = b'',
+    numbers: np.ndarray | tuple = (),
   ) -> int:
     """Chooses an action.
 
@@ -42,15 +47,18 @@ class LoadedAgent:
       reward: what the last action earned, unclipped.
       done: whether `frame` is the first of an episode; the agent's memory is cleared.
       instruction: of a level with language.
+      numbers: of a level with numbers beside its images, float32 [n].
     """
-    has_instruction = bool(self.suite.observation_spec(self.config).instruction)
+    spec = self.suite.observation_spec(self.config)
     step_outputs = structs.StepOutput(
       reward=tf.constant([reward], tf.float32),
       done=tf.constant([done]),
       truncated=(),  # The agent does not look at it, nor at the next.
       info=structs.EpisodeInfo((), (), ()),
       observation=structs.Observation(
-        tf.constant(frame)[tf.newaxis], tf.constant([instruction]) if has_instruction else ()
+        tf.constant(frame)[tf.newaxis],
+        tf.constant([instruction]) if spec.instruction else (),
+        tf.constant(numbers, tf.float32)[tf.newaxis] if spec.numbers else (),
       ),
     )
     last_action = tf.constant([self._last_action], tf.int32)

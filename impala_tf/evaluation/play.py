@@ -223,7 +223,9 @@ class _ViewedSuite(Suite):
     """
     videos = self._videos[self._made % len(self._videos)].tolist()
     self._made += 1
-    make = self._suite.make_environment(level, seed, is_test, config)
+    if not (videos or self._is_shown):
+      return self._suite.make_environment(level, seed, is_test, config)
+    make = self._suite.make_viewed_environment(level, seed, config)
     frame_rate = _GAME_FRAME_RATE / config.num_action_repeats
     if self._is_shown:
       make = functools.partial(window.WatchedEnvironment, make, level, frame_rate)

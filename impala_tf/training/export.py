@@ -5,10 +5,11 @@
     outputs = act(frame=frames)                     # uint8 [B, height, width, channels]
     outputs['action']                               # int32 [B]
 
-An agent that sees more than frames also takes `instruction`, `last_action` and `last_reward`. An
-agent with a memory takes its state, `state_0` and so on, and gives the next one by the same names.
-At the start of an episode the state is zeros, while last action and last reward are those that
-ended the episode before, as in training; before the very first episode they are zeros.
+An agent that sees more than frames also takes `instruction`, `numbers`, `last_action` and
+`last_reward`. An agent with a memory takes its state, `state_0` and so on, and gives the next one
+by the same names. At the start of an episode the state is zeros, while last action and last reward
+are those that ended the episode before, as in training; before the very first episode they are
+zeros.
 """
 
 import dataclasses

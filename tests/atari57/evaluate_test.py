@@ -120,14 +120,14 @@ def test_summary_has_the_scores():
 
 
 @pytest.mark.parametrize(
-  ('given', 'video', 'stickiness'),
-  [([], 0, 0.0), (['--sticky', '--record_video=3'], 3, 0.25)],
+  ('given', 'stickiness'),
+  [([], 0.0), (['--sticky'], 0.25)],
 )
-def test_flags_of_its_own(monkeypatch, given, video, stickiness):
+def test_flags_of_its_own(monkeypatch, given, stickiness):
   values = own_flags.parse(monkeypatch, evaluate.define_flags, '--logdir=run', *given)
   calls = []
   monkeypatch.setattr(command, 'run', lambda *args, **options: calls.append((args, options)))
   evaluate.main(['evaluate'])
-  options = {'record_video': video, 'test_changes': {'repeat_action_probability': stickiness}}
+  options = {'test_changes': {'repeat_action_probability': stickiness}}
   assert calls == [((suite.SUITE,), options)]
   assert (values.episodes, values.envs_per_process) == (200, 16)

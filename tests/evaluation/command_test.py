@@ -42,9 +42,10 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys, threads):
     'processes': 5,
     'processes_per_level': 2,
     'envs_per_process': 4,
+    'record_video': 2,
   }
   flags = ['--greedy', *(f'--{name}={value}' for name, value in given.items())]
-  options = {'record_video': 2, 'changes': {'num_actors': 1}, 'test_changes': {'width': 9}}
+  options = {'changes': {'num_actors': 1}, 'test_changes': {'width': 9}}
   assert run(monkeypatch, outcome, '--logdir=runs/one', *flags, **options) == 143
   assert run(monkeypatch, outcome, '--logdir=runs/one,runs/two', '--output=there') == 143
   assert run(monkeypatch, outcome, '--baseline=random', '--output=there') == 143
@@ -56,6 +57,7 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys, threads):
     processes_per_level=2,
     envs_per_process=4,
     greedy=True,
+    record_video=2,
     **options,
   )
   default = evaluate.EvaluationSettings(
