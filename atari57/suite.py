@@ -93,6 +93,7 @@ class AtariSuite(Suite):
   config_class = AtariConfig
   has_plain_names = True
   claimed_names = r'ALE/|[^/:]+\+[^/:]*$'
+  shared_modules = ('atari57.environment',)
   # The level of an expert is to be given beside it.
   presets: ClassVar = {
     f'atari_{kind}_{agent}': dataclasses.replace(values, agent=agent)

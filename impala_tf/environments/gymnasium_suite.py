@@ -37,6 +37,7 @@ class GymnasiumSuite(Suite):
 
   name = 'gymnasium'
   config_class = GymnasiumConfig
+  shared_modules = ('impala_tf.environments.gymnasium_environment',)
 
   def known_levels(self) -> Sequence[str]:
     """Returns an example: the names have no end."""

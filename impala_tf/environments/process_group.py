@@ -57,6 +57,7 @@ def make_environments(
     timer: calls of the processes count for its stage 'environment'.
   """
 
+  py_process.preload(suite.shared_modules)
   observation_spec = suite.observation_spec(config)
 
   def process(level, sequence):

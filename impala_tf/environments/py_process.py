@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from multiprocessing import connection as mp_connection
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing import util as mp_util
@@ -45,6 +45,10 @@ _context = multiprocessing.get_context('forkserver')
 # point, even in a thread that holds the lock already.
 _lifecycle_lock = threading.RLock()
 _closing_lock = threading.RLock()
+
+
+# Modules without TensorFlow that the server imports once, so that the children share their memory.
+_preloaded = {'impala_tf.environments.worker', 'impala_tf.environments.base'}
 
 
 class ProcessError(errors.UserError, RuntimeError):
@@ -212,6 +216,13 @@ class PyProcess:
     return f'ended with exit code {code}'
 
 
+def preload(modules: Iterable[str]) -> None:
+  """Lets the processes that start later share modules, if none was started before; see
+  `suite.Suite.shared_modules`.
+  """
+  _preloaded.update(modules)
+
+
 def start_all(processes: Sequence[PyProcess]) -> None:
   """Starts processes side by side and waits for all their constructors.
 
@@ -224,9 +235,7 @@ def start_all(processes: Sequence[PyProcess]) -> None:
   """
   close_all(processes)
   machine.allow_many_files()  # Each process takes five.
-  # Modules without TensorFlow that the server imports once, so that the children share their
-  # memory.
-  _context.set_forkserver_preload(['impala_tf.environments.worker', 'impala_tf.environments.base'])
+  _context.set_forkserver_preload(sorted(_preloaded))
   try:
     for process in processes:
       process._launch()

@@ -44,6 +44,8 @@ class Suite:
   claimed_names: pattern of plain names that no other suite is asked for, also where this one does
     not have such a level.
   presets: complete configurations with a name of their own, for --preset.
+  shared_modules: what environment processes import, once for all of them. Such a module loads no
+    TensorFlow, and has no thread and no file of its own once it is imported.
   """
 
   name: str
@@ -51,6 +53,7 @@ class Suite:
   has_plain_names: bool = False
   claimed_names: str = '(?!)'
   presets: ClassVar[Mapping[str, Config]] = {}
+  shared_modules: ClassVar[Sequence[str]] = ()
 
   # The levels and their configurations.
 

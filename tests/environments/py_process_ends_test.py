@@ -192,6 +192,18 @@ def test_nothing_stays_open():
 # Programs.
 
 
+def test_children_share_the_modules_that_their_server_imported(tmp_path):
+  script = """
+import sys
+from impala_tf.environments import py_process
+from tests.support.hosted import Hosted
+py_process.preload(['colorsys', 'no_such_module'])
+with py_process.PyProcess(Hosted) as process:
+  print('colorsys' in process.call('modules'), 'colorsys' in sys.modules)
+"""
+  assert run_script(tmp_path, script).communicate(timeout=60)[0].split() == ['True', 'False']
+
+
 def test_child_imports_neither_tensorflow_nor_the_main_module(tmp_path):
   with py_process.PyProcess(Hosted) as process:
     modules = process.call('modules')
