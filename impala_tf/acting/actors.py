@@ -241,6 +241,7 @@ class ActorThreads:
           carry, unrolls = self._unroller.unroll(index, carry)
         with self._timer('enqueue'):
           self._enqueue_many(unrolls)
+        del unrolls  # The next ones take their memory.
     except Exception as error:
       # Closing the processes or the queue under a working actor ends it this way too, which is not
       # a failure.

@@ -59,6 +59,7 @@ def _updates(config, learner, source, timer):
       batch = source.next_batch()
     with timer('update'):
       source.publish(learner.update(batch.unrolls).updates)
+    del batch  # As in a training, the next one takes its memory.
     yield config.frames_per_update
 
 

@@ -152,12 +152,14 @@ def train(
             with timer('update'):
               metrics = learner.update(batch.unrolls)
               batches.publish(metrics.updates)
+            episodes = batch.episodes
+            del batch  # The next one takes its memory.
             frames += config.frames_per_update
             batches.is_over = frames >= config.total_environment_frames
 
-            logger.log(frames, batch.episodes, metrics)
+            logger.log(frames, episodes, metrics)
             for callback in callbacks:
-              callback.on_update(frames, metrics, batch.episodes, save)
+              callback.on_update(frames, metrics, episodes, save)
 
             if time.monotonic() >= next_save:
               save()

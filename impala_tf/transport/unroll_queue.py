@@ -219,6 +219,7 @@ class StagingArea:
         batch = self._dequeue()
         beside = self._on_host(batch)
         self._put((tree.map_structure(tf.identity, batch), beside))
+        del batch, beside  # The next ones take their memory.
     except (tf.errors.OutOfRangeError, tf.errors.CancelledError):
       pass
     except Exception as error:  # Of any kind: the learner's thread is where it can be handled.
