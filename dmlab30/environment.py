@@ -159,6 +159,11 @@ class DMLabEnvironment:
     assert observation is not None
     return base.Transition(observation, float(reward), done=finished, finished=finished)
 
+  def render(self) -> np.ndarray:
+    """The last frame that the agent saw, uint8 [height, width, 3], both even as films need it."""
+    height, width, _ = self._observation.frame.shape
+    return self._observation.frame[: height // 2 * 2, : width // 2 * 2]
+
   def statistics(self) -> dict[str, int]:
     """How the cache of compiled maps did, by name; empty without one."""
     if self._cache is None:

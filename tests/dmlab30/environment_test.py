@@ -95,6 +95,16 @@ def test_an_episode_ends_without_a_frame_and_the_next_one_starts(install):
   lab.close()
 
 
+def test_its_picture_is_what_the_agent_saw(install):
+  install()
+  lab = DMLabEnvironment('rooms_watermaze', 1, height=5, width=8)
+  frame = lab.reset().frame
+  np.testing.assert_array_equal(lab.render(), frame[:4])
+  frame = lab.step(0).observation.frame
+  np.testing.assert_array_equal(lab.render(), frame[:4])
+  lab.close()
+
+
 def test_config_of_training_and_tests(install):
   install()
   training = DMLabEnvironment(
