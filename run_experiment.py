@@ -3,6 +3,9 @@
     python run_experiment.py --level_name=pong
     python run_experiment.py --level_name=pong --mode=test
     python run_experiment.py --level_name=pong --mode=export
+    python run_experiment.py --mode=test --pretrained=breakout_shallow --render
+    python run_experiment.py --level_name=pong --seeds=3
+    python run_experiment.py --level_name=gymnasium:CartPole-v1
     python run_experiment.py --level_name=atari57
     python run_experiment.py --level_name=rooms_watermaze
     python run_experiment.py --level_name=dmlab30

@@ -161,8 +161,10 @@ class DMLabEnvironment:
 
   def render(self) -> np.ndarray:
     """The last frame that the agent saw, uint8 [height, width, 3], both even as films need it."""
-    height, width, _ = self._observation.frame.shape
-    return self._observation.frame[: height // 2 * 2, : width // 2 * 2]
+    assert self._observation is not None, 'It was not reset.'
+    frame = self._observation.frame
+    height, width, _ = frame.shape
+    return frame[: height // 2 * 2, : width // 2 * 2]
 
   def statistics(self) -> dict[str, int]:
     """How the cache of compiled maps did, by name; empty without one."""

@@ -113,11 +113,15 @@ def _define(field, group):
 
 
 def _help():
-  """Returns the text of --help: the command's flags, and those of the configuration in groups."""
+  """Returns the text of --help: what is played, the command's flags, then all others in groups."""
   values = flags.FLAGS
   groups = [group for group in values.flags_by_module_dict() if group.startswith(_SUITES)]
-  texts = [(sys.modules['__main__'].__doc__ or '').strip(), values.main_module_help()]
-  for group in (TASK, LEARNING, RUNNING, *groups, CLUSTER):
-    if group in values.flags_by_module_dict():
-      texts.append(values.module_help(group))
-  return '\n'.join(texts)
+  texts = {
+    group: values.module_help(group)
+    for group in (TASK, LEARNING, RUNNING, *groups, CLUSTER)
+    if group in values.flags_by_module_dict()
+  }
+  about, task = (sys.modules['__main__'].__doc__ or '').strip(), texts.pop(TASK)
+  # Headed by the path of its file otherwise.
+  own = values.main_module_help().strip('\n').partition('\n')[2]
+  return '\n'.join([about, task, f'\nCommand:\n{own}', *texts.values()])
