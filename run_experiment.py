@@ -122,6 +122,9 @@ _GIVE_UP_AFTER = flags.DEFINE_float(
 config_flags.define()
 
 
+_ACTORS_OF_LEVELS = 64  # as many levels as a suite may have, where each has actors of its own
+
+
 @cli.report_user_errors()
 def main(argv: list[str]) -> int:
   """Runs what the flags say; returns the exit code."""
@@ -241,7 +244,6 @@ def _act_for_any(role, given):
   """
   # TensorFlow has to know how many threads there will be before it can ask the learner which level
   # it is.
-  given = {'num_actors': 2 * machine.cores()} | given
   quiet.load_tensorflow()
   from impala_tf.cluster import actor, connection
   from impala_tf.cluster import learner as cluster_learner
@@ -254,7 +256,8 @@ def _act_for_any(role, given):
     print(_described('Acting for', suite, config), flush=True)
     return suite, config
 
-  machine.configure_tensorflow(given['num_actors'])
+  # By default there are fewer actors than that, whichever level it is.
+  machine.configure_tensorflow(given.get('num_actors') or 2 * machine.cores() + _ACTORS_OF_LEVELS)
   return actor.act(configure, role, _GIVE_UP_AFTER.value)
 
 

@@ -46,8 +46,7 @@ class AtariConfig(ImageConfig):
 
 
 # Table G.1. The decay of RMSProp is in neither paper nor table; 0.99 is that of the authors' code.
-# The paper does not state the number of actors; `num_actors` and `envs_per_actor` are set from the
-# machine.
+# The paper does not state the number of actors; the machine and the policy lag decide it.
 EXPERT = AtariConfig(
   level_name='pong',
   agent='shallow',
@@ -74,15 +73,12 @@ EXPERT = AtariConfig(
 
 # One agent for all games (Section 5.3.2). The paper's is of a population that started from Table
 # D.1, as `impala_tf.pbt` does; what it found is not printed, and a single agent has the experts'
-# values. As many actors on each game; unrolls wait in their actors while the learner is busy, so
-# that each has but a few environments, or they would be old when they are learned from.
+# values.
 MULTI_TASK = dataclasses.replace(
   EXPERT,
   level_name=games.SUITE,
   total_environment_frames=57 * EXPERT.total_environment_frames,
   full_action_space=True,
-  num_actors=-(-EXPERT.num_actors // 57) * 57,
-  envs_per_actor=4,
 )
 
 
@@ -113,21 +109,17 @@ class AtariSuite(Suite):
     """Returns the paper's hyper-parameters for an expert on one game, or for one agent on all of
     them; shallow and deep agents have the same.
 
-    An agent for some games has as many frames for each of them as one for all, and as many
-    environments as one for a single game.
+    An agent for some games has as many frames for each of them as one for all.
     """
     count = len(games.names_in(level))
     if level == games.SUITE:
       return MULTI_TASK
     if count == 1:
       return dataclasses.replace(EXPERT, level_name=level)
-    actors = -(-EXPERT.num_actors // count) * count
     return dataclasses.replace(
       MULTI_TASK,
       level_name=level,
       total_environment_frames=count * EXPERT.total_environment_frames,
-      num_actors=actors,
-      envs_per_actor=max(1, EXPERT.num_actors * EXPERT.envs_per_actor // actors),
     )
 
   def check(self, config: AtariConfig) -> None:

@@ -67,8 +67,7 @@ class DMLabConfig(ImageConfig):
 
 
 # Table D.3. Entropy cost, learning rate and epsilon were swept (Table D.1); the decay of RMSProp is
-# not in the paper. For these the values are the defaults of the authors' code. An environment fills
-# a process, so that each actor has but one.
+# not in the paper. For these the values are the defaults of the authors' code.
 SINGLE_LEVEL = DMLabConfig(
   level_name='explore_goal_locations_small',
   agent='shallow',
@@ -88,13 +87,11 @@ SINGLE_LEVEL = DMLabConfig(
   clip_global_norm=None,
   width=96,
   height=72,
-  envs_per_actor=1,
   level_cache_dir=_cache_folder(),
 )
 
 # One agent for all levels. Entropy cost and learning rate are those of the authors' reference run;
-# its reward clipping was their code's, this is the paper's (Figure D.1). As many actors on each
-# level.
+# its reward clipping was their code's, this is the paper's (Figure D.1).
 MULTI_TASK = dataclasses.replace(
   SINGLE_LEVEL,
   level_name=levels.SUITE,
@@ -102,7 +99,6 @@ MULTI_TASK = dataclasses.replace(
   entropy_cost=0.0033391318945337044,
   learning_rate=0.00031866995608948655,
   reward_clipping='optimistic_asymmetric',
-  num_actors=-(-SINGLE_LEVEL.num_actors // 30) * 30,
 )
 
 # An expert of DMLab-30 has the suite's reward clipping (Table D.3), other than an agent of the
@@ -121,6 +117,8 @@ class DMLabSuite(Suite):
   config_class = DMLabConfig
   has_plain_names = True
   claimed_names = '/?contributed/dmlab30/'
+  # An environment fills a process, and the first step of an episode may compile a map.
+  usual_envs_per_actor = 1
   # The level of an agent for a single one is to be given beside it.
   presets: ClassVar = {
     f'dmlab_{kind}_{agent}': dataclasses.replace(values, agent=agent)

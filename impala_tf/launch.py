@@ -10,39 +10,49 @@ command takes the hyper-parameters that `run_experiment.py` takes.
 
 import functools
 import threading
+from typing import Any
 
 from absl import flags
 
 from impala_tf import cli, processes
 from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
+from impala_tf.config import sizes
 from impala_tf.environments import suites
 from impala_tf.system import machine, signals
 
 # Actors have nothing to lose, and the learner's runs are saved: what kills a part now and then must
 # not end the cluster.
 _SOUND_SECONDS = 60.0
+_BATCH = 32  # of a run whose level only its folder knows
 _print_lock = threading.Lock()
 
 
-def actors_of_each(
-  num_actor_processes: int, level_name: str | None, preset_name: str | None
-) -> int:
-  """Returns how many actors each process has by default.
+def sizes_of_each(
+  num_actor_processes: int, preset_name: str | None, given: dict[str, Any]
+) -> sizes.Sizes:
+  """Returns how many actors, environments and processes each actor process has by default.
 
   What one process would have is shared out, and no level is left out.
 
   Args:
     num_actor_processes: of the cluster.
-    level_name, preset_name: as of run_experiment.py.
+    preset_name: as of run_experiment.py.
+    given: fields of the configuration, the level among them unless the preset or the run's folder
+      knows it.
 
   Raises:
-    ConfigurationError: if no suite has the level.
+    ConfigurationError: if no suite has the level, or a value is refused.
   """
-  level_name = level_name or (preset_name and suites.presets()[preset_name].level_name)
-  # A run that is resumed knows its level by its folder.
-  wanted = suites.resolve(level_name)[1].num_actors if level_name else 2 * machine.cores()
-  return -(-wanted // num_actor_processes)
+  named = suites.presets()[preset_name] if preset_name else None
+  level_name = given.get('level_name') or (named and named.level_name)
+  if level_name:
+    suite, config = suites.resolve(**given | {'level_name': level_name})
+    levels = len(suite.levels(config))
+    whole = sizes.Sizes(config.num_actors, config.envs_per_actor, config.processes_per_actor)
+  else:
+    levels, whole = 1, sizes.choose(machine.cores(), 1, _BATCH)
+  return sizes.shared_out(whole, num_actor_processes, levels)
 
 
 def run(num_actor_processes: int, arguments: list[str]) -> int:
@@ -115,9 +125,9 @@ def _main(argv):
   values = flags.FLAGS
 
   given = config_flags.given()
-  given.setdefault(
-    'num_actors', actors_of_each(values.num_actor_processes, given.get('level_name'), values.preset)
-  )
+  if not given.get('num_actors'):
+    each = sizes_of_each(values.num_actor_processes, values.preset, given)
+    given = each._asdict() | given | {'num_actors': each.num_actors}
   passed_on = {
     name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None
   }

@@ -8,7 +8,6 @@ import pytest
 from impala_tf import config as config_lib
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.learning import losses
-from impala_tf.system import machine
 
 VALUES = {
   'level_name': 'my_level',
@@ -47,6 +46,7 @@ VALUES = {
   'jit_compile': True,
   'num_actors': 3,
   'envs_per_actor': 5,
+  'processes_per_actor': 2,
   'queue_capacity': 7,
   'checkpoint_interval': 60.0,
   'summary_interval': 5.0,
@@ -61,6 +61,7 @@ RESUMABLE = (
   'jit_compile',
   'num_actors',
   'envs_per_actor',
+  'processes_per_actor',
   'queue_capacity',
   'checkpoint_interval',
   'summary_interval',
@@ -123,7 +124,7 @@ def another(name):
   return value + 1 if isinstance(value, int) else value / 3 + 0.25
 
 
-# The defaults are the paper's; `num_actors` is two for each core.
+# The defaults are the paper's; what the machine decides is 0.
 DEFAULTS = {
   'reward_scale': 1.0,
   'learning_rate_decay': 'linear',
@@ -142,7 +143,9 @@ DEFAULTS = {
   'precision': 'float32',
   'num_learners': 1,
   'jit_compile': False,
-  'envs_per_actor': 16,
+  'num_actors': 0,
+  'envs_per_actor': 0,
+  'processes_per_actor': 0,
   'queue_capacity': 1,
   'checkpoint_interval': 300.0,
   'summary_interval': 30.0,
@@ -161,11 +164,9 @@ class TestValues:
     assert dataclasses.asdict(make()) == VALUES
     assert tuple(VALUES) == NAMES
 
-  def test_defaults(self, monkeypatch):
-    monkeypatch.setattr(machine, 'cores', lambda: 6)
+  def test_defaults(self):
     required = {n: v for n, v in VALUES.items() if n not in (*RESUMABLE, *OPTIONAL)}
-    expected = required | DEFAULTS | {'num_actors': 12}
-    assert dataclasses.asdict(Config(**required)) == expected
+    assert dataclasses.asdict(Config(**required)) == required | DEFAULTS
     assert Config(**required).frame_stack == 1
 
   def test_is_frozen(self):
@@ -218,8 +219,8 @@ class TestValues:
       ('policy_lag', -1, 'at least 0'),
       ('replay_fraction', 1.0, 'below 1'),
       ('replay_capacity', 0, 'at least 1'),
-      ('num_actors', 0, 'at least 1'),
-      ('envs_per_actor', 0, 'at least 1'),
+      ('num_actors', -1, 'at least 0'),
+      ('envs_per_actor', -1, 'at least 0'),
       ('queue_capacity', 0, 'at least 1'),
       ('checkpoint_interval', 0.0, 'above 0'),
       ('summary_interval', 0.0, 'above 0'),

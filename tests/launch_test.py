@@ -1,6 +1,5 @@
 """A cluster on one machine, with scripts in place of its parts; real ones are in end_to_end."""
 
-import math
 import re
 
 import pytest
@@ -9,34 +8,46 @@ from impala_tf import launch, processes
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.system import machine
-from tests.support import catch, own_flags
+from tests.support import own_flags
 
 CATCH = '--level_name=tests.support.catch:catch'
 
 
-def test_processes_share_out_the_actors_that_one_would_have():
-  alone = {
-    name: suites.resolve(name)[1].num_actors
-    for name in ('pong', 'dmlab30', 'atari57', 'pong+qbert+boxing')
-  }
-  assert alone['pong'] == 2 * machine.cores()
-  assert alone['atari57'] >= 57  # Or some levels would never be played.
-  for name, count in alone.items():
-    assert launch.actors_of_each(4, name, None) == math.ceil(count / 4)
-  assert launch.actors_of_each(4, 'Atari57', None) == math.ceil(alone['atari57'] / 4)
-  assert launch.actors_of_each(4, None, 'atari_multitask_deep') == math.ceil(alone['atari57'] / 4)
-  assert launch.actors_of_each(10_000, 'pong', None) == 1
+def test_processes_share_out_what_one_would_have(monkeypatch):
+  monkeypatch.setattr(machine, 'cores', lambda: 6)
+  of_each = launch.sizes_of_each
+
+  def alone(name):
+    config = suites.resolve(name)[1]
+    return config.num_actors, config.envs_per_actor, config.processes_per_actor
+
+  assert alone('pong') == (12, 16, 1)
+  assert of_each(4, None, {'level_name': 'pong'}) == (3, 16, 1)
+  # Each level has its environments, and no block of unrolls has fewer levels than it could have.
+  assert alone('dmlab30') == (30, 1, 1)
+  assert of_each(4, None, {'level_name': 'dmlab30'}) == (8, 1, 1)
+  assert alone('atari57') == (3, 57, 4)
+  assert of_each(4, None, {'level_name': 'Atari57'})[:2] == (1, 42)
+  assert of_each(4, 'atari_multitask_deep', {}) == of_each(4, None, {'level_name': 'atari57'})
+  assert of_each(20, None, {'level_name': 'pong+boxing+qbert'})[:2] == (1, 9)
+  assert of_each(10_000, None, {'level_name': 'pong'}) == (1, 1, 1)
   with pytest.raises(ConfigurationError, match='pnog'):
-    launch.actors_of_each(1, 'pnog', None)
+    of_each(1, None, {'level_name': 'pnog'})
+
+
+def of_each(actors, environments):
+  """The flags that share out what one process would have."""
+  return [f'--num_actors={actors}', f'--envs_per_actor={environments}', '--processes_per_actor=1']
 
 
 @pytest.mark.parametrize(
   ('given', 'processes', 'passed_on'),
   [
-    ([CATCH, '--num_actor_processes=1'], 1, [CATCH, f'--num_actors={catch.CONFIG.num_actors}']),
+    ([CATCH, '--num_actor_processes=1'], 1, [CATCH, *of_each(2, 4)]),
+    ([CATCH, '--num_actor_processes=2', '--envs_per_actor=3'], 2, [CATCH, *of_each(1, 3)]),
     # The level is in the folder of the run: two actors a core in all.
-    (['--num_actor_processes=4'], 4, ['--num_actors=3']),
-    (['--num_actor_processes=50'], 50, ['--num_actors=1']),
+    (['--num_actor_processes=4'], 4, of_each(3, 16)),
+    (['--num_actor_processes=50'], 50, of_each(1, 3)),
     (
       ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
       2,
@@ -51,7 +62,8 @@ def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes
   monkeypatch.setattr(machine, 'cores', lambda: 6)
   own_flags.parse(monkeypatch, launch._define_flags, *given)
   assert launch._main(['launch']) == 143
-  assert calls == [(processes, passed_on)]
+  ((number, arguments),) = calls
+  assert (number, sorted(arguments)) == (processes, sorted(passed_on))
 
 
 @pytest.fixture

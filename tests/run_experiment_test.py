@@ -28,7 +28,7 @@ from tests.support import experiment
       'needs actions that mean the same in all games',
     ),
     (('--level_name=atari57', '--preset=atari_expert_deep'), 'Give --full_action_space'),
-    (('--level_name=atari57', '--num_actors=56'), 'num_actors=56 must be at least 57'),
+    (('--level_name=atari57', '--num_actors=8', '--envs_per_actor=7'), 'num_actors=8'),
     (('--level_name=atari75',), 'Did you mean atari57'),
     (('--level_name=pong', '--logdir={empty}', '--mode=export'), 'Train first'),
     (
@@ -76,7 +76,7 @@ from tests.support import experiment
       'batch_size=0 (unrolls in each update of each learner; paper: 32) must be at least 1',
     ),
     (('--level_name=pong', '--unroll_length=-3'), 'unroll_length=-3'),
-    (('--level_name=pong', '--num_actors=0'), 'num_actors=0'),
+    (('--level_name=pong', '--num_actors=-1'), 'num_actors=-1'),
     (
       ('--level_name=pong', '--random_policy'),
       '--random_policy is for tests: say --mode=test, too.',

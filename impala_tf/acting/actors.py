@@ -6,21 +6,21 @@ acts for is a tensor.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
 import tree
 
 from impala_tf import structs
-from impala_tf.environments import process_group
+from impala_tf.environments import operations
 from impala_tf.system import machine, timing
 
 
 class Carry(NamedTuple):
   """State of one actor between two unrolls; [n, ...] for its n environments.
 
-  step_output: row T of the unroll before, as `process_group.ProcessGroup.step` gives it.
+  step_output: row T of the unroll before, as `operations.ProcessGroup.step` gives it.
   agent_output: row T of the unroll before.
   agent_state: the agent's state before it consumes that row.
   """
@@ -43,9 +43,8 @@ class Unroller:
   def __init__(
     self,
     policy: Any,
-    environments: process_group.ProcessGroup,
-    levels: list[int],
-    num_environments: int,
+    environments: operations.ProcessGroup,
+    levels: Sequence[Sequence[int]],
     unroll_length: int,
   ):
     """Traces the unroll function.
@@ -53,15 +52,14 @@ class Unroller:
     Args:
       policy: where actions come from, an `inference.LocalInference` or
         `inference.BatchedInference`.
-      environments: one process for each actor.
-      levels: the index of each actor's level.
-      num_environments: n, environments per actor.
+      environments: of the actors, by their index.
+      levels: for each actor the indices of the levels of its n environments.
       unroll_length: T, steps per unroll.
     """
     self._policy = policy
     self._environments = environments
     self._levels = tf.constant(levels, tf.int32)
-    self._num_environments = num_environments
+    self._num_environments = len(levels[0])
     self._unroll_length = unroll_length
 
     index_spec = tf.TensorSpec([], tf.int32)
@@ -91,6 +89,7 @@ class Unroller:
       tf.errors.OutOfRangeError: if the actor's process was closed.
       tf.errors.OpError: with the process's own message, if it failed or died.
     """
+    self._policy.refresh()
     return self._unroll(tf.constant(index, tf.int32), carry, *self._begin())
 
   def _build_initial(self, index):
@@ -142,7 +141,7 @@ class Unroller:
       with tf.control_dependencies([last.step_output.reward]):
         step_outputs = self._environments.take(index, self._unroll_length + 1)
       unrolls = structs.Unroll(
-        level=tf.fill([self._num_environments], self._levels[index]),
+        level=self._levels[index],
         policy_version=tf.fill([self._num_environments], version),
         agent_state=carry.agent_state,
         step_outputs=step_outputs,

@@ -19,8 +19,8 @@ from impala_tf import errors
 from impala_tf.acting import actors, inference, specs
 from impala_tf.acting import weights as weights_lib
 from impala_tf.agent import agents
-from impala_tf.config import Config, ConfigurationError
-from impala_tf.environments import process_group
+from impala_tf.config import Config, ConfigurationError, sizes
+from impala_tf.environments import operations, process_group
 from impala_tf.environments import suite as suite_lib
 from impala_tf.system import timing
 
@@ -33,8 +33,8 @@ class ActorGroup:
   """Environments dealt out over the levels, the policy for them, and the threads that act.
 
   specs: `specs.Specs`.
-  levels: list of int, the index of each actor's level.
-  environments: `process_group.EnvironmentProcesses`, one for each actor.
+  levels: for each actor the indices of the levels of its environments.
+  environments: `process_group.EnvironmentProcesses`.
   policy: where actions come from, see `inference`.
   unroller: `actors.Unroller`, after `start`.
   threads: `actors.ActorThreads`, none of them before `start_threads`.
@@ -54,7 +54,6 @@ class ActorGroup:
     *,
     first: int = 0,
     shared_inference: bool = False,
-    environment_timer: timing.StageTimer | None = None,
   ):
     """Describes the parts.
 
@@ -64,23 +63,24 @@ class ActorGroup:
       agent: whose variables exist.
       weights: the agent's, which the actors pull.
       seed: differs between the starts of a run, and between processes.
-      first: number of the first actor among those of all processes. The levels take turns.
+      first: number of the first actor among those of all processes. The levels take turns, one
+        environment after the other, so that an actor's unrolls are of as many levels as there can
+        be, and so are a batch's.
       shared_inference: whether actors wait for one call of the network, see `inference`.
-      environment_timer: gets the stage 'environment' in place of `timer`.
     """
     self._config = config
     self.specs = specs.Specs(suite, config, agent)
     self.timer = timing.StageTimer()
     names = suite.levels(config)
-    self.levels = [(first + i) % len(names) for i in range(config.num_actors)]
+    self.levels = deal(len(names), config.num_actors, config.envs_per_actor, first)
     self.environments = process_group.make_environments(
       suite,
       config,
-      [names[i] for i in self.levels],
-      config.envs_per_actor,
+      [[names[i] for i in levels] for levels in self.levels],
       False,
       seed,
-      environment_timer or self.timer,
+      self.timer,
+      config.processes_per_actor,
     )
     self.policy = self._make_policy(agent, weights, shared_inference)
     self.threads = actors.ActorThreads.none()
@@ -95,7 +95,7 @@ class ActorGroup:
       weights,
       [
         tf.TensorSpec([], tf.int32),
-        process_group.seen(self.specs.step_output),
+        operations.seen(self.specs.step_output),
         self.specs.agent_state,
       ],
       # A batch with the rows of all actors is a full one: it is computed at once, not after the
@@ -119,10 +119,7 @@ class ActorGroup:
       raise
 
   def _make_unroller(self):
-    config = self._config
-    return actors.Unroller(
-      self.policy, self.environments, self.levels, config.envs_per_actor, config.unroll_length
-    )
+    return actors.Unroller(self.policy, self.environments, self.levels, self._config.unroll_length)
 
   def start_threads(
     self,
@@ -199,6 +196,19 @@ class ActorGroup:
     self.threads.join(timeout)
 
 
+def deal(num_levels: int, num_actors: int, envs_per_actor: int, first: int = 0) -> list[list[int]]:
+  """Deals levels out to the environments of actors, the first of which has the number `first`.
+
+  Returns:
+    For each actor the indices of the levels of its environments: as many different ones as it has
+    environments, if there are so many.
+  """
+  return [
+    [(actor * envs_per_actor + i) % num_levels for i in range(envs_per_actor)]
+    for actor in range(first, first + num_actors)
+  ]
+
+
 def stage_shares(timer: timing.StageTimer) -> Callable[[], dict[str, float]]:
   """Splits what `timer.reader` gives, with 'environment' and 'inference' in place of 'unroll'."""
   shares = timer.reader()
@@ -227,21 +237,23 @@ def check(suite: suite_lib.Suite, config: Config) -> None:
     ConfigurationError: if a level would never be played.
   """
   levels = len(suite.levels(config))
-  if config.num_actors < levels:
+  environments = config.num_actors * config.envs_per_actor
+  if environments < levels:
     raise ConfigurationError(
-      f'num_actors={config.num_actors} must be at least {levels}, as each of the levels of '
-      f'{config.level_name} has actors of its own. Change --num_actors.'
+      f'num_actors={config.num_actors} of envs_per_actor={config.envs_per_actor} are '
+      f'{environments} environments, and each of the {levels} levels of {config.level_name} needs '
+      'one of its own. Change --num_actors or --envs_per_actor, or leave both out.'
     )
-  if config.num_actors % levels:
+  if environments % levels:
     logging.warning(
-      'The %d actors are not a multiple of the %d levels of %s: some levels are played more often '
-      'than others. Better give --num_actors=%d.',
-      config.num_actors,
+      'The %d environments (--num_actors times --envs_per_actor) are not a multiple of the %d '
+      'levels of %s: some levels are played more often than others.',
+      environments,
       levels,
       config.level_name,
-      config.num_actors - config.num_actors % levels,
     )
-  environments = config.num_actors * config.envs_per_actor
+  if config.architecture == 'impala' and (warning := long_lag(config, environments, levels=levels)):
+    logging.warning('%s', warning)
   if environments < config.fresh_per_batch:
     logging.warning(
       'A batch of %d new unrolls will hold several in a row of the same environment, as there are '
@@ -250,6 +262,38 @@ def check(suite: suite_lib.Suite, config: Config) -> None:
       config.fresh_per_batch,
       environments,
     )
+
+
+def long_lag(config: Config, environments: int, processes: int = 1, levels: int = 1) -> str:
+  """Says what the policy lag will be, and what to change, if it is longer than it should be.
+
+  Args:
+    config: of the run.
+    environments: of all its actors.
+    processes: of actors, among which the environments are.
+    levels: how many levels the environments play.
+
+  Returns:
+    The empty text if the lag is as it should be.
+  """
+  most = config.most_environments
+  if environments <= most:
+    return ''
+  lag = sizes.expected_lag(environments, config.fresh_per_batch, config.queue_capacity)
+  remedy = ''
+  if processes > 1:
+    remedy = (
+      f'fewer actor processes than {processes}, or at most {max(1, most // processes)} '
+      'environments in each (--num_actors times --envs_per_actor), or '
+    )
+  elif levels <= most:
+    remedy = f'at most {most} environments (--num_actors times --envs_per_actor), or '
+  return (
+    f'The policy lag will be about {lag:.0f} updates: {environments} environments for '
+    f'{config.fresh_per_batch} new unrolls in each update. It should be at most about '
+    f"{sizes.MOST_LAG:.0f}, the paper's: what older policies played teaches less. Have {remedy}a "
+    'larger --batch_size.'
+  )
 
 
 def check_local_inference(config: Config) -> None:

@@ -1,7 +1,8 @@
 """Inference: the agent's network with the published weights, run by each actor for itself or for
 all actors together.
 
-Both kinds have, for use inside an actor's tf.function,
+Both kinds have `refresh()`, which an actor calls before each unroll, and for use inside its
+tf.function
 
     begin()           -> what `step` needs for one unroll, and the version of the weights
     step(context, last_actions, step_outputs, agent_state)
@@ -45,6 +46,10 @@ class LocalInference:
     """Takes a built agent and its weights."""
     self.agent = agent
     self._published = published_weights
+
+  def refresh(self) -> None:
+    """Makes sure that the next unroll begins with the newest weights."""
+    self._published.refresh()
 
   def begin(self) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Pulls the weights as tensors, and their version, an int32 scalar."""
@@ -110,6 +115,9 @@ class BatchedInference:
       lambda spec: tf.TensorSpec([None, *spec.shape], spec.dtype), row_specs
     )
     self._function = tf.function(self._compute, autograph=False).get_concrete_function(*batch_specs)
+
+  def refresh(self) -> None:
+    """Does nothing: each batch looks for newer weights."""
 
   def begin(self) -> tuple[tuple[()], tf.Tensor]:
     """Returns nothing, and the version of the newest weights, an int32 scalar."""

@@ -9,11 +9,15 @@ reader gets all of it from the same update. The number of that update travels in
     tensors, version = weights.pull()       # actor, while its unroll function is traced
     with with_weights(agent, tensors):
       agent.step(...)                       # from the copy, though the learner updates the agent
+
+Where learner and actors are in different processes, the threads of an actor's process pull from
+`SharedCopy`.
 """
 
 import collections
 import contextlib
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -77,6 +81,9 @@ class PublishedWeights:
     with tf.device(self._device):
       tf.raw_ops.AssignVariableOp(resource=self._handle(), value=flat)
 
+  def refresh(self) -> None:
+    """Makes sure that `pull` gives the newest weights; those of this process always are."""
+
   def pull(self) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Copies the newest weights; for use inside a tf.function.
 
@@ -84,14 +91,17 @@ class PublishedWeights:
       Float32 tensors in the order and shapes of `agent.trainable_variables`, and their version, an
       int32 scalar.
     """
+    flat = self._read()
+    *parts, bits = tf.split(flat, [*self._sizes, 1])
+    tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
+    return tensors, tf.bitcast(bits[0], tf.int32)
+
+  def _read(self):
     with tf.device(self._device):
       flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
     # Lands here as one tensor: parts made on another machine would come one by one.
     with tf.device(machine.local_cpu()):
-      flat = tf.ensure_shape(tf.identity(flat), [sum(self._sizes) + 1])
-    *parts, bits = tf.split(flat, [*self._sizes, 1])
-    tensors = [tf.reshape(part, shape) for part, shape in zip(parts, self._shapes, strict=True)]
-    return tensors, tf.bitcast(bits[0], tf.int32)
+      return tf.ensure_shape(tf.identity(flat), [sum(self._sizes) + 1])
 
   def version(self) -> tf.Tensor:
     """Reads the version that `pull` would give, an int32 scalar, without the weights; for use
@@ -100,6 +110,55 @@ class PublishedWeights:
     with tf.device(self._device):
       flat = tf.raw_ops.ReadVariableOp(resource=self._handle(), dtype=tf.float32)
       return tf.bitcast(flat[sum(self._sizes)], tf.int32)
+
+
+class SharedCopy(PublishedWeights):
+  """The newest weights of a learner in another process, of which all threads of this one share a
+  copy: a version crosses the network once, however many actors begin an unroll with it.
+
+    copy = SharedCopy(agent, PublishedWeights(agent, LEARNER_DEVICE, WEIGHTS, version=None))
+    copy.refresh()                          # each thread, before an unroll
+    tensors, version = copy.pull()          # while its unroll function is traced
+  """
+
+  def __init__(self, agent: tf.Module, published: PublishedWeights):
+    """Describes the copy of `published`; there is none before the first `refresh`."""
+    super().__init__(agent, machine.local_cpu(), version=None)
+    self._published = published
+    self._lock = threading.Lock()
+    self._copied: int | None = None
+    self._copies = 0
+
+  def forget(self) -> None:
+    """Makes the next `refresh` copy: a learner that was restarted may have other weights under the
+    same version.
+    """
+    self._copied = None
+
+  def refresh(self) -> None:
+    """Copies the published weights if they are newer than the copy, and waits for a copy that
+    another thread makes.
+
+    Raises:
+      tf.errors.OpError: if the learner is lost.
+    """
+    copies = self._copies
+    newest = int(self._newest())
+    with self._lock:
+      # A copy that was made meanwhile is as new as what was asked for.
+      if newest != self._copied and copies == self._copies:
+        self._copied = int(self._copy())
+        self._copies += 1
+
+  @tf.function(input_signature=[], autograph=False)
+  def _newest(self):
+    return self._published.version()
+
+  @tf.function(input_signature=[], autograph=False)
+  def _copy(self):
+    flat = self._published._read()
+    self._assign(flat)
+    return tf.bitcast(flat[-1], tf.int32)
 
 
 class LaggingWeights(PublishedWeights):

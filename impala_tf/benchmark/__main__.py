@@ -40,6 +40,7 @@ _PACKAGES = ('tensorflow', 'dm-sonnet', 'tensorflow-probability', 'numpy', 'ale-
 def _describe_machine():
   return {
     'cores': machine.cores(),
+    'gpus': machine.graphics_cards(),
     'processor': _processor(),
     'python': platform.python_version(),
     **{package: importlib.metadata.version(package) for package in _PACKAGES},

@@ -4,6 +4,7 @@ Each part is a context manager `part(suite, config)` that gives a `Part`.
 """
 
 import contextlib
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -76,9 +77,12 @@ def act(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
 def env(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
   """The environments of one actor, stepped in this process by random actions."""
   seeds = np.random.SeedSequence(config.seed).generate_state(config.envs_per_actor) >> 1
-  level = suite.levels(config)[0]
+  levels = itertools.cycle(suite.levels(config))
   batch = base.EnvironmentBatch(
-    [suite.make_environment(level, int(seed), False, config) for seed in seeds]
+    [
+      suite.make_environment(level, int(seed), False, config)
+      for level, seed in zip(levels, seeds, strict=False)
+    ]
   )
   random = np.random.default_rng(config.seed)
   batch.initial()

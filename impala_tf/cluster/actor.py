@@ -85,13 +85,14 @@ class ClusterActor:
     seed = [config.seed, learner.starts, role.task, secrets.randbits(31)]
     tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
     agent = agents.for_suite(suite, config)
-    published = weights.PublishedWeights(
-      agent, roles.LEARNER_DEVICE, connection.WEIGHTS, version=None
+    self._weights = weights.SharedCopy(
+      agent,
+      weights.PublishedWeights(agent, roles.LEARNER_DEVICE, connection.WEIGHTS, version=None),
     )
     self._config = config
     self._role = role
     self._actors = group.ActorGroup(
-      suite, config, agent, published, seed, first=role.task * config.num_actors
+      suite, config, agent, self._weights, seed, first=role.task * config.num_actors
     )
     unroll_spec = self._actors.specs.unroll
     self._stacks = packing.FrameStacks(unroll_spec, config.frame_stack)
@@ -157,6 +158,7 @@ class ClusterActor:
       serialized=True,
       sender=self._role.task,
     )
+    self._weights.forget()
     sent_before = self._unrolls
     ended = threading.Event()
     self._actors.start_threads(self._enqueue_many, on_failure=ended.set)
@@ -185,7 +187,7 @@ class ClusterActor:
   def _heartbeat_fields(self):
     """Returns the fields of a `heartbeats.ActorHeartbeat`."""
     return {
-      'levels': self._actors.levels,
+      'levels': sorted({level for levels in self._actors.levels for level in levels}),
       'environments': self._config.num_actors * self._config.envs_per_actor,
       'unrolls': self._unrolls,
       'restarts': self._actors.restarts,

@@ -1,13 +1,14 @@
 """The learner of a cluster: its actors are processes of other machines, which come and go."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 from absl import logging
 
-from impala_tf.acting import specs
+from impala_tf.acting import group, specs
 from impala_tf.cluster import (
   complaints,
   connection,
@@ -66,7 +67,8 @@ class ClusterSource(impala.QueueSource):
     )
 
   def _make_actors(self, suite, config, seed):
-    return RemoteActors(suite.levels(config), config.hang_warning, self._clock)
+    long_lag = functools.partial(group.long_lag, config)
+    return RemoteActors(suite.levels(config), config.hang_warning, self._clock, long_lag)
 
   def _dequeue_batch(self, size):
     return self._intake.batch(size)
@@ -135,6 +137,7 @@ class RemoteActors:
     levels: tuple[str, ...],
     quiet_seconds: float,
     clock: Callable[[], float] = time.monotonic,
+    long_lag: Callable[[int, int], str] = lambda environments, processes: '',
   ):
     """Knows of nobody yet.
 
@@ -142,12 +145,16 @@ class RemoteActors:
       levels: names of the run's levels.
       quiet_seconds: for which a level may be without actors or unrolls unnoticed.
       clock: gives seconds.
+      long_lag: gives a warning for a number of environments and of actor processes, as
+        `group.long_lag`, or the empty text.
     """
     self.board = heartbeats.Heartbeats()
     self.membership = heartbeats.Membership(clock)
     self.quiet_levels = quiet_levels.QuietLevels(levels, quiet_seconds, clock)
     self._num_levels = len(levels)
     self._clock = clock
+    self._long_lag = long_lag
+    self._environments = 0
     self._next_look = clock()
     self._faulty_heartbeats = complaints.Complaints(
       'Heartbeats that are not understood are passed over',
@@ -230,3 +237,13 @@ class RemoteActors:
         if tasks
       ]
       print(f'Connected actors: {self.connected} ({"; ".join(changes)}).', flush=True)
+    self._warn_of_lag()
+
+  def _warn_of_lag(self):
+    """Warns of a long lag whenever there are more environments than before: an actor that has just
+    come does not have its environments yet.
+    """
+    before, self._environments = self._environments, sum(h.environments for h in self._present)
+    warning = self._long_lag(self._environments, self.connected)
+    if warning and self._environments > before:
+      logging.warning('%s', warning)

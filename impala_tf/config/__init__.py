@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from impala_tf.config import sizes
 from impala_tf.config.options import Options, Value, option, suggestion
 from impala_tf.config.runtime import RuntimeConfig
 from impala_tf.errors import ConfigurationError
@@ -253,6 +254,18 @@ class Config(RuntimeConfig, LearningConfig, Options):
   def batch_total(self) -> int:
     """Unrolls of each batch, of all learners together, new and replayed ones."""
     return self.fresh_per_batch + self.replayed_per_batch
+
+  @property
+  def expected_lag(self) -> float:
+    """Mean policy lag, in updates, that the actors of one process lead to."""
+    return self.policy_lag + sizes.expected_lag(
+      self.num_actors * self.envs_per_actor, self.fresh_per_batch, self.queue_capacity
+    )
+
+  @property
+  def most_environments(self) -> int:
+    """Number of environments of all actors above which the lag is longer than it should be."""
+    return sizes.most_environments(self.fresh_per_batch, self.queue_capacity)
 
   @property
   def frames_per_update(self) -> int:

@@ -3,7 +3,6 @@
 import dataclasses
 
 from impala_tf.config.options import option
-from impala_tf.system import machine
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -13,18 +12,28 @@ class RuntimeConfig:
   jit_compile: bool = option(
     "whether XLA compiles the learner's update, for graphics cards", default=False, runtime=True
   )
-  # Two for each core keep the processor busy: one acts while the other's environments step.
+  # A suite fills in what is 0, see `Suite.with_sizes` and `sizes`.
   num_actors: int = option(
-    'actors, each a thread with a process of environments; default: two for each core',
-    default_factory=lambda: 2 * machine.cores(),
-    minimum=1,
+    'actors, each a thread that acts for some environments; 0 for as many as the cores can use '
+    'with a policy lag of at most about 7 updates; paper: 150 to 210, of one environment each',
+    default=0,
+    minimum=0,
     runtime=True,
   )
   # Sharing their actor's calls of the network makes a step much cheaper up to about 16.
   envs_per_actor: int = option(
-    'environments of each actor, which share calls of the network',
-    default=16,
-    minimum=1,
+    'environments of each actor, which share calls of the network, and among which the levels are '
+    'dealt out; 0 for 16 (one for each of more levels than that, 1 on DMLab-30), or fewer if the '
+    'policy lag asks for it; paper: 1',
+    default=0,
+    minimum=0,
+    runtime=True,
+  )
+  processes_per_actor: int = option(
+    "processes that share an actor's environments and step at the same time; 0 for as many as the "
+    'cores can use',
+    default=0,
+    minimum=0,
     runtime=True,
   )
   # As in the authors' code: what waits in a longer queue was made by an older policy.

@@ -1,4 +1,4 @@
-"""Environments as the actors see them: several of one level in one process, reset within the step
+"""Environments as the actors see them: several in one process, reset within the step
 that ends an episode.
 
 A suite implements `Environment`. A process hosts a `HostedBatch` of them, which writes
@@ -63,7 +63,7 @@ class Environment(Protocol):
 
 
 class EnvironmentBatch:
-  """n environments of one level, stepped one after the other.
+  """n environments, stepped one after the other.
 
   The arrays it returns are those of a row, and are written to again by the next call for the same
   row: copy what must stay.

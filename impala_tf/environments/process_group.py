@@ -1,31 +1,30 @@
-"""Processes of environments: their steps as TensorFlow operations, and another process in the
-place of one that dies.
+"""Processes of environments: the steps of an actor's environments as TensorFlow operations, and
+another process in the place of one that dies.
 
     with make_environments(suite, config, levels, ...) as group:     # starts them all
       @tf.function
-      def play(index, actions):                                      # one trace for all of them
+      def play(index, actions):                                      # one trace for all actors
         first = group.initial(index)
         second = group.step(index, 1, actions)
         return group.take(index, 2)                                  # both, as an unroll
 """
 
+import concurrent.futures
+import itertools
 import pickle
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from absl import logging
 
 from impala_tf import config as config_lib
 from impala_tf import structs
-from impala_tf.environments import base, hangs, py_process, worker
+from impala_tf.environments import base, hangs, operations, py_process, worker
 from impala_tf.environments import rows as rows_lib
 from impala_tf.environments import suite as suite_lib
 from impala_tf.system import timing
-
-if TYPE_CHECKING:
-  import tensorflow as tf
 
 # A process is given up when it fails after this many restarts in a row that each lasted for fewer
 # than this many steps. So one that was killed, or fails once in many episodes, continues, and one
@@ -34,148 +33,69 @@ _MAX_RESTARTS_IN_A_ROW = 3
 _STEPS_OF_A_SOUND_PROCESS = 1000
 # Steps between two looks at the counters of the environments, so that a look costs next to nothing.
 _STATISTICS_INTERVAL = 100
+_NAMED = 4  # levels in a sentence
 
 
 def make_environments(
   suite: suite_lib.Suite,
   config: config_lib.Config,
-  levels: Sequence[str],
-  num_environments: int,
+  levels: Sequence[Sequence[str]],
   is_test: bool,
   seed: Sequence[int],
   timer: timing.StageTimer,
+  processes_per_actor: int = 1,
 ) -> 'EnvironmentProcesses':
-  """Describes processes of environments, one for each entry of `levels`; starts none.
+  """Describes the processes of the environments of some actors; starts none.
 
   Args:
     suite: makes the environments.
     config: the run's.
-    levels: a level's name for each process.
-    num_environments: how many environments each process hosts.
+    levels: for each actor the names of the levels of its environments, of which all have as many.
     is_test: whether they serve an evaluation.
     seed: equal seeds make equal environments.
-    timer: calls of the processes count for its stage 'environment'.
+    timer: calls count for its stage 'environment'.
+    processes_per_actor: how many processes share an actor's environments, as evenly as they can.
   """
 
   py_process.preload(suite.shared_modules)
   observation_spec = suite.observation_spec(config)
+  num_environments = len(levels[0])
+  bounds = np.linspace(0, num_environments, processes_per_actor + 1).round().astype(int).tolist()
+  sequences = iter(np.random.SeedSequence(seed).spawn(len(levels) * processes_per_actor))
 
-  def process(level, sequence):
+  def process(levels, rows, sequence):
     def constructors():
       # Another child of the sequence at each call, so that no start plays an earlier one's episodes
       # again. 31 bits, as emulators take.
-      seeds = sequence.spawn(1)[0].generate_state(num_environments) >> 1
-      return [suite.make_environment(level, int(s), is_test, config) for s in seeds]
+      seeds = sequence.spawn(1)[0].generate_state(len(levels)) >> 1
+      return [
+        suite.make_environment(level, int(seed), is_test, config)
+        for level, seed in zip(levels, seeds, strict=True)
+      ]
 
+    return _EnvironmentProcess(levels, constructors, rows)
+
+  def actor(levels):
     rows = rows_lib.Rows(observation_spec, num_environments, config.unroll_length + 1)
-    return _EnvironmentProcess(level, constructors, timer, rows)
+    processes = [
+      process(levels[begin:end], rows.part(begin, end), next(sequences))
+      for begin, end in itertools.pairwise(bounds)
+    ]
+    return _Actor(processes, rows, timer)
 
-  sequences = np.random.SeedSequence(seed).spawn(len(levels))
   return EnvironmentProcesses(
-    [process(*pair) for pair in zip(levels, sequences, strict=True)],
+    [actor(names) for names in levels],
     structs.step_output_spec(observation_spec),
     num_environments,
     config,
   )
 
 
-class ProcessGroup:
-  """Processes of environments, called from one TensorFlow function with the index of one of them.
-
-  An operation blocks the thread that runs it meanwhile. It fails with tf.errors.UnknownError if the
-  environments raised or the process died and stays so, with the message of the `ProcessError`, and
-  with tf.errors.OutOfRangeError if the process was closed before or meanwhile. (Outside of a
-  tf.function TensorFlow hands on ProcessError and ProcessClosed themselves.)
-
-  spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
-  """
-
-  def __init__(self, processes: Sequence[Any], spec: structs.StepOutput, num_environments: int):
-    """Takes processes with `initial`, `step` and `take` as those of `make_environments` have them.
-
-    Args:
-      processes: of the group.
-      spec: see the class.
-      num_environments: n, those of each process.
-    """
-    self._processes = tuple(processes)
-    self.spec = spec
-    self._num_environments = num_environments
-
-  def __len__(self) -> int:
-    return len(self._processes)
-
-  def __getitem__(self, index: int) -> Any:
-    return self._processes[index]
-
-  def start(self) -> None:
-    """Starts all; see `py_process.start_all`."""
-    py_process.start_all(self._processes)
-
-  def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
-    """Closes all; see `py_process.close_all`."""
-    py_process.close_all(self._processes, grace_seconds)
-
-  def __enter__(self):
-    self.start()
-    return self
-
-  def __exit__(self, *unused_exception):
-    self.close()
-
-  def initial(self, index: 'tf.Tensor') -> structs.StepOutput:
-    """Resets the environments of process `index`, an int32 scalar; gives row 0 of the next unroll
-    as `step` does.
-    """
-    return self._operation('initial', [index], seen(self.spec))
-
-  def step(self, index: 'tf.Tensor', row: 'tf.Tensor', actions: 'tf.Tensor') -> structs.StepOutput:
-    """Steps the environments of process `index`.
-
-    Args:
-      index: int32 scalar, which process.
-      row: int32 scalar, the row of the unroll that the step is.
-      actions: int32 [n].
-
-    Returns:
-      What a policy sees, tensors of [n, ...]: reward, done and observation, and empty tuples for
-      the rest. They are of use until the same row is stepped again.
-    """
-    return self._operation('step', [index, row, actions], seen(self.spec))
-
-  def take(self, index: 'tf.Tensor', num_rows: int) -> structs.StepOutput:
-    """Takes the unroll that process `index` has made, so many rows, as tensors of [n, num_rows,
-    ...]; its last row is row 0 of the next one.
-    """
-    return self._operation('take', [index, num_rows], self.spec, (num_rows,))
-
-  def _operation(self, method, arguments, spec, rows=()):
-    """Makes an operation of a method of one process, whose result has the parts that `spec` has."""
-    import tensorflow as tf
-    import tree
-
-    def run(index, *arguments):
-      result = getattr(self._processes[index], method)(*arguments)
-      return tree.flatten(result if rows else seen(result))
-
-    leaves = tree.flatten(spec)
-    dtypes = [tf.as_dtype(leaf.dtype) for leaf in leaves]
-    outputs = tf.numpy_function(run, arguments, dtypes, name=f'{method}_in_process')
-    for output, leaf in zip(outputs, leaves, strict=True):
-      output.set_shape([self._num_environments, *rows, *leaf.shape])
-    return tree.unflatten_as(spec, outputs)
-
-
-def seen(step_output: structs.StepOutput) -> structs.StepOutput:
-  """Returns what a policy sees of a step: reward, done and observation, as TensorFlow takes some
-  microseconds for each array more.
-  """
-  return step_output._replace(truncated=(), info=())  # type: ignore[arg-type]
-
-
-class EnvironmentProcesses(ProcessGroup):
+class EnvironmentProcesses(operations.ProcessGroup):
   """Processes of environments of which one that dies, or raises, costs its unfinished episodes and
   nothing else.
+
+  An index of an operation is that of an actor, whose processes work at the same time.
 
   It is restarted with other seeds, and its `step` returns the output of `initial` there:
   done and no reward, so that the agent's memory is cleared and bootstrapping cut, and not finished,
@@ -186,13 +106,17 @@ class EnvironmentProcesses(ProcessGroup):
 
   def __init__(
     self,
-    processes: Sequence[Any],
+    actors: Sequence['_Actor'],
     spec: structs.StepOutput,
     num_environments: int,
     config: config_lib.Config,
   ):
-    """Takes what `ProcessGroup` does, and the run's configuration."""
+    """Takes the processes by their actors, the arguments of `operations.ProcessGroup`, and the
+    run's configuration.
+    """
+    processes = [process for actor in actors for process in actor.processes]
     super().__init__(processes, spec, num_environments)
+    self._actors = actors
     self._hang_watch = hangs.HangWatch(processes, config.hang_warning, config.hang_timeout)
 
   @property
@@ -223,6 +147,62 @@ class EnvironmentProcesses(ProcessGroup):
     for process in self._processes:
       process.forbid_start()
     super().close(grace_seconds)
+    for actor in self._actors:
+      actor.pool.shutdown(wait=False)
+
+
+class _Actor:
+  """The processes of an actor, which are called together.
+
+  processes: `_EnvironmentProcess`es, in the order of their environments.
+  pool: a thread for each, which has one call at a time.
+  """
+
+  def __init__(
+    self,
+    processes: Sequence['_EnvironmentProcess'],
+    rows: rows_lib.Rows,
+    timer: timing.StageTimer,
+  ):
+    """Takes the processes, the rows of which each has a part, and who measures their stage
+    'environment'.
+    """
+    self.processes = processes
+    self.pool = concurrent.futures.ThreadPoolExecutor(
+      len(processes), thread_name_prefix='environments'
+    )
+    self._rows = rows
+    self._timer = timer
+
+  def initial(self) -> structs.StepOutput:
+    """Resets the environments; gives row 0, arrays of [n, ...]."""
+    return self._call('initial', 0)
+
+  def step(self, row: int, actions: np.ndarray) -> structs.StepOutput:
+    """Steps the environments by actions, int32 [n]; gives the row, arrays of [n, ...] that are
+    written to again by the next step into the same row.
+    """
+    self._rows.actions[:] = actions
+    return self._call('step', int(row))
+
+  def take(self, num_rows: int) -> structs.StepOutput:
+    """Copies the unroll; see `rows.Rows.take`."""
+    return self._rows.take(num_rows)
+
+  def _call(self, method, row):
+    with self._timer('environment'):
+      first, *others = self.processes
+      try:
+        calls = [self.pool.submit(process.call, method, row) for process in others]
+      except RuntimeError as error:  # The pool was shut down, after the processes.
+        raise py_process.ProcessClosed('The environments were closed.') from error
+      try:
+        first.call(method, row)
+      finally:
+        concurrent.futures.wait(calls)
+      for call in calls:
+        call.result()
+    return self._rows.row[row]
 
 
 class _EnvironmentProcess(py_process.PyProcess):
@@ -236,17 +216,15 @@ class _EnvironmentProcess(py_process.PyProcess):
 
   def __init__(
     self,
-    level: str,
+    levels: Sequence[str],
     make_constructors: Callable[[], list[Callable[[], base.Environment]]],
-    timer: timing.StageTimer,
     rows: rows_lib.Rows,
   ):
-    """Describes the process of a level.
+    """Describes the process.
 
     Args:
-      level: for messages.
+      levels: of its environments, for messages.
       make_constructors: gives constructors of environments, with other seeds at each call.
-      timer: calls count for its stage 'environment'.
       rows: where the environments write.
     """
     super().__init__(base.HostedBatch, shared={'rows': rows})
@@ -254,9 +232,9 @@ class _EnvironmentProcess(py_process.PyProcess):
     self.restarts = 0
     self.error = None
     self.statistics: dict[str, float] = {}
-    self._level = level
+    self._names = levels
+    self._levels = _enumerated(levels)
     self._make_constructors = make_constructors
-    self._timer = timer
     self._restarts_in_a_row = 0
     self._outputs = 0  # Since the last start.
     self._earlier_statistics: dict[str, float] = {}
@@ -276,29 +254,24 @@ class _EnvironmentProcess(py_process.PyProcess):
     self.call('step', int(row))
     return self._rows.row[row]
 
-  def take(self, num_rows: int) -> structs.StepOutput:
-    """Copies the unroll; see `rows.Rows.take`."""
-    return self._rows.take(num_rows)
-
   def call(self, method: str, *args) -> Any:
     """Calls as `py_process.PyProcess.call`, a restarted process if need be."""
-    with self._timer('environment'):
-      if method not in ('initial', 'step'):
-        return super().call(method, *args)
-      must_start = False
-      while True:
-        try:
-          if must_start:
-            self.start()
-          output = super().call(method, *args)
-          if self._outputs % _STATISTICS_INTERVAL == 0:
-            latest = super().call('statistics')
-            self.statistics = base.added([self._earlier_statistics, latest])
-          self._outputs += 1
-          return output
-        except py_process.ProcessError as error:
-          self._count_failure(error)
-          must_start, method = True, 'initial'  # Into the same row.
+    if method not in ('initial', 'step'):
+      return super().call(method, *args)
+    must_start = False
+    while True:
+      try:
+        if must_start:
+          self.start()
+        output = super().call(method, *args)
+        if self._outputs % _STATISTICS_INTERVAL == 0:
+          latest = super().call('statistics')
+          self.statistics = base.added([self._earlier_statistics, latest])
+        self._outputs += 1
+        return output
+      except py_process.ProcessError as error:
+        self._count_failure(error)
+        must_start, method = True, 'initial'  # Into the same row.
 
   def activity(self) -> hangs.Activity | None:
     """Returns what the process is at, None while it waits for a call; without waiting for it."""
@@ -310,7 +283,7 @@ class _EnvironmentProcess(py_process.PyProcess):
 
   def describe(self, environment: int) -> str:
     """Names the environment of an index."""
-    return f'environment {environment} of {self._level}'
+    return f'environment {environment} of {self._names[environment]}'
 
   def forbid_start(self):
     """Makes all further starts fail.
@@ -324,7 +297,7 @@ class _EnvironmentProcess(py_process.PyProcess):
   def _launch(self):
     with self._start_lock:
       if not self._may_start:
-        raise py_process.ProcessClosed(f'The environments of {self._level} were closed.')
+        raise py_process.ProcessClosed(f'The environments of {self._levels} were closed.')
       self._constructor = pickle.dumps((base.HostedBatch, (self._make_constructors(),), {}))
       super()._launch()
 
@@ -334,8 +307,8 @@ class _EnvironmentProcess(py_process.PyProcess):
       self._restarts_in_a_row = 0
     if self._restarts_in_a_row == _MAX_RESTARTS_IN_A_ROW:
       self.error = py_process.ProcessError(
-        f'{error}\nThis process of {self._level} was restarted {_MAX_RESTARTS_IN_A_ROW} times in a '
-        f'row and each time failed within {_STEPS_OF_A_SOUND_PROCESS} steps.'
+        f'{error}\nThis process of {self._levels} was restarted {_MAX_RESTARTS_IN_A_ROW} times '
+        f'in a row and each time failed within {_STEPS_OF_A_SOUND_PROCESS} steps.'
       )
       raise self.error from error
     self._restarts_in_a_row += 1
@@ -345,6 +318,13 @@ class _EnvironmentProcess(py_process.PyProcess):
     logging.warning(
       'A process of %s failed and is restarted with other seeds; its unfinished episodes are lost. '
       '%s',
-      self._level,
+      self._levels,
       error,
     )
+
+
+def _enumerated(levels):
+  """Names each level once, and the first of many."""
+  names = list(dict.fromkeys(levels))
+  more = len(names) - _NAMED
+  return ', '.join(names[:_NAMED]) + (f' and {more} more levels' if more > 0 else '')

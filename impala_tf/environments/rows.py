@@ -62,7 +62,8 @@ class Rows:
     weakref.finalize(self, os.close, self._descriptor)
     self._mapping = mmap.mmap(self._descriptor, self._end)
     self.actions = place_of_actions()[0]
-    self.progress = place_of_progress()[0, 0]
+    self._progress = place_of_progress()[0]  # Of each process at its first environment.
+    self.progress = self._progress[0]
     self._outputs = map_specs(lambda place: place(), outputs)
     self.row = [map_specs(operator.itemgetter(t), self._outputs) for t in range(num_rows)]
 
@@ -85,6 +86,10 @@ class Rows:
     self.progress[0] += 1
     self.progress[1] = index
 
+  def part(self, begin: int, end: int) -> 'Part':
+    """Returns the rows of the environments `begin` to `end - 1`."""
+    return Part(self, begin, end)
+
   def take(self, num_rows: int) -> structs.StepOutput:
     """Copies an unroll of that many rows, [n, num_rows, ...], and begins the next one: its row 0 is
     the last of this one.
@@ -100,6 +105,23 @@ class Rows:
 
   def __reduce__(self):
     return _attach, (*self._arguments, reduction.DupFd(self._descriptor))
+
+
+class Part(Rows):
+  """The rows of some of the environments, for the process that has those."""
+
+  def __init__(self, rows: Rows, begin: int, end: int):
+    """Takes arguments of `Rows.part`."""
+    self.spec = rows.spec
+    self.num_environments = end - begin
+    self.actions = rows.actions[begin:end]
+    self.progress = rows._progress[begin]
+    self._outputs = map_specs(operator.itemgetter((slice(None), slice(begin, end))), rows._outputs)
+    self.row = [map_specs(operator.itemgetter(t), self._outputs) for t in range(len(rows.row))]
+    self._of = rows, begin, end
+
+  def __reduce__(self):
+    return Part, self._of
 
 
 def map_specs(function: Callable[[Any], Any], nest: Any) -> Any:

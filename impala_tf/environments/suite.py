@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from impala_tf import structs
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import Config, ConfigurationError, sizes
 from impala_tf.config.options import suggestion
 from impala_tf.environments import base
+from impala_tf.system import machine
 
 if TYPE_CHECKING:
   from impala_tf.agent import agents
@@ -46,6 +47,8 @@ class Suite:
   presets: complete configurations with a name of their own, for --preset.
   shared_modules: what environment processes import, once for all of them. Such a module loads no
     TensorFlow, and has no thread and no file of its own once it is imported.
+  usual_envs_per_actor: how many environments share their actor's calls of the network; 1 if an
+    environment is as large as a process, or some of its steps take much longer than others.
   """
 
   name: str
@@ -54,6 +57,7 @@ class Suite:
   claimed_names: str = '(?!)'
   presets: ClassVar[Mapping[str, Config]] = {}
   shared_modules: ClassVar[Sequence[str]] = ()
+  usual_envs_per_actor: int = 16
 
   # The levels and their configurations.
 
@@ -104,7 +108,36 @@ class Suite:
       level_name = f'{prefix}:{level}'
     else:
       level_name = level
-    return dataclasses.replace(self.preset(level), **{**overrides, 'level_name': level_name})
+    config = dataclasses.replace(self.preset(level), **{**overrides, 'level_name': level_name})
+    return self.with_sizes(config)
+
+  def with_sizes(self, config: Config) -> Config:
+    """Returns the configuration with numbers of actors, environments and processes where it has 0.
+
+    They follow from the machine's cores, the levels, and the bound on the policy lag, see
+    `config.sizes`. The baselines of the paper have as many as their batches ask for.
+    """
+    unrolls = config.fresh_per_batch
+    actors, environments = config.num_actors, config.envs_per_actor
+    if config.architecture == 'a3c':
+      environments = environments or config.batch_size
+    elif config.architecture != 'impala':
+      # One unroll of each environment is a batch.
+      most = min(self.usual_envs_per_actor, unrolls)
+      divisors = [n for n in range(1, most + 1) if unrolls % n == 0]
+      environments = environments or (max(1, unrolls // actors) if actors else max(divisors))
+      actors = actors or max(1, unrolls // environments)
+    chosen = sizes.choose(
+      machine.cores(),
+      len(self.levels(config)),
+      unrolls,
+      most=config.most_environments,
+      usual_envs_per_actor=self.usual_envs_per_actor,
+      num_actors=actors,
+      envs_per_actor=environments,
+      processes_per_actor=config.processes_per_actor,
+    )
+    return dataclasses.replace(config, **chosen._asdict())
 
   def check(self, config: Config) -> None:
     """Raises `ConfigurationError` if the configuration does not go with the suite."""

@@ -140,7 +140,7 @@ class Player:
     is_seen = share.videos or share.is_shown
     suite = _ViewedSuite(self._suite, share) if is_seen else self._suite
     group = process_group.make_environments(
-      suite, config, [share.level], n, True, share.seed, timing.StageTimer()
+      suite, config, [[share.level] * n], True, share.seed, timing.StageTimer()
     )
 
     with self._lock:
@@ -168,7 +168,7 @@ class Player:
     # Tracing puts other weights in the variables' place, which only one thread may do at a time.
     with self._lock:
       policy = inference.LocalInference(agent, run.published)
-      return actors.Unroller(policy, group, [0], n, run.config.unroll_length)
+      return actors.Unroller(policy, group, [[0] * n], run.config.unroll_length)
 
   def _count_episode(self):
     with self._lock:

@@ -6,141 +6,35 @@ This module imports no TensorFlow.
 import dataclasses
 import math
 import os
-from typing import Any
 
 from impala_tf.config import ConfigurationError
+from impala_tf.paper.kinds import (
+  KEYS_DOORS,
+  SEEKAVOID,
+  TASKS,
+  Agents,
+  Experiment,
+  Method,
+  Sweeps,
+  Throughput,
+)
 
-BATCH_SIZE = 32  # Of A2C and IMPALA, unless the paper says otherwise (Table 1).
 WORKERS = 32  # Of A3C and A2C on a single machine (Figure 4).
+ACTORS = 200  # Of IMPALA, for a single level (Figure 4).
 # The lags of Figure E.1 are printed nowhere but in its image; these are this project's.
 LAGS = (0, 1, 10, 100)
 LAG_FOLDER = r'lag_(\d+)_'  # How the folders of methods with a lag begin.
-
-WATERMAZE, KEYS_DOORS, LASERTAG, EXPLORE, SEEKAVOID = TASKS = (
-  'rooms_watermaze',
-  'rooms_keys_doors_puzzle',
-  'lasertag_three_opponents_small',
-  'explore_goal_locations_small',
-  'seekavoid_arena_01',
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-  """A row of a table, a line of a figure.
-
-  label: as in the paper.
-  folder: short name for files.
-  given: hyper-parameters by name. They get the actors as well where `environments` is given.
-  environments: how many there are in all; 'batch' stands for one for each new unroll of a batch,
-    None for the default.
-  group: lines of one picture have the same.
-  paper: what the paper found, by level or column.
-  trainer: of `Agents`, 'sweep', 'population', or 'experts' for a run on each level.
-  """
-
-  label: str
-  folder: str
-  given: dict[str, Any] = dataclasses.field(default_factory=dict)
-  environments: int | str | None = None
-  group: str = ''
-  paper: dict[str, Any] = dataclasses.field(default_factory=dict)
-  trainer: str = 'sweep'
-
-  def hyper_parameters(self, given: dict[str, Any], cores: int) -> dict[str, Any]:
-    """Returns all that is given to a run.
-
-    Args:
-      given: what the user asks for; what makes the method goes first.
-      cores: of the machine.
-
-    Raises:
-      ConfigurationError: if the method's environments can't be shared out as asked.
-    """
-    values = {'batch_size': BATCH_SIZE} | given | self.given
-    if self.environments is None:
-      return values
-    if isinstance(self.environments, int):
-      environments = self.environments
-    else:
-      environments = values['batch_size'] * values.get('num_learners', 1)
-      if not values.get('replay_beside'):  # Replayed unrolls have no environments.
-        environments -= round(environments * values.get('replay_fraction', 0.0))
-
-    if 'envs_per_actor' in given:
-      raise ConfigurationError(
-        f'{self.label} has {environments} environments in all: leave --envs_per_actor out, which '
-        'follows from --num_actors.'
-      )
-    # In few processes, as that is cheapest on one machine.
-    shares = [n for n in range(1, environments + 1) if environments % n == 0]
-    actors = given.get('num_actors') or max(n for n in shares if n <= 2 * cores)
-    if actors not in shares:
-      raise ConfigurationError(
-        f'--num_actors={actors} does not divide the {environments} environments of {self.label}. '
-        f'Leave it out, or give one of {", ".join(map(str, shares))}.'
-      )
-    return values | {'num_actors': actors, 'envs_per_actor': environments // actors}
-
-
-@dataclasses.dataclass(frozen=True)
-class Experiment:
-  """A table or figure, of one of the kinds below.
-
-  name: as on the command line.
-  title: for lists and reports.
-  methods: its rows or lines.
-  levels: names, if none are given.
-  """
-
-  name: str
-  title: str
-  methods: tuple[Method, ...]
-  levels: tuple[str, ...] = TASKS
-
-
-@dataclasses.dataclass(frozen=True)
-class Throughput(Experiment):
-  """Frames per second of each method, measured by `impala_tf.benchmark`.
-
-  `Method.paper` has the paper's CPUs, GPUs and rates by level.
-  """
-
-
-@dataclasses.dataclass(frozen=True)
-class Sweeps(Experiment):
-  """Final returns and curves of each method on each level, with the same samples of
-  hyper-parameters, by `impala_tf.sweeps`.
-
-  frames: of each training, in the authors' README; the paper prints none.
-  trials: samples of hyper-parameters in the paper.
-  """
-
-  frames: int = 1_000_000_000
-  trials: int = 24
-
-
-@dataclasses.dataclass(frozen=True)
-class Agents(Experiment):
-  """An agent of each method, or experts, for a suite of levels, evaluated as the suite says.
-
-  suite: name of its package.
-  frames: of the training of all levels.
-  expert_frames: of that of one level.
-  source: of these two numbers.
-  """
-
-  suite: str = 'dmlab30'
-  frames: int = 10_000_000_000
-  expert_frames: int = 1_000_000_000
-  source: str = "the authors' README"
 
 
 def _slug(*parts):
   return '_'.join(str(part) for part in parts if part != '')
 
 
-_IMPALA = Method('IMPALA', 'impala')
+_IMPALA = Method('IMPALA', 'impala', environments=ACTORS)
+# With as many environments as the methods that it is compared with.
+_SMALL_IMPALA = dataclasses.replace(
+  _IMPALA, label=f'IMPALA, {WORKERS} actors', folder=f'impala_{WORKERS}', environments=WORKERS
+)
 _A2C = Method('Batched A2C', 'a2c', {'architecture': 'a2c_sync_trajectories'}, environments='batch')
 _A3C_GIVEN = {'architecture': 'a3c', 'batch_size': 1, 'envs_per_actor': 1, 'num_actors': WORKERS}
 _A3C = Method(f'A3C, single machine, {WORKERS} workers', 'a3c', _A3C_GIVEN)
@@ -177,6 +71,7 @@ def _corrections(replay):
       label,
       folder,
       given | ({'replay_fraction': 0.5} if replay else {}),
+      environments=ACTORS,
       group='with replay' if replay else 'without replay',
       paper=dict(zip(TASKS, _TABLE_2[correction, replay], strict=True)),
     )
@@ -201,7 +96,8 @@ def _rates(cpus, gpus, *rates):
   return {'CPUs': cpus, 'GPUs': gpus} | dict(zip((SEEKAVOID, KEYS_DOORS), rates, strict=False))
 
 
-_DYNAMIC = {'inference': 'shared'}
+# With a graphics card the default is dynamic batching, which not all rows have.
+_OWN, _DYNAMIC = {'inference': 'own'}, {'inference': 'shared'}
 _TABLE_1 = (
   dataclasses.replace(_A3C, label=f'A3C, {WORKERS} workers', paper=_rates(64, 0, 6500, 9000)),
   Method(
@@ -211,7 +107,19 @@ _TABLE_1 = (
     'batch',
     paper=_rates(48, 0, 9000, 5000),
   ),
-  dataclasses.replace(_A2C, label='Batched A2C (sync traj.)', paper=_rates(48, 0, 16000, 17500)),
+  Method(
+    'Batched A2C (sync step)',
+    'a2c_sync_step_gpu',
+    {'architecture': 'a2c_sync_step'},
+    'batch',
+    paper=_rates(48, 1, 13000, 5500),
+  ),
+  dataclasses.replace(
+    _A2C,
+    label='Batched A2C (sync traj.)',
+    given=_A2C.given | _OWN,
+    paper=_rates(48, 0, 16000, 17500),
+  ),
   Method(
     'Batched A2C (dyn. batch)',
     'a2c_dynamic',
@@ -219,7 +127,7 @@ _TABLE_1 = (
     'batch',
     paper=_rates(48, 1, 16000, 13000),
   ),
-  Method('IMPALA, 48 actors', 'impala_48', environments=48, paper=_rates(48, 0, 17000, 20500)),
+  Method('IMPALA, 48 actors', 'impala_48', _OWN, 48, paper=_rates(48, 0, 17000, 20500)),
   Method(
     'IMPALA (dyn. batch), 48 actors',
     'impala_48_dynamic',
@@ -228,9 +136,8 @@ _TABLE_1 = (
     paper=_rates(48, 1, 21000, 24000),
   ),
 )
-# Rows of Table 1 that need many machines or a graphics card.
+# Rows of Table 1 that need many machines.
 TABLE_1_ELSEWHERE = (
-  Method('Batched A2C (sync step)', '', paper=_rates(48, 1, 13000, 5500)),
   Method('Distributed A3C', '', paper=_rates(200, 0, 46000, 50000)),
   Method('Distributed IMPALA', '', paper=_rates(150, 1, 80000)),
   Method('IMPALA (optimised)', '', paper=_rates(375, 1, 200000)),
@@ -239,24 +146,31 @@ TABLE_1_ELSEWHERE = (
 
 _TABLE_3 = (
   Method('A3C, deep', 'a3c_deep', {'agent': 'deep', **_A3C_GIVEN, 'num_actors': 210}),
-  Method('IMPALA, shallow', 'impala_shallow', {'agent': 'shallow'}),
+  Method('IMPALA, shallow', 'impala_shallow', {'agent': 'shallow'}, 210),
   Method(
     'IMPALA-Experts, deep',
     'experts_deep',
     {'agent': 'deep', 'reward_clipping': 'optimistic_asymmetric'},
+    environments=150,
     trainer='experts',
   ),
-  Method('IMPALA, deep', 'impala_deep', {'agent': 'deep'}),
-  Method('IMPALA, deep, PBT', 'impala_deep_pbt', {'agent': 'deep'}, trainer='population'),
+  Method('IMPALA, deep', 'impala_deep', {'agent': 'deep'}, 150),
+  Method('IMPALA, deep, PBT', 'impala_deep_pbt', {'agent': 'deep'}, 150, trainer='population'),
 )
+# The paper has no numbers of actors on Atari. These are equal, but for the 57 games of one agent,
+# of which each has as many.
 _TABLE_4 = (
   Method(
     'A3C, shallow, experts', 'a3c_shallow', {'agent': 'shallow', **_A3C_GIVEN}, trainer='experts'
   ),
   Method('A3C, deep, experts', 'a3c_deep', {'agent': 'deep', **_A3C_GIVEN}, trainer='experts'),
-  Method('IMPALA, shallow, experts', 'impala_shallow', {'agent': 'shallow'}, trainer='experts'),
-  Method('IMPALA, deep, experts', 'impala_deep', {'agent': 'deep'}, trainer='experts'),
-  Method('IMPALA, deep, multi-task', 'impala_multitask', {'agent': 'deep'}, trainer='population'),
+  Method(
+    'IMPALA, shallow, experts', 'impala_shallow', {'agent': 'shallow'}, WORKERS, trainer='experts'
+  ),
+  Method('IMPALA, deep, experts', 'impala_deep', {'agent': 'deep'}, WORKERS, trainer='experts'),
+  Method(
+    'IMPALA, deep, multi-task', 'impala_multitask', {'agent': 'deep'}, 57, trainer='population'
+  ),
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -279,7 +193,11 @@ EXPERIMENTS: dict[str, Experiment] = {
       200_000_000,
       'the paper',
     ),
-    Sweeps('figure4', 'Figure 4: single tasks, IMPALA and the baselines', (_IMPALA, _A2C, _A3C)),
+    Sweeps(
+      'figure4',
+      'Figure 4: single tasks, IMPALA and the baselines',
+      (_IMPALA, _SMALL_IMPALA, _A2C, _A3C),
+    ),
     Agents('figure5', 'Figure 5: DMLab-30, score over frames', _TABLE_3, ()),
     Agents(
       'figure6',
@@ -299,7 +217,7 @@ EXPERIMENTS: dict[str, Experiment] = {
       'from its baseline',
       (
         dataclasses.replace(_IMPALA, label='r + gamma v(s+1)'),
-        Method('r + gamma V(x(s+1))', 'impala_q_baseline', {'q_estimate': 'baseline'}),
+        Method('r + gamma V(x(s+1))', 'impala_q_baseline', {'q_estimate': 'baseline'}, ACTORS),
       ),
     ),
   )

@@ -15,10 +15,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from impala_tf import files, saved_config
-from impala_tf.config import ConfigurationError
+from impala_tf.config import Config, ConfigurationError
 from impala_tf.evaluation import results
 from impala_tf.paper import experiments, run
-from impala_tf.paper.experiments import Agents, Experiment, Method, Sweeps, Throughput
+from impala_tf.paper.deviations import Deviations
+from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.pbt import folder as pbt_folder
 from impala_tf.pbt import lineage
 from impala_tf.reports import pictures, scalars, tables
@@ -27,6 +28,7 @@ from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.study import Study
 
 _SCORE = 'dmlab30/training_cap_100'
+_FAKE = ', zero-cost environment'
 
 
 def write(logdir: str, output: str) -> str:
@@ -85,7 +87,7 @@ def _throughput(experiment, logdir, output):
   found = {}
   for fake in (False, True):
     for level in _levels_in(os.path.join(logdir, 'rates_fake' if fake else 'rates'), experiment):
-      label = f'{level}, zero-cost environment' if fake else level
+      label = level + _FAKE * fake
       for method in experiment.methods:
         measured = files.read_json(experiments.rate_file(logdir, level, method, fake))
         if measured:
@@ -97,8 +99,15 @@ def _throughput(experiment, logdir, output):
   ours = {f'here: {label}': (label, _rate) for label in found}
   ours |= {f'here: {label}, CPU-seconds per 1000 frames': (label, _cost) for label in found}
   rows = [['architecture', *(f'paper: {column}' for column in paper_columns), *ours]]
+  deviations = Deviations()
   for method in (*experiment.methods, *experiments.TABLE_1_ELSEWHERE):
-    measured = [of(found[label].get(method.folder)) for label, of in ours.values()]
+    of_method = {label: rates.get(method.folder) for label, rates in found.items()}
+    # Where there was a graphics card, rows without one stay blank, and the other way round.
+    of_method = {label: m if m and _is_for(method, m) else None for label, m in of_method.items()}
+    for label, m in of_method.items():
+      if m:
+        deviations.add(method, label.removesuffix(_FAKE), m.get('config', {}))
+    measured = [of(of_method[label]) for label, of in ours.values()]
     rows.append(
       [method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *measured]
     )
@@ -113,8 +122,13 @@ def _throughput(experiment, logdir, output):
   return (
     f'{tables.markdown(rows)}\n\nFrames per second, here on {"; ".join(sorted(machines))}. The '
     'paper has other machines, and unless a column says the same level, other levels: compare the '
-    'order, not the numbers.'
+    f'order, not the numbers. {deviations.text()}'
   )
+
+
+def _is_for(method, measured):
+  """Whether a rate was measured with a graphics card if the method has one, and without if not."""
+  return bool(measured['machine'].get('gpus', 0)) == bool(method.paper['GPUs'])
 
 
 def _rate(measured):
@@ -134,7 +148,7 @@ def _whole(number):
 def _sweeps(experiment, logdir, output):
   best = sweep_report.BEST
   rows = [['method', 'with', 'level', 'paper', f'best {best}', 'all', 'trials', 'frames']]
-  lines, scales, missing = [], set(), 0
+  lines, scales, missing, deviations = [], set(), 0, Deviations()
   for level in _levels_in(os.path.join(logdir, 'sweeps'), experiment):
     groups = {}
     for method in experiment.methods:
@@ -148,6 +162,7 @@ def _sweeps(experiment, logdir, output):
       values = [trial.value for trial in sweep_report.ranked(trials)]
       frames = sweep.given['total_environment_frames']
       scales.add(frames / experiment.frames)
+      deviations.add_sweep(method, level, sweep, experiment.trials)
       rows.append(
         [
           method.label,
@@ -175,7 +190,8 @@ def _sweeps(experiment, logdir, output):
   )
   if missing:
     notes += f' {missing} of the methods and levels have not been run.'
-  return '\n\n'.join([tables.markdown([map(tables.short, row) for row in rows]), notes, *lines])
+  table = tables.markdown([map(tables.short, row) for row in rows])
+  return '\n\n'.join([table, f'{notes} {deviations.text()}', *lines])
 
 
 def _draw_sweeps(experiment, level, group, sweeps, output):
@@ -227,21 +243,25 @@ def _agents(experiment, logdir, output):
     raise ConfigurationError(
       f'{" ".join(command[1:])} failed:\n{ran.stderr.strip() or ran.stdout.strip()}'
     )
-  frames = ', '.join(f'{frames:_}' for frames in sorted({*_trained_frames(experiment, logdir)}))
+  deviations, all_frames = Deviations(), set()
+  for method, config in _trained(experiment, logdir):
+    deviations.add(method, config.level_name, config)
+    all_frames.add(config.total_environment_frames)
+  frames = ', '.join(f'{frames:_}' for frames in sorted(all_frames))
   return (
     f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in '
     f'{experiment.source} {experiment.frames:_} for an agent of all levels, '
-    f'{experiment.expert_frames:_} for an expert.'
+    f'{experiment.expert_frames:_} for an expert. {deviations.text()}'
   )
 
 
-def _trained_frames(experiment: Agents, logdir: str) -> Iterator[int]:
-  """Yields the frames of each training of an experiment."""
+def _trained(experiment: Agents, logdir: str) -> Iterator[tuple[Method, Config]]:
+  """Yields the configuration of each training of an experiment, with its method."""
   for method in experiment.methods:
     for path, _, names in os.walk(experiments.agents_folder(logdir, experiment, method)):
       config = saved_config.load(path) if saved_config.FILE_NAME in names else None
       if config is not None:
-        yield config.total_environment_frames
+        yield method, config
 
 
 def _curves(experiment, logdir, output, over_hours):

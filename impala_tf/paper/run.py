@@ -15,7 +15,7 @@ from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.paper import experiments
-from impala_tf.paper.experiments import Agents, Experiment, Method, Sweeps, Throughput
+from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.paper.settings import PaperSettings
 from impala_tf.pbt import folder as pbt_folder
 from impala_tf.pbt import lineage
@@ -23,7 +23,7 @@ from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.study import Study
-from impala_tf.system import signals
+from impala_tf.system import machine, signals
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
 
@@ -104,9 +104,16 @@ def commands(experiment: Experiment, logdir: str, settings: PaperSettings) -> It
 
 
 def _throughput(experiment, logdir, settings):
-  missing = []
+  missing, has_card = [], bool(machine.graphics_cards())
   for level in settings.levels or experiment.levels:
     for method in experiment.methods:
+      if bool(method.paper['GPUs']) != has_card:
+        others = 'without one (CUDA_VISIBLE_DEVICES=)' if has_card else 'that has one'
+        _say(
+          f'{method.label} on {level} is left out: its row is for a machine '
+          f'{"without" if has_card else "with"} a graphics card. Run it {others}.'
+        )
+        continue
       output = experiments.rate_file(logdir, level, method, settings.fake_environment)
       given = settings.hyper_parameters(method) | {'level_name': level}
       if os.path.exists(output):

@@ -1,17 +1,17 @@
 """How an experiment of the paper is run: what the user asks for, and what of it is refused."""
 
 import dataclasses
+import math
 from typing import Any
 
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.paper.experiments import Agents, Experiment, Method, Throughput
+from impala_tf.paper.kinds import Agents, Experiment, Method, Throughput
 from impala_tf.pbt.population import Population
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.definition import Sweep
-from impala_tf.system import machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,8 +46,20 @@ class PaperSettings:
   cluster: str | None = None
 
   def hyper_parameters(self, method: Method) -> dict[str, Any]:
-    """Returns what is given to the runs of a method."""
-    return method.hyper_parameters(self.given, machine.cores())
+    """Returns what is given to the runs of a method.
+
+    The method's environments are shared out among the actor processes of a cluster on this machine;
+    actors elsewhere have what they are started with.
+    """
+    cluster = self.cluster_of(method)
+    if cluster is None:
+      return method.hyper_parameters(self.given)
+    values = dataclasses.replace(method, environments=None).hyper_parameters(self.given)
+    own = {'num_actors', 'envs_per_actor'} & self.given.keys()
+    if own or trainer.has_one_address(cluster) or not isinstance(method.environments, int):
+      return values
+    actors = math.ceil(method.environments / int(cluster))
+    return values | {'num_actors': actors, 'envs_per_actor': 1}
 
   @property
   def distributions(self) -> search_space.Space:
@@ -61,7 +73,7 @@ class PaperSettings:
     return self.cluster if self._has_cluster_form(method) else None
 
   def _has_cluster_form(self, method):
-    return self.hyper_parameters(method).get('architecture', 'impala') == 'impala'
+    return (self.given | method.given).get('architecture', 'impala') == 'impala'
 
   def left_out(self, experiment: Experiment, method: Method) -> str | None:
     """Returns why a method is not run, a text after 'as'; None if it is."""

@@ -1,9 +1,11 @@
 """Final return of a run: how well it ended, as one number, and how it came there.
 
 The final return of a run on one level is the mean of its last 100 episodes' unclipped returns in
-training. A run on several levels has its suite's score instead, that of the last round in which
-each level finished an episode. It is read from score.json: episodes.csv does not say which rounds
-there were, as a run that is resumed starts a new one, and the suite may not be installed here.
+training. A run on several levels has its suite's score instead, the mean of the last 10 rounds in
+each of which every level finished an episode: a single round is one episode of some levels, and a
+sweep would choose the luckiest. It is read from score.json and the summaries: episodes.csv does not
+say which rounds there were, as a run that is resumed starts a new one, and the suite may not be
+installed here.
 """
 
 from collections.abc import Sequence
@@ -13,7 +15,8 @@ import numpy as np
 from impala_tf.reports import scalars
 from impala_tf.training import episode_log, episodes
 
-WINDOW = 100
+WINDOW = 100  # episodes
+ROUNDS = 10
 
 
 def read(logdir: str, max_frames: int | None = None) -> float | None:
@@ -30,10 +33,8 @@ def read(logdir: str, max_frames: int | None = None) -> float | None:
 
   noted = episodes.read_score(logdir)
   if noted is not None:
-    if counts(noted['frames']):
-      return noted['score']
-    points = scalars.read(logdir, noted['name'])
-    return next((p.value for p in reversed(points) if counts(p.frames)), None)
+    scores = [score for frames, score in _rounds(logdir, noted) if counts(frames)][-ROUNDS:]
+    return sum(scores) / len(scores) if scores else None
 
   rows = episode_log.read(logdir)
   returns = [row.episode_return for row in rows if counts(row.frames)][-WINDOW:]
@@ -44,12 +45,24 @@ def curve(logdir: str) -> tuple[np.ndarray, np.ndarray]:
   """Reads what the final return would have been over the frames of a run: frames and values."""
   noted = episodes.read_score(logdir)
   if noted is not None:
-    points = scalars.read(logdir, noted['name']) if noted['name'] else []
-    return np.array([p.frames for p in points]), np.array([p.value for p in points])
+    rounds = _rounds(logdir, noted)
+    average = moving_average([score for _, score in rounds], ROUNDS)
+    return np.array([frames for frames, _ in rounds]), average
 
   rows = episode_log.read(logdir)
   average = moving_average([row.episode_return for row in rows], WINDOW)
   return np.array([row.frames for row in rows]), average
+
+
+def _rounds(logdir, noted):
+  """Returns frames and score of each round that has ended."""
+  if noted['name'] is None:
+    return []
+  rounds = [(point.frames, point.value) for point in scalars.read(logdir, noted['name'])]
+  # The last one may not be in the summaries yet, and runs may have lost theirs.
+  if not rounds or rounds[-1][0] < noted['frames']:
+    rounds.append((noted['frames'], noted['score']))
+  return rounds
 
 
 def moving_average(values: Sequence[float] | np.ndarray, window: int) -> np.ndarray:

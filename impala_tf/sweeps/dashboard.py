@@ -21,7 +21,7 @@ from impala_tf.sweeps.study import Trial
 
 _SUFFIX = '.hparams'
 _METRICS = {
-  'final_return': 'mean of the last 100 episodes, or the score of the suite',
+  'final_return': 'mean of the last 100 episodes, or of the last 10 scores of the suite',
   'frames': 'environment frames of the training',
 }
 _STATUS = {

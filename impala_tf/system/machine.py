@@ -76,6 +76,13 @@ def _read(path):
     return file.read()
 
 
+def graphics_cards() -> int:
+  """Counts the graphics cards that TensorFlow sees."""
+  import tensorflow as tf
+
+  return len(tf.config.list_physical_devices('GPU'))
+
+
 def allow_many_files() -> None:
   """Lets this process open many files at once, as far as the system allows; the default is often
   1024.

@@ -12,20 +12,16 @@ of Espeholt et al., 2018).
 """
 
 import concurrent.futures
-from typing import Any, Self
+import dataclasses
+from typing import Self
 
-import numpy as np
 import tensorflow as tf
 import tree
 
-from impala_tf import structs
-from impala_tf.acting import actors as actors_lib
 from impala_tf.acting import group
 from impala_tf.config import Config, ConfigurationError
-from impala_tf.environments import process_group
 from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
-from impala_tf.system import timing
 from impala_tf.training import episodes, sources
 from impala_tf.transport import replay, unroll_queue
 
@@ -46,12 +42,8 @@ class UnrollSource(sources.Source):
     """Describes the parts, as `sources.Source`."""
     super().__init__(suite, config, learner, seed)
     self._fresh = config.fresh_per_batch
-    self._level = tf.constant(np.repeat(self.actors.levels, config.envs_per_actor), tf.int32)
     self._batches = replay.make(self.actors.specs.unroll, config, seed)
-    self._carries = [None] * self._num_players(config)
-
-  def _num_players(self, config):
-    return config.num_actors
+    self._carries = [None] * len(self.actors.levels)
 
   @classmethod
   def check(cls, suite: suite_lib.Suite, config: Config) -> None:
@@ -80,7 +72,7 @@ class UnrollSource(sources.Source):
 
   def _build_join(self, unrolls):
     together = tree.map_structure(lambda *parts: tf.concat(parts, 0), *unrolls)
-    return unroll_queue.as_batch(self._batches.unstack_frames(together._replace(level=self._level)))
+    return unroll_queue.as_batch(self._batches.unstack_frames(together))
 
   def _get(self, timeout):
     # It waits as long as it takes: actors end or fail.
@@ -113,14 +105,14 @@ class StepSource(UnrollSource):
   """
 
   def _make_actors(self, suite, config, seed):
-    # Processes work at the same time: what each takes must not be added up.
-    unread = timing.StageTimer()
-    return _LockStepGroup(
-      suite, config, self._learner.agent, self.weights, seed, environment_timer=unread
+    # One actor, with the processes of all.
+    together = dataclasses.replace(
+      config,
+      num_actors=1,
+      envs_per_actor=config.num_actors * config.envs_per_actor,
+      processes_per_actor=config.num_actors * config.processes_per_actor,
     )
-
-  def _num_players(self, config):
-    return 1
+    return group.ActorGroup(suite, together, self._learner.agent, self.weights, seed)
 
   @classmethod
   def check(cls, suite: suite_lib.Suite, config: Config) -> None:
@@ -131,52 +123,3 @@ class StepSource(UnrollSource):
     """
     super().check(suite, config)
     group.check_local_inference(config)
-
-
-class _LockStepGroup(group.ActorGroup):
-  """Actors whose processes are called together, as if they were one actor."""
-
-  def _make_unroller(self):
-    config = self._config
-    n = config.num_actors * config.envs_per_actor
-    self._lock_step = _LockStep(self.environments, self.timer)
-    together = process_group.ProcessGroup([self._lock_step], self.environments.spec, n)
-    return actors_lib.Unroller(self.policy, together, [0], n, config.unroll_length)
-
-  def close(self, timeout: float = 30.0) -> None:
-    super().close(timeout)
-    self._lock_step.close()
-
-
-class _LockStep:
-  """Processes of environments that are called together, in place of the one process of an actor."""
-
-  def __init__(self, processes: Any, timer: timing.StageTimer):
-    """Binds a `process_group.ProcessGroup`; its calls count for the stage 'environment'."""
-    self._processes = processes
-    self._timer = timer
-    self._pool = concurrent.futures.ThreadPoolExecutor(
-      len(processes), thread_name_prefix='lock-step'
-    )
-
-  def initial(self) -> structs.StepOutput:
-    """Resets all; arrays of all environments, in the order of the processes."""
-    return self._call(lambda process: process.initial())
-
-  def step(self, row: int, actions: np.ndarray) -> structs.StepOutput:
-    """Steps all."""
-    parts = np.split(actions, len(self._processes))
-    return self._call(lambda process, part: process.step(row, part), parts)
-
-  def take(self, num_rows: int) -> structs.StepOutput:
-    """Takes the unrolls of all."""
-    return self._call(lambda process: process.take(num_rows))
-
-  def _call(self, function, *parts):
-    with self._timer('environment'):
-      outputs = list(self._pool.map(function, self._processes, *parts))
-      return tree.map_structure(lambda *arrays: np.concatenate(arrays), *outputs)
-
-  def close(self) -> None:
-    """Ends its threads, once the processes are closed."""
-    self._pool.shutdown()

@@ -113,6 +113,7 @@ def train(
     ActorError: if an actor failed or its process keeps dying.
   """
   source = source or SOURCES[config.architecture]
+  config = suite.with_sizes(config)
   check(suite, config, source)
   names = [name for name in config.callbacks.split(',') if name]
   callbacks = [*callbacks, *(import_reference('callbacks', name)() for name in names)]

@@ -54,10 +54,8 @@ def make_unroller(*batches, unroll_length=5, agent=None, published=None, levels=
   agent = agent or LinearAgent()
   agent.build(batches[0][0].observation_spec)
   policy = inference.LocalInference(agent, published or weights.PublishedWeights(agent))
-  levels = levels or list(range(len(batches)))
-  return actors.Unroller(
-    policy, scripted.InProcess(*batches), levels, len(batches[0]), unroll_length
-  )
+  levels = levels or [[i] * len(batch) for i, batch in enumerate(batches)]
+  return actors.Unroller(policy, scripted.InProcess(*batches), levels, unroll_length)
 
 
 def test_three_unrolls_agree_with_the_authors_code():
@@ -157,7 +155,9 @@ def test_weights_are_pulled_once_an_unroll():
   agent = LinearAgent()
   agent.build(scripted.Counting().observation_spec)
   unroller = make_unroller(
-    [scripted.Counting()], agent=agent, published=types.SimpleNamespace(pull=pull)
+    [scripted.Counting()],
+    agent=agent,
+    published=types.SimpleNamespace(pull=pull, refresh=lambda: None),
   )
   carry, first = unroller.unroll(0, unroller.initial(0))
   _, second = unroller.unroll(0, carry)
@@ -189,7 +189,7 @@ def test_policy_stays_the_same_while_the_learner_publishes():
 
 def test_actors_share_one_trace_and_keep_their_levels():
   unroller = make_unroller(
-    [scripted.Counting(first=0)], [scripted.Counting(first=50)], levels=[3, 1]
+    [scripted.Counting(first=0)], [scripted.Counting(first=50)], levels=[[3], [1]]
   )
   for index, first, level in ((0, 0, 3), (1, 50, 1)):
     _, unrolls = unroller.unroll(index, unroller.initial(index))

@@ -11,7 +11,7 @@ import tree
 from impala_tf import structs
 from impala_tf.acting import actors, group, inference, specs, weights
 from impala_tf.agent import agents
-from impala_tf.environments import process_group
+from impala_tf.environments import operations
 from impala_tf.training import loop
 from impala_tf.transport import unroll_queue
 from tests.support import catch, scripted, updates
@@ -24,7 +24,7 @@ def make(shared, agent):
   if not shared:
     return published, inference.LocalInference(agent, published)
   state = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), agent.initial_state(1))
-  seen = process_group.seen(structs.step_output_spec(catch.Catch.observation_spec))
+  seen = operations.seen(structs.step_output_spec(catch.Catch.observation_spec))
   return published, inference.BatchedInference(
     agent, published, [tf.TensorSpec([], tf.int32), specs.tensor_specs(seen), state]
   )
@@ -37,7 +37,7 @@ def test_shared_inference_acts_as_an_actor_alone_would():
     tf.random.set_seed(1)
     _, policy = make(shared, agent)
     unroller = actors.Unroller(
-      policy, scripted.InProcess([catch.Catch(1), catch.Catch(2)]), [0], 2, 10
+      policy, scripted.InProcess([catch.Catch(1), catch.Catch(2)]), [[0, 0]], 10
     )
     unrolls.append(unroller.unroll(0, unroller.initial(0))[1])
   own, together = unrolls
@@ -61,7 +61,7 @@ def test_shared_inference_acts_as_an_actor_alone_would():
 def test_shared_inference_takes_the_newest_weights_and_unrolls_say_which_they_began_with():
   agent = agents.for_suite(catch.CatchSuite(), CONFIG)
   published, policy = make(True, agent)
-  unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1)]), [0], 1, 5)
+  unroller = actors.Unroller(policy, scripted.InProcess([catch.Catch(1)]), [[0]], 5)
   carry, first = unroller.unroll(0, unroller.initial(0))
   agent.baseline.b.assign_add([1000.0])
   _, unpublished = unroller.unroll(0, carry)
@@ -89,7 +89,7 @@ def test_each_step_of_shared_inference_keeps_the_logits_it_acted_by():
     return step(action)
 
   environment.step = step_and_publish
-  unroller = actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5)
+  unroller = actors.Unroller(policy, scripted.InProcess([environment]), [[0]], 5)
   carry, first = unroller.unroll(0, unroller.initial(0))
   _, second = unroller.unroll(0, carry)
   np.testing.assert_array_equal(first.agent_outputs.policy_logits[0, 1:], biases[:5])

@@ -65,6 +65,70 @@ def test_two_that_publish_do_not_meet(net):
   assert [int(pull(published)[1]) for published in (first, second)] == [0, 3]
 
 
+def counted(published, monkeypatch):
+  """A list that grows with each copy of a `SharedCopy`."""
+  copies, original = [], published._copy
+  monkeypatch.setattr(published, '_copy', lambda: (copies.append(0), original())[1])
+  return copies
+
+
+def test_a_version_is_copied_once_for_all_threads(net, monkeypatch):
+  published = weights.PublishedWeights(net, version=5)
+  copy = weights.SharedCopy(net, published)
+  copies = counted(copy, monkeypatch)
+  for version in (5, 6, 7):
+    net.scale.assign(float(version))
+    published.publish(tf.constant(version))
+    barrier = threading.Barrier(8)
+
+    def begin(barrier=barrier):
+      barrier.wait()
+      for _ in range(3):
+        copy.refresh()
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+      thread.start()
+    for thread in threads:
+      thread.join()
+    tensors, pulled = pull(copy)
+    assert int(pulled) == version
+    assert [float(t) for t in tensors if t.shape == []] == [float(version)]
+  assert len(copies) == 3
+
+
+def test_who_waited_for_a_newer_copy_makes_none_of_an_older_one(net, monkeypatch):
+  published = weights.PublishedWeights(net)
+  copy = weights.SharedCopy(net, published)
+  copies, newest = counted(copy, monkeypatch), copy._newest
+
+  def slow():
+    # While this thread asks, another one copies what is newer.
+    version = newest()
+    monkeypatch.setattr(copy, '_newest', newest)
+    published.publish(tf.constant(1))
+    copy.refresh()
+    return version
+
+  monkeypatch.setattr(copy, '_newest', slow)
+  copy.refresh()
+  assert len(copies) == 1
+  assert int(pull(copy)[1]) == 1
+
+
+def test_after_a_restart_of_the_learner_the_same_version_is_copied_again(net, monkeypatch):
+  published = weights.PublishedWeights(net)
+  copy = weights.SharedCopy(net, published)
+  copy.refresh()
+  net.scale.assign(9.0)
+  published.publish(tf.constant(0))
+  copy.refresh()
+  assert [float(t) for t in pull(copy)[0] if t.shape == []] == [2.0]
+  copy.forget()
+  copy.refresh()
+  assert [float(t) for t in pull(copy)[0] if t.shape == []] == [9.0]
+
+
 def test_readers_never_see_two_versions_mixed(net):
   published = weights.PublishedWeights(net)
   done = threading.Event()

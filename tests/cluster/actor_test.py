@@ -85,8 +85,18 @@ def make(task=0, suite=None, **changes):
 
 
 def test_levels_are_dealt_out_over_the_actors_of_all_processes():
-  levels = [make(task, ThreeLevels(), num_actors=2)._actors.levels for task in range(3)]
-  assert levels == [[0, 1], [2, 0], [1, 2]]
+  sizes = {'num_actors': 2, 'envs_per_actor': 2}
+  levels = [make(task, ThreeLevels(), **sizes)._actors.levels for task in range(3)]
+  assert levels == [[[0, 1], [2, 0]], [[1, 2], [0, 1]], [[2, 0], [1, 2]]]
+
+
+def test_heartbeats_name_each_level_once():
+  actor = make(1, ThreeLevels(), num_actors=1, envs_per_actor=4)
+  assert actor._heartbeat_fields()['levels'] == [0, 1, 2]
+  assert make(1, ThreeLevels(), num_actors=1, envs_per_actor=2)._heartbeat_fields()['levels'] == [
+    0,
+    2,
+  ]
 
 
 def test_actors_play_in_environments_for_training():
@@ -100,7 +110,7 @@ def test_no_two_starts_of_an_actor_play_the_same_episodes(monkeypatch):
   seeds = []
   original = process_group.make_environments
   monkeypatch.setattr(
-    process_group, 'make_environments', lambda *args: (seeds.append(args[5]), original(*args))[1]
+    process_group, 'make_environments', lambda *args: (seeds.append(args[4]), original(*args))[1]
   )
   for task in (3, 3, 4):
     make(task)

@@ -53,6 +53,33 @@ def test_it_looks_now_and_then_and_expects_answers_of_new_connections_too(monkey
   assert calls == [100, 105, 110]
 
 
+def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplog):
+  source = object.__new__(learner.ClusterSource)
+  source._clock = Clock()
+  actors = source._make_actors(catch.CatchSuite(), catch.CONFIG, [1])
+  monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
+  present = {}
+  monkeypatch.setattr(actors.board, 'read', lambda: dict(present))
+
+  def warnings(environments, task):
+    present[task] = ActorHeartbeat(1, environments=environments)
+    caplog.clear()
+    actors.refresh()
+    return [record.getMessage() for record in caplog.records]
+
+  # Batches of 8 have room for 52 environments.
+  assert warnings(26, 0) == warnings(26, 7) == warnings(26, 7) == []
+  # Its environments come after it.
+  assert warnings(0, 3) == []
+  (warning,) = warnings(26, 3)
+  assert 'about 11 updates: 78 environments for 8 new unrolls' in warning
+  assert 'at most 17 environments in each' in warning
+  # It is not repeated.
+  assert warnings(26, 3) == []
+  # Those that end are no reason.
+  assert warnings(13, 3) == []
+
+
 @pytest.mark.parametrize('architecture', ['a2c_sync_step', 'a2c_sync_trajectories', 'a3c'])
 def test_baselines_have_no_form_for_a_cluster(tmp_path, architecture):
   settings = dataclasses.replace(catch.CONFIG, architecture=architecture)
@@ -69,7 +96,7 @@ def test_a_cluster_has_no_shared_inference():
 
 
 def test_a_learner_of_a_cluster_needs_no_actors_of_its_own():
-  settings = dataclasses.replace(catch.CONFIG, num_actors=1)
+  settings = dataclasses.replace(catch.CONFIG, num_actors=1, envs_per_actor=1)
   suite = types.SimpleNamespace(check=lambda settings: None, levels=lambda settings: ('a', 'b'))
   loop.check(suite, settings, learner.ClusterSource)
   with pytest.raises(config.ConfigurationError, match='num_actors=1 '):

@@ -70,6 +70,7 @@ def test_what_one_agent_for_all_levels_does_otherwise():
     10_000_000_000,
     'optimistic_asymmetric',
   )
+  assert multi['envs_per_actor'] == 1
   assert multi['num_actors'] % 30 == 0
   assert multi['num_actors'] >= 30
 
@@ -238,5 +239,5 @@ def test_presets_by_name():
     )
     if kind == 'expert':
       expected = dataclasses.replace(expected, reward_clipping='optimistic_asymmetric')
-    assert values == expected
+    assert suite.SUITE.with_sizes(values) == expected
   assert len(suite.SUITE.presets) == 6

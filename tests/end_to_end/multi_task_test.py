@@ -93,30 +93,29 @@ def test_levels_without_a_score_train_too(tmp_path, capsys, monkeypatch):
   assert ', mean ' not in capsys.readouterr().out
 
 
-def test_fewer_actors_than_levels_are_refused(tmp_path):
+def test_fewer_environments_than_levels_are_refused(tmp_path):
   with pytest.raises(
     config_lib.ConfigurationError,
-    match=r'num_actors=2 must be at least 3.* Change --num_actors',
+    match=r'num_actors=1 of envs_per_actor=2 are 2 environments.* 3 levels .*Change --num_actors',
   ):
     loop.train(
-      TimedSuite(3), settings(num_actors=2, total_environment_frames=160), str(tmp_path / 'run')
+      TimedSuite(3), settings(num_actors=1, total_environment_frames=160), str(tmp_path / 'run')
     )
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize(('num_actors', 'better'), [(3, None), (4, 3), (6, None), (8, 6)])
-def test_levels_played_more_often_than_others_are_warned_of(caplog, num_actors, better):
+@pytest.mark.parametrize(('num_actors', 'is_even'), [(3, True), (4, False), (6, True), (8, False)])
+def test_levels_played_more_often_than_others_are_warned_of(caplog, num_actors, is_even):
   with caplog.at_level(logging.WARNING, logger='absl'):
     loop.check(TimedSuite(3), settings(num_actors=num_actors))
   warned = [
     record.getMessage() for record in caplog.records if 'not a multiple' in record.getMessage()
   ]
-  if better is None:
+  if is_even:
     assert warned == []
   else:
     (message,) = warned
-    assert f'The {num_actors} actors' in message
-    assert message.endswith(f'--num_actors={better}.')
+    assert f'The {2 * num_actors} environments' in message
 
 
 def test_processes_play_the_level_that_their_unrolls_name():
@@ -130,6 +129,14 @@ def test_processes_play_the_level_that_their_unrolls_name():
       for level, longest in zip(unrolls.level.numpy(), steps, strict=True):
         seen.setdefault(names[level], set()).add(int(longest))
   assert seen == {'level_0': {5}, 'level_1': {6}, 'level_2': {7}}
+
+
+def test_batches_hold_all_levels_in_equal_shares():
+  suite, config = TimedSuite(4), settings(num_actors=3, envs_per_actor=4, processes_per_actor=2)
+  assert config.batch_size == 8
+  with updates.source_of(suite, config) as source:
+    for _ in range(10):
+      assert sorted(source.next_batch().unrolls.level.numpy()) == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_an_agent_plays_all_levels_with_weights_that_were_published_once(monkeypatch):

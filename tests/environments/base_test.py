@@ -292,7 +292,7 @@ def test_unrolls_of_a_process_are_tensors_with_its_rows():
   import tensorflow as tf
 
   group = process_group.make_environments(
-    Suite(), catch.CONFIG, ['any'] * 2, 2, False, [1], timing.StageTimer()
+    Suite(), catch.CONFIG, [['any'] * 2] * 2, False, [1], timing.StageTimer()
   )
   with group:
     assert group[1].call('num_actions') == 4
@@ -332,11 +332,11 @@ def test_environments_of_a_run_are_alike_over_all_processes():
     def make_environment(self, level, seed, is_test, config):
       return functools.partial(Counting, with_instruction=level == 'read')
 
-  levels = ['read', 'look']
+  levels = [['read'], ['look']]
   config = dataclasses.replace(catch.CONFIG, level_name='read')
   with pytest.raises(py_process.ProcessError, match='must be alike'):
     process_group.make_environments(
-      Mixed(), config, levels, 1, False, [1], timing.StageTimer()
+      Mixed(), config, levels, False, [1], timing.StageTimer()
     ).start()
 
 

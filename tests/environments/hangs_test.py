@@ -131,7 +131,7 @@ def test_time_without_a_core_does_not_count(clock, named, monkeypatch):
 def make(suite, levels, **changes):
   config = dataclasses.replace(catch.CONFIG, **changes)
   return process_group.make_environments(
-    suite, config, levels, 3, False, [1, 1], timing.StageTimer()
+    suite, config, [[level] * 3 for level in levels], False, [1, 1], timing.StageTimer()
   )
 
 

@@ -15,7 +15,7 @@ import tree
 
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
-from impala_tf.environments import process_group, py_process
+from impala_tf.environments import process_group, py_process, rows
 from impala_tf.system import signals, timing
 from tests.support import catch, frail
 
@@ -24,8 +24,9 @@ LEVELS = ['catch', 'catch']
 
 
 def make(suite, levels=LEVELS, n=3):
+  """One process for each level, with `n` environments."""
   return process_group.make_environments(
-    suite, catch.CONFIG, levels, n, False, [1, 1], timing.StageTimer()
+    suite, catch.CONFIG, [[level] * n for level in levels], False, [1, 1], timing.StageTimer()
   )
 
 
@@ -101,7 +102,7 @@ class TestRestart:
     died = 13  # The row of what would have been the thirteenth step.
     with make(suite, ['catch_with_memory'], 3) as group:
       unroller = actors.Unroller(
-        inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [0], 3, 20
+        inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [[0] * 3], 20
       )
       _, unrolls = unroller.unroll(0, unroller.initial(0))
       assert group.restarts == 1
@@ -119,6 +120,80 @@ class TestRestart:
       np.testing.assert_allclose(
         output.policy_logits, row(unrolls.agent_outputs.policy_logits, t + 1), atol=1e-5
       )
+
+
+class Slow:
+  """Stands for a process; writes into its rows which it is, and what it was told."""
+
+  def __init__(self, number, part, barrier):
+    self._number, self._part, self._barrier = number, part, barrier
+
+  def call(self, method, row):
+    """Returns only when the others were called as well."""
+    self._barrier.wait(timeout=60)
+    self._part.row[row].reward[:] = self._number
+    self._part.row[row].info.episode_steps[:] = self._part.actions * 10 + row
+
+
+def test_processes_of_an_actor_work_at_the_same_time_and_keep_their_order():
+  barrier = threading.Barrier(3)
+  now = 0.0
+
+  def clock():
+    nonlocal now
+    now += 1.0
+    return now
+
+  timer = timing.StageTimer(clock)
+  whole = rows.Rows(catch.Catch.observation_spec, 7, 6)
+  bounds = ((0, 3), (3, 5), (5, 7))
+  processes = [Slow(i, whole.part(*pair), barrier) for i, pair in enumerate(bounds)]
+  actor = process_group._Actor(processes, whole, timer)
+  first = actor.initial().reward.tolist()
+  second = actor.step(5, np.arange(7, dtype=np.int32))
+  assert first == second.reward.tolist() == [0, 0, 0, 1, 1, 2, 2]
+  assert second.info.episode_steps.tolist() == [10 * i + 5 for i in range(7)]
+  # The time of processes that work side by side is not added up.
+  assert timer.seconds() == {'environment': 2.0}
+
+
+def test_a_process_hosts_its_share_of_an_actors_environments_and_takes_no_other_with_it():
+  suite = Levels()
+  levels = [['a', 'b', 'c', 'a', 'b'], ['c', 'a', 'b', 'c', 'a']]
+  group = process_group.make_environments(
+    suite, catch.CONFIG, levels, False, [1, 1], timing.StageTimer(), processes_per_actor=2
+  )
+  with group:
+    assert suite.made == [*levels[0], *levels[1]]
+    assert len(group) == 4
+    step = tf.function(lambda actor, row, actions: group.step(actor, row, actions))
+    actions = tf.ones([5], tf.int32)
+    assert group.initial(1).reward.shape == [5]
+    step(1, 1, actions)
+    os.kill(group[3].pid, signal.SIGKILL)
+    # The first process of the second actor has two of its environments, the second one three.
+    assert step(1, 2, actions).info.episode_steps.numpy().tolist() == [2, 2, 0, 0, 0]
+    assert group.take(1, 3).info.episode_steps.numpy().T.tolist() == [
+      [0] * 5,
+      [1] * 5,
+      [2, 2, 0, 0, 0],
+    ]
+    assert [process.restarts for process in group] == [0, 0, 0, 1]
+  # What is started again are environments of the same levels.
+  assert suite.made[10:] == ['b', 'c', 'a']
+  with pytest.raises(tf.errors.OutOfRangeError):
+    step(1, 1, actions)
+
+
+class Levels(catch.CatchSuite):
+  """Notes the levels of the environments that are made."""
+
+  def __init__(self):
+    self.made = []
+
+  def make_environment(self, level, seed, is_test, config):
+    self.made.append(level)
+    return super().make_environment(level, seed, is_test, config)
 
 
 class TestGivingUp:

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf import structs
-from impala_tf.environments import process_group, py_process
+from impala_tf.environments import operations, py_process
 from tests.support.hosted import Hosted, Thread, is_alive, run_script
 from tests.support.processes import wait_until
 
@@ -122,7 +122,7 @@ def test_that_the_server_died_is_said_of_a_process_that_dies_after_it():
 def test_no_process_is_left_after_close():
   spec = structs.step_output_spec(())
   processes = [py_process.PyProcess(Hosted) for _ in range(3)]
-  with process_group.ProcessGroup(processes, spec, 1) as group:
+  with operations.ProcessGroup(processes, spec, 1) as group:
     pids = [process.pid for process in group]
     assert all(map(is_alive, pids))
   assert not any(map(is_alive, pids))
@@ -227,7 +227,7 @@ if __name__ == '__main__':
 def test_program_that_does_not_close_ends(tmp_path):
   script = f"""
 from impala_tf import structs
-from impala_tf.environments import process_group, py_process
+from impala_tf.environments import operations, py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
   process = py_process.PyProcess(Hosted, closed_file={str(tmp_path / 'closed')!r})
@@ -243,7 +243,7 @@ def test_killed_program_leaves_no_process(tmp_path):
   script = f"""
 import threading
 from impala_tf import structs
-from impala_tf.environments import process_group, py_process
+from impala_tf.environments import operations, py_process
 from tests.support.hosted import Hosted
 if __name__ == '__main__':
   idle = py_process.PyProcess(Hosted, closed_file={str(tmp_path / 'closed')!r})

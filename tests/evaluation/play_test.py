@@ -24,7 +24,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment(unroll
   agent.build(slow.observation_spec)
   group = scripted.InProcess([slow, fast])
   unroller = actors.Unroller(
-    inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [0], 2, unroll_length
+    inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [[0, 0]], unroll_length
   )
   played = play.play_episodes(unroller, 2, 5)
   assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
@@ -50,7 +50,7 @@ def test_agents_remember_across_the_unrolls_of_an_evaluation():
   agent.build(environment.observation_spec)
   policy = inference.LocalInference(agent, weights.PublishedWeights(agent))
   played = play.play_episodes(
-    actors.Unroller(policy, scripted.InProcess([environment]), [0], 1, 5), 1, 2
+    actors.Unroller(policy, scripted.InProcess([environment]), [[0]], 5), 1, 2
   )
   assert [e.episode_return for e in played] == [
     100 * sum(n) + sum(range(8)) for n in (range(1, 9), range(9, 17))

@@ -1,6 +1,7 @@
 """The report on the paper's experiments, from what runs would have left."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -67,6 +68,9 @@ def test_the_report_shows_whatever_lags_have_run(tmp_path):
     ('No correction', 'lag 7, without replay', '0 of 2', ''),
   ]
   assert 'Scale 0.01 of' in text
+  # Of all methods, so that they stand once.
+  assert text.count('trials 2, not 24') == 1
+  assert 'search space seed=uniform(1.0,99.0), not that of Table D.1' in text
   assert '14 of the methods and levels have not been run' in text
 
 
@@ -108,7 +112,7 @@ def test_the_report_has_what_ran_and_blanks_for_the_rest(tmp_path):
 def test_throughput_stands_beside_the_papers(tmp_path):
   machine = {'cores': 2, 'processor': 'Z80', 'tensorflow': '2.0'}
   path = experiments.rate_file(
-    str(tmp_path), 'pong', EXPERIMENTS['table1'].methods[2], is_fake=True
+    str(tmp_path), 'pong', EXPERIMENTS['table1'].methods[3], is_fake=True
   )
   os.makedirs(os.path.dirname(path))
   with open(path, 'w') as file:
@@ -127,6 +131,26 @@ def test_throughput_stands_beside_the_papers(tmp_path):
   assert len(measured) == 11
   assert measured.pop(('Batched A2C (sync traj.)', '16,000')) == ('12,346', '0.12')
   assert set(measured.values()) == {('', '')}
+
+
+@pytest.mark.parametrize(('gpus', 'filled'), [(0, 'IMPALA, 48 actors'), (1, 'Batched A2C')])
+def test_a_row_with_a_graphics_card_is_filled_where_there_was_one(tmp_path, gpus, filled):
+  machine = {'cores': 2, 'gpus': gpus, 'processor': 'Z80', 'tensorflow': '2.0'}
+  for folder in ('impala_48', 'a2c_dynamic'):
+    (method,) = experiments.with_methods(EXPERIMENTS['table1'], [folder]).methods
+    path = experiments.rate_file(str(tmp_path), 'pong', method)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    config = dataclasses.asdict(suites.resolve('pong', **method.hyper_parameters({}))[1])
+    config |= {'unroll_length': 7, 'num_actors': 2, 'envs_per_actor': 24}
+    result = {'frames_per_second': 99.0, 'cpu_seconds_per_1000_frames': 0.125}
+    with open(path, 'w') as file:
+      json.dump({'machine': machine, 'config': config, 'results': [result]}, file)
+  text, rows = written(tmp_path, 'table1')
+  (row,) = [row for row in rows if row['here: pong']]
+  assert row['architecture'].startswith(filled)
+  assert row['paper: GPUs'] == str(gpus)
+  assert 'unroll_length 7, not 20' in text
+  assert 'environments of an actor 24, not 1' in text
 
 
 def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):

@@ -203,7 +203,7 @@ def test_what_can_be_a_cluster_is_one(tmp_path, capsys):
   assert '--cluster=3' in population
   address = 'node7:8470'
   sweeps = listed(EXPERIMENTS['figure4'], tmp_path, levels=('pong',), cluster=address)
-  assert [f'--cluster={address}' in words for words in sweeps] == [True, False, False]
+  assert [f'--cluster={address}' in words for words in sweeps] == [True, True, False, False]
   (expert, *_) = listed(only('table4', 'impala_deep'), tmp_path, levels=('pong',), cluster=address)
   learner = ['run_experiment', '--job_name=learner', f'--learner_address={address}']
   assert expert[:3] == learner

@@ -47,8 +47,23 @@ def test_a_cluster_is_checked_as_one():
   # Each actor process has some of the 57 levels, one process alone would need them all.
   few = {'num_actors': 6}
   PaperSettings(given=few, cluster='10').check(multi_task)
-  with pytest.raises(ConfigurationError, match='num_actors=6 must be at least 57'):
+  with pytest.raises(ConfigurationError, match='num_actors=6 does not divide the 57'):
     PaperSettings(given=few).check(multi_task)
+
+
+def test_actor_processes_share_out_the_papers_actors():
+  sizes = lambda method, **settings: [
+    PaperSettings(**settings).hyper_parameters(method).get(name)
+    for name in ('num_actors', 'envs_per_actor')
+  ]
+  impala, _, a2c, a3c = EXPERIMENTS['figure4'].methods
+  assert sizes(impala) == [200, 1]
+  assert sizes(impala, cluster='16') == [13, 1]
+  assert sizes(impala, cluster='16', given={'num_actors': 2}) == [2, None]
+  # Actors elsewhere are started by somebody else.
+  assert sizes(impala, cluster='node7:8470') == [None, None]
+  assert sizes(a2c, cluster='16') == [32, 1]
+  assert sizes(a3c, cluster='16') == [32, 1]
 
 
 def test_flags_become_settings(monkeypatch):

@@ -67,14 +67,23 @@ def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_
   note_scores(str(tmp_path), {50: 42.5})
   frames, values = final_return.curve(str(tmp_path))
   assert frames.tolist() == [40, 50]
-  assert values.tolist() == [41.5, 42.5]
+  assert values.tolist() == [41.5, 42.0]
   # What a pruner asks for, rounds later.
   assert [final_return.read(str(tmp_path), max_frames) for max_frames in (39, 40, 49, 50)] == [
     None,
     41.5,
     41.5,
-    42.5,
+    42.0,
   ]
+
+
+def test_a_lucky_last_round_does_not_decide(tmp_path):
+  with tf.summary.create_file_writer(str(tmp_path)).as_default():
+    for step in range(20):
+      tf.summary.scalar('suite/median', 90.0 if step == 19 else float(step >= 10), step)
+  note_scores(str(tmp_path), {19: 90.0})
+  assert final_return.read(str(tmp_path)) == pytest.approx((9 * 1.0 + 90.0) / 10)
+  assert final_return.read(str(tmp_path), max_frames=14) == pytest.approx(0.5)
 
 
 def test_moving_average_is_over_the_last_values_there_are():

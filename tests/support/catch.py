@@ -39,6 +39,7 @@ CONFIG = Config(
   clip_global_norm=40.0,
   num_actors=2,
   envs_per_actor=4,
+  processes_per_actor=1,
 )
 
 

@@ -5,7 +5,7 @@ own.
 import numpy as np
 
 from impala_tf import structs
-from impala_tf.environments import process_group, rows
+from impala_tf.environments import operations, rows
 from impala_tf.environments.base import EnvironmentBatch, Transition
 
 
@@ -47,8 +47,8 @@ class Counting:
     return structs.Observation(np.full(self.observation_spec.frame.shape, self._n % 256, np.uint8))
 
 
-class InProcess(process_group.ProcessGroup):
-  """Serves environments as `process_group.ProcessGroup` does, from this process."""
+class InProcess(operations.ProcessGroup):
+  """Serves environments as `operations.ProcessGroup` does, from this process."""
 
   def __init__(self, *batches):
     """Each of `batches` is a list of environments."""

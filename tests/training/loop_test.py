@@ -130,13 +130,13 @@ def test_a_second_start_goes_on(tmp_path, capsys):
 
 def test_a_resumed_run_plays_other_episodes(tmp_path):
   first = process_group.make_environments(
-    catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 1], timing.StageTimer()
+    catch.CatchSuite(), SHORT, [['catch'] * 16], False, [1, 1], timing.StageTimer()
   )
   again = process_group.make_environments(
-    catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 1], timing.StageTimer()
+    catch.CatchSuite(), SHORT, [['catch'] * 16], False, [1, 1], timing.StageTimer()
   )
   resumed = process_group.make_environments(
-    catch.CatchSuite(), SHORT, ['catch'], 16, False, [1, 2], timing.StageTimer()
+    catch.CatchSuite(), SHORT, [['catch'] * 16], False, [1, 2], timing.StageTimer()
   )
   with first, again, resumed:
     boards = [group[0].initial().observation.frame for group in (first, again, resumed)]

@@ -15,7 +15,7 @@ from impala_tf import config
 from impala_tf.acting import group, weights
 from impala_tf.learning import losses
 from impala_tf.system import timing
-from impala_tf.training import a2c, loop, sources
+from impala_tf.training import loop, sources
 from tests.support import catch, frail, updates
 
 OF_ONE_ACTOR = {'batch_size': 4, 'envs_per_actor': 4}
@@ -234,8 +234,8 @@ def test_synchronous_unrolls_name_their_levels(baseline):
     brightness.append(batch.step_outputs.observation.frame.numpy().max((0, 2, 3, 4)).tolist())
 
   updates_of(TwoLevels(), settings_of(baseline), 2, look)
-  assert levels == [[0] * 4 + [1] * 4] * 2
-  assert brightness == [[255] * 4 + [127] * 4] * 2
+  assert levels == [[0, 1] * 4] * 2
+  assert brightness == [[255, 127] * 4] * 2
 
 
 def test_synchronous_batches_may_have_replayed_unrolls_whose_episodes_count_but_once():
@@ -248,35 +248,6 @@ def test_synchronous_batches_may_have_replayed_unrolls_whose_episodes_count_but_
   frames = 8 * 20
   assert [int(metrics.frames) for _, metrics in results] == [frames * k for k in range(1, 11)]
   assert frames * 10 // 7 - 8 <= sum(len(played) for played, _ in results) <= frames * 10 // 7
-
-
-class Slow:
-  """Stands for a process of two environments; its outputs say which it is and what it was told."""
-
-  def __init__(self, number, barrier):
-    self._number, self._barrier = number, barrier
-
-  def initial(self):
-    return self.step(0, np.zeros(2, np.int32))
-
-  def step(self, row, actions):
-    """Returns only when the others were called as well."""
-    self._barrier.wait(timeout=60)
-    return {'number': np.full(2, self._number), 'action': actions * 10 + row}
-
-  def take(self, num_rows):
-    return {'number': np.full((2, num_rows), self._number)}
-
-
-def test_processes_in_step_work_at_the_same_time_and_keep_their_order():
-  barrier = threading.Barrier(3)
-  lock_step = a2c._LockStep([Slow(i, barrier) for i in range(3)], timing.StageTimer())
-  first, second = lock_step.initial(), lock_step.step(3, np.arange(6, dtype=np.int32))
-  unrolls = lock_step.take(2)
-  lock_step.close()
-  assert first['number'].tolist() == second['number'].tolist() == [0, 0, 1, 1, 2, 2]
-  assert second['action'].tolist() == [3, 13, 23, 33, 43, 53]
-  assert unrolls['number'].tolist() == [[i, i] for i in (0, 0, 1, 1, 2, 2)]
 
 
 def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch):
@@ -362,12 +333,6 @@ def test_what_does_not_go_together_is_refused_before_anything_is_written(
   with pytest.raises(config.ConfigurationError, match=message):
     loop.train(catch.CatchSuite(), settings_of(baseline, **given), str(tmp_path / 'run'))
   assert not (tmp_path / 'run').exists()
-
-
-def test_time_of_processes_in_step_is_not_added_up():
-  actors = updates.source_of(catch.CatchSuite(), settings_of('a2c_sync_step')).actors
-  with actors.environments[0]._timer('environment'):
-    assert actors.timer.seconds() == {}
 
 
 def test_the_first_episode_is_a_part_of_the_time_of_unrolls():

@@ -1,0 +1,99 @@
+"""Settings of runs that are other than those of the paper's experiment."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from impala_tf.config import Config, ConfigurationError
+from impala_tf.environments import suites
+from impala_tf.paper.kinds import Method
+from impala_tf.sweeps import search_space
+from impala_tf.sweeps.definition import Sweep
+
+# Those that each table has in a column or a sentence of its own, and that no paper has.
+_SHOWN = ('level_name', 'total_environment_frames', 'seed')
+
+
+class Deviations:
+  """Deviations of an experiment's methods, gathered for its report.
+
+  deviations.add(method, level, config)
+  print(deviations.text())
+  """
+
+  def __init__(self):
+    """Knows of no runs yet."""
+    self._labels: list[str] = []
+    self._found: dict[str, list[str]] = {}
+
+  def add(self, method: Method, level: str, ours: Config | Mapping[str, Any]) -> None:
+    """Compares the configuration of a run with that of the method on the level by default.
+
+    Args:
+      method: of the experiment.
+      level: its name. The paper's settings are those of its suite.
+      ours: the run's. Fields that it lacks are not compared.
+    """
+    self._note(method)
+    try:
+      _, theirs = suites.resolve(level, **method.hyper_parameters({}))
+    except ConfigurationError:  # Its suite is not installed here.
+      return
+    ours = dataclasses.asdict(ours) if isinstance(ours, Config) else ours
+    for name in theirs.learning_fields():
+      if name in ours and name not in _SHOWN:
+        self._compare(name, ours[name], getattr(theirs, name))
+    if {'num_actors', 'envs_per_actor'} <= ours.keys():
+      actors = ours['num_actors'], ours['envs_per_actor']
+      self._compare(
+        'environments of a process',
+        actors[0] * actors[1],
+        theirs.num_actors * theirs.envs_per_actor,
+      )
+      self._compare('environments of an actor', actors[1], theirs.envs_per_actor)
+
+  def add_sweep(self, method: Method, level: str, sweep: Sweep, trials: int) -> None:
+    """Compares a sweep with the paper's: its hyper-parameters, space and number of trials.
+
+    Args:
+      method, level: as for `add`.
+      sweep: what was run.
+      trials: how many the paper has.
+    """
+    try:
+      _, config = suites.resolve(**{'level_name': level} | sweep.given)
+    except ConfigurationError:
+      return
+    drawn = {*sweep.space, *search_space.TABLE_D1}
+    ours = {k: v for k, v in dataclasses.asdict(config).items() if k not in drawn}
+    self.add(method, level, ours)
+    self._compare('trials', sweep.num_trials, trials)
+    self._compare(
+      'search space',
+      '; '.join(f'{k}={v}' for k, v in search_space.as_texts(sweep.space).items()),
+      '; '.join(f'{k}={v}' for k, v in search_space.as_texts(search_space.TABLE_D1).items()),
+      of_paper='that of Table D.1',
+    )
+
+  def _note(self, method):
+    self._label = method.label + (f' ({method.group})' if method.group else '')
+    if self._label not in self._labels:
+      self._labels.append(self._label)
+
+  def _compare(self, name, ours, theirs, of_paper=None):
+    if ours != theirs:
+      labels = self._found.setdefault(f'{name} {ours}, not {of_paper or theirs}', [])
+      if self._label not in labels:
+        labels.append(self._label)
+
+  def text(self) -> str:
+    """Returns all of them in a sentence or two, the empty text if there are no runs."""
+    if not self._labels:
+      return ''
+    if not self._found:
+      return "All settings are the paper's, or this project's where the paper has none."
+    parts = [
+      text if labels == self._labels else f'{text} ({", ".join(labels)})'
+      for text, labels in self._found.items()
+    ]
+    return f"Settings other than the paper's: {'; '.join(parts)}."
