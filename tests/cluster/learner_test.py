@@ -59,7 +59,7 @@ def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplo
   actors = source._make_actors(catch.CatchSuite(), catch.CONFIG, [1])
   monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
   present = {}
-  monkeypatch.setattr(actors.board, 'read', lambda: dict(present))
+  monkeypatch.setattr(actors.board, 'read', lambda num_levels: (dict(present), {}))
 
   def warnings(environments, task):
     present[task] = ActorHeartbeat(1, environments=environments)

@@ -172,7 +172,7 @@ def test_a_process_hosts_its_share_of_an_actors_environments_and_takes_no_other_
     step(1, 1, actions)
     os.kill(group[3].pid, signal.SIGKILL)
     # The first process of the second actor has two of its environments, the second one three.
-    assert step(1, 2, actions).info.episode_steps.numpy().tolist() == [2, 2, 0, 0, 0]
+    assert step(1, 2, actions).done.numpy().tolist() == [False, False, True, True, True]
     assert group.take(1, 3).info.episode_steps.numpy().T.tolist() == [
       [0] * 5,
       [1] * 5,
