@@ -57,7 +57,7 @@ def test_what_can_not_be_a_sweep_is_refused_and_binds_no_folder(tmp_path, monkey
     (['--level_name=pong', '--cluster=0'], '--cluster=0 is neither'),
     (['--level_name=pong', '--cluster=a:1', '--parallel=2'], 'room for one learner at a time'),
     (['--level_name=pong', '--batch_size=0'], 'batch_size=0'),
-    (['--level_name=atari57', '--num_actors=5'], 'num_actors=5'),
+    (['--level_name=atari57', '--num_actors=5', '--envs_per_actor=1'], 'num_actors=5'),
   ):
     with monkeypatch.context() as patched:
       own_flags.parse(patched, command.define_flags, f'--logdir={tmp_path}', *given)
