@@ -61,7 +61,6 @@ class GymnasiumSuite(Suite):
       config,
       level_name=f'{self.name}:{level}',
       total_environment_frames=count * config.total_environment_frames,
-      num_actors=-(-config.num_actors // count) * count,
     )
 
   def check(self, config: GymnasiumConfig) -> None:

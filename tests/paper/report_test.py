@@ -70,7 +70,7 @@ def test_the_report_shows_whatever_lags_have_run(tmp_path):
   assert 'Scale 0.01 of' in text
   # Of all methods, so that they stand once.
   assert text.count('trials 2, not 24') == 1
-  assert 'search space seed=uniform(1.0,99.0), not that of Table D.1' in text
+  assert 'search space seed=uniform(1,99), not that of Table D.1' in text
   assert '14 of the methods and levels have not been run' in text
 
 

@@ -120,8 +120,9 @@ def call(monkeypatch, tmp_path):
 def test_the_command_lists(call, capsys):
   assert call('list') == 0
   lines = capsys.readouterr().out.splitlines()
-  assert [line.split()[0] for line in lines] == list(EXPERIMENTS)
-  assert lines[1].endswith('; 8 methods on 5 levels')
+  assert [line.split()[0] for line in lines[::2]] == list(EXPERIMENTS)
+  assert lines[2].endswith(' on 5 levels')
+  assert lines[3].split()[:2] == ['methods:', 'impala,']
 
 
 def test_the_command_prints_what_it_would_run(call, capsys, tmp_path):
@@ -142,7 +143,7 @@ def test_the_command_prints_what_it_would_run(call, capsys, tmp_path):
     (['table2', '--total_environment_frames=9'], 'use --scale'),
     (
       ['figure4', '--methods=ppo'],
-      "--methods has 'ppo', but those of figure4 are impala, a2c, a3c",
+      "--methods has 'ppo', but those of figure4 are impala, impala_32, a2c, a3c",
     ),
     (['table2', '--cluster=node7'], '--cluster=node7 is neither a number of actor processes'),
     (['table2', '--cluster=0'], '--cluster=0 is neither'),
