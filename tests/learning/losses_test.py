@@ -363,6 +363,18 @@ def test_reward_transform_and_correction_may_be_those_of_another_package():
   np.testing.assert_allclose(loss.baseline, np.sum(values[:-1] ** 2) / 2, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+  ('clipping', 'expected'),
+  [('none', lambda r: 0.5 * r), ('abs_one', lambda r: np.clip(0.5 * r, -1, 1))],
+)
+def test_rewards_are_scaled_before_they_are_clipped_or_left_as_they_are(clipping, expected):
+  logits, values, rewards, actions = loss_inputs()
+  rewards *= 5
+  arguments = (logits, logits[::-1].copy(), values, rewards, actions)
+  loss, _ = loss_and_gradients(*arguments, reward_clipping=clipping, reward_scale=0.5)
+  np.testing.assert_allclose(loss.clipped_rewards, expected(rewards[1:]), rtol=1e-6)
+
+
 @pytest.mark.parametrize('field', ['reward_clipping', 'correction', 'extra_loss'])
 @pytest.mark.parametrize('reference', ['no_such_package:f', 'tests.learning.losses_test:no_such'])
 def test_functions_that_can_not_be_imported_are_refused_with_their_field(field, reference):
