@@ -173,6 +173,7 @@ def read(path: str | os.PathLike[str]) -> bytes | None:
   except FileNotFoundError:
     return None
 
+  quiet.load_tensorflow()
   import tensorflow as tf
 
   try:

@@ -11,6 +11,7 @@ from impala_tf import processes
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
+from impala_tf.system import quiet
 
 flags.disclaim_key_flags()  # So that --help shows the flag among those of the command.
 
@@ -63,7 +64,7 @@ def check_training(cluster: str | None, given: dict[str, Any]) -> None:
     ConfigurationError: with the remedy.
   """
   suite, config = suites.resolve(**given)
-  # Here, as they load TensorFlow.
+  quiet.load_tensorflow()
   from impala_tf.cluster import learner
   from impala_tf.training import loop
 

@@ -4,6 +4,7 @@ What has finished is not done again, and what fails does not keep the rest from 
 """
 
 import dataclasses
+import functools
 import os
 import shlex
 import sys
@@ -20,6 +21,7 @@ from impala_tf.paper.settings import PaperSettings
 from impala_tf.pbt import folder as pbt_folder
 from impala_tf.pbt import lineage
 from impala_tf.pbt.rules import Rules
+from impala_tf.reports import live
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.study import Study
@@ -69,11 +71,15 @@ def run(experiment: Experiment, logdir: str, settings: PaperSettings) -> int:
     ConfigurationError: if the settings are refused.
   """
   failed = False
-  with signals.Stop() as stop, processes.Supervisor(stop) as children:
+  lines = live.LiveLines()
+  with signals.Stop() as stop, processes.Supervisor(stop, show=lines.print) as children:
     for command in commands(experiment, logdir, settings):
-      print(command, flush=True)
-      children.start(command.module.split()[0], command.start)
-      ended = next(children.ends(), None)
+      lines.print(str(command))
+      name = command.module.split()[0]
+      children.start(name, command.start)
+      # What else is run shows how far it is by itself.
+      runs = {name: command.logdir} if command.logdir else {}
+      ended = next(children.ends(watch=functools.partial(lines.show, runs)), None)
       if ended is None:  # A signal came.
         break
       command.code = 1 if ended.code is None else ended.code

@@ -5,6 +5,8 @@ import io
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 
+from impala_tf import files
+
 if typing.TYPE_CHECKING:
   from matplotlib.axes import Axes
   from matplotlib.axis import Axis
@@ -45,14 +47,7 @@ def picture(
     contents = io.BytesIO()
     figure.savefig(contents, dpi=120, format='png')
 
-  if '://' not in output:
-    with open(output, 'wb') as local:
-      local.write(contents.getvalue())
-    return
-
-  import tensorflow as tf
-
-  with tf.io.gfile.GFile(output, 'wb') as file:
+  with files.open_file(output, 'wb') as file:
     file.write(contents.getvalue())
 
 

@@ -112,3 +112,11 @@ def test_help_names_the_flags(module, names):
   shown = run(module, '--help').stdout
   for name in names:
     assert f'--{name}:' in shown
+
+
+def test_a_command_that_loads_tensorflow_for_its_checks_prints_its_own_lines_only(tmp_path):
+  flags = ('--methods=impala_shallow', '--levels=pong', f'--logdir={tmp_path}')
+  done = run('impala_tf.paper', 'commands', 'table4', *flags)
+  assert done.returncode == 0
+  assert done.stderr == ''
+  assert {line.split()[0] for line in done.stdout.splitlines()} <= {'#', 'python'}
