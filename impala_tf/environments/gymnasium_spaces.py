@@ -76,7 +76,7 @@ class ObservationSpace:
 
     Args:
       space: an environment's.
-      image_values: 'pixels', 'codes', or 'numbers' where what looks like an image is none.
+      image_values: 'pixels', 'codes', or 'numbers' where what looks like an image is not one.
       height, width: of images of pixels.
 
     Raises:

@@ -387,6 +387,14 @@ def test_an_agent_sees_image_numbers_and_text_together(use_lstm):
     assert np.abs(logits(**changes) - logits()).max() > 1e-4, changes
 
 
+def test_atari_by_gymnasium_is_seen_as_the_experts_see_it_and_points_to_the_papers_protocol():
+  suite, config = suites.resolve('gymnasium:ALE/Pong-v5')
+  assert config.level_name == 'gymnasium:ale_py:ALE/Pong-v5'
+  assert suite.observation_spec(config).frame.shape == (84, 84, 4)
+  assert (config.reward_clipping, config.batch_size) == ('abs_one', 32)
+  assert '--level_name=pong' in suite.introduction(config)
+
+
 @pytest.mark.parametrize('agent', ['shallow', 'deep'])
 def test_grids_of_codes_and_missions_of_minigrid_are_seen_by_name_alone(agent):
   name = 'BabyAI-GoToRedBallGrey-v0'
