@@ -221,7 +221,8 @@ class AtariSuite(Suite):
     """Returns median and mean over all games, or which of them are missing."""
     missing = [game.name for game in games.all_games() if game.name not in level_returns]
     if missing:
-      some = missing if len(missing) <= _MAX_LISTED else [*missing[:_MAX_LISTED], '...']
+      left = len(missing) - _MAX_LISTED
+      some = [*missing[:_MAX_LISTED], *([f'and {left} more'] if left > 0 else [])]
       return f'No score of Atari-57 yet, it lacks {len(missing)} of 57 games: {", ".join(some)}.'
     means = {name: float(np.mean(returns)) for name, returns in level_returns.items()}
     scores = [games.normalised(means, paper_implied=implied) for implied in (False, True)]

@@ -292,7 +292,8 @@ class DMLabSuite(Suite):
     test_names = [level.test_name for level in levels.all_levels()]
     missing = [name for name in test_names if name not in level_returns]
     if missing:
-      some = missing if len(missing) <= _MAX_LISTED else [*missing[:_MAX_LISTED], '...']
+      left = len(missing) - _MAX_LISTED
+      some = [*missing[:_MAX_LISTED], *([f'and {left} more'] if left > 0 else [])]
       return f'No score of DMLab-30 yet, it lacks {len(missing)} of 30 levels: {", ".join(some)}.'
     paper, code = (
       levels.mean_score(level_returns, cap=100, references=references)

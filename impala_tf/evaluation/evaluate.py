@@ -223,7 +223,7 @@ def _evaluate(suite, games, output, settings):
       mean = result.mean()
       return (
         f'{job.name}: mean return {mean:.2f} over {len(result.returns)} complete episodes'
-        f'{suite.describe(job.name, mean)}. {len(found.levels)} levels are finished.'
+        f'{suite.describe(job.name, mean)}. Finished levels: {len(found.levels)}.'
       )
 
     player = play.Player(suite, settings.greedy)

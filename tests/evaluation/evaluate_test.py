@@ -96,7 +96,7 @@ def test_an_agent_plays_its_levels_with_the_protocol_in_the_results(tmp_path, pu
   printed = capsys.readouterr().out
   mean = found.means()['two_test']
   assert f'two_test: mean return {mean:.2f} over 3 complete episodes, {mean:.0f} pips.' in printed
-  assert '2 levels are finished.' in printed
+  assert 'Finished levels: 2.' in printed
 
 
 def test_finished_levels_are_not_played_again_and_a_failure_costs_only_its_own(tmp_path):
