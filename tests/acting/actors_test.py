@@ -1,7 +1,7 @@
 """Unrolls against those of the authors' code, and against environments that show what happened."""
 
 import threading
-import types
+import weakref
 
 import numpy as np
 import pytest
@@ -266,6 +266,30 @@ def test_threads_pass_on_carry_and_unrolls_until_stopped():
   for index in range(3):
     carries = [carry for i, carry in enqueued if i == index]
     assert carries == list(range(len(carries)))
+
+
+def test_unrolls_are_let_go_before_the_next_are_made():
+  made, alive = [], []
+  enough = threading.Event()
+
+  class Watched(FakeUnroller):
+    """Looks whether the unrolls before are still there."""
+
+    def unroll(self, index, carry):
+      alive.extend(unrolls() for unrolls in made)
+      unrolls = FakeUnroller()  # Anything.
+      made.append(weakref.ref(unrolls))
+      if len(made) > 5:
+        enough.set()
+      return carry, unrolls
+
+  threads = actors.ActorThreads(Watched(), 1, lambda unrolls: None, Timer(), on_failure=pytest.fail)
+  threads.start()
+  assert enough.wait(30)
+  threads.stop()
+  threads.join()
+  assert alive
+  assert set(alive) == {None}
 
 
 def test_first_failure_is_kept_and_ends_all():
