@@ -386,6 +386,12 @@ def test_an_agent_sees_image_numbers_and_text_together(use_lstm):
   ):
     assert np.abs(logits(**changes) - logits()).max() > 1e-4, changes
 
+  # What a text makes of the policy depends on the image, or the agent could not do as it is told.
+  image = {'frame': rows.observation.frame + 50}
+  text = {'instruction': tf.constant([[b'something else']])}
+  together = logits(**image, **text) - logits(**image) - logits(**text) + logits()
+  assert np.abs(together).max() > 1e-5
+
 
 def test_atari_by_gymnasium_is_seen_as_the_experts_see_it_and_points_to_the_papers_protocol():
   suite, config = suites.resolve('gymnasium:ALE/Pong-v5')
