@@ -19,7 +19,7 @@ DOCUMENTS = (
   'docs/*.ipynb',
   'pretrained/README.md',
   'results/README.md',
-  'results/*.png',
+  'results/**/*.png',
   'results/*.gif',
 )
 # Modules of the reference, in the order in which the data goes through them.

@@ -1,5 +1,6 @@
 """Commands, flags and links of the documents and the Kubernetes manifest exist."""
 
+import ast
 import functools
 import itertools
 import pathlib
@@ -225,3 +226,16 @@ def test_site_has_all_documents():
   shown = set(re.findall(r': ([\w/]+\.md)$', text, re.MULTILINE))
   there = {name for name in FILES if name.endswith('.md')} | {'CHANGELOG.md'}
   assert shown == there
+
+
+def test_site_has_what_its_documents_link_to():
+  tree = ast.parse((ROOT / 'docs/site.py').read_text())
+  (patterns,) = [
+    ast.literal_eval(node.value)
+    for node in tree.body
+    if isinstance(node, ast.Assign) and node.targets[0].id == 'DOCUMENTS'
+  ]
+  shown = {path for pattern in patterns for path in ROOT.glob(pattern)}
+  for name in [name for name in FILES if name.endswith('.md')]:
+    for target in re.findall(r'\]\(([^)#:]+)(?:#[^)]*)?\)', (ROOT / name).read_text()):
+      assert (ROOT / name).parent.joinpath(target).resolve() in shown, (name, target)
