@@ -71,6 +71,9 @@ class Pictured(Seeing):
   def __init__(self, render_mode=None):
     self.render_mode = render_mode
 
+  def render(self):
+    return super().render() if self.render_mode == 'rgb_array' else None
+
 
 class Odd(OneState):
   """What `trouble` says happens at step `at`; before that rewards are 1, of the type given."""
