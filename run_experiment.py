@@ -30,7 +30,7 @@ from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites, window
 from impala_tf.evaluation import pretrained, shares
-from impala_tf.system import machine, quiet
+from impala_tf.system import machine, quiet, signals
 
 _MODE = flags.DEFINE_enum(
   'mode',
@@ -321,11 +321,13 @@ def _run(suite, config, given, logdir, role, trained=None):
     folder = os.path.join(logdir, 'saved_model')
     loaded = export.export(suite, config, trained, folder)
     print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
-  elif _RANDOM_POLICY.value:
-    play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed, view)
-  else:
-    play.evaluate_checkpoint(suite, config, trained, _TEST_NUM_EPISODES.value, seed, view)
-  return 0
+    return 0
+  with signals.Stop() as stop:
+    if _RANDOM_POLICY.value:
+      play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed, view, stop)
+    else:
+      play.evaluate_checkpoint(suite, config, trained, _TEST_NUM_EPISODES.value, seed, view, stop)
+    return stop.exit_code
 
 
 def _view(logdir):

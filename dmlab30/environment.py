@@ -44,6 +44,7 @@ ACTIONS.flags.writeable = False
 TEST_MIXER_SEED = 0x600D5EED
 
 _FRAME, _INSTRUCTION = 'RGB_INTERLEAVED', 'INSTR'
+_SCRIPTS = 'baselab/game_scripts/levels'  # In the installed package.
 _FOLDER_PREFIX = 'environment_'
 _HOW_TO_INSTALL = (
   'It is built from source: https://github.com/google-deepmind/lab, `python/pip_package`; with '
@@ -57,6 +58,22 @@ def check_installed() -> None:
   if importlib.util.find_spec('deepmind_lab') is None:
     raise ConfigurationError(
       f'DeepMind Lab, which this level runs on, is not installed. {_HOW_TO_INSTALL}'
+    )
+
+
+def check_script(name: str) -> None:
+  """Raises ConfigurationError if the installed DeepMind Lab has no level script of that name.
+
+  Args:
+    name: as `levels.script` gives it.
+  """
+  spec = importlib.util.find_spec('deepmind_lab')
+  folder = os.path.join(os.path.dirname((spec and spec.origin) or ''), _SCRIPTS)
+  # Other builds have them elsewhere.
+  if os.path.isdir(folder) and not os.path.exists(os.path.join(folder, f'{name}.lua')):
+    raise ConfigurationError(
+      f'DeepMind Lab has no level script {name!r}: there is no {name}.lua below {folder}. Correct '
+      '--level_name.'
     )
 
 

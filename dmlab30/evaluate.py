@@ -9,38 +9,25 @@ The results of a level are written when it is finished; the same command later p
 that are not.
 """
 
-import dataclasses
 from collections.abc import Sequence
-
-from absl import flags
 
 from dmlab30 import suite
 from impala_tf import cli
-from impala_tf.config import Config, options
+from impala_tf.cli import config_flags
 from impala_tf.evaluation import command
-
-# Options that may be other than in the training: those about the machine.
-OPTIONS = [
-  field
-  for field in dataclasses.fields(suite.DMLabConfig)
-  if field.metadata['runtime'] and field.name not in Config.field_names()
-]
 
 
 def define_flags() -> None:
   """Defines the flags, with the paper's number of episodes."""
   command.define_flags(num_episodes=500, envs_per_process=1)
-  for option in OPTIONS:
-    flags.DEFINE_string(option.name, None, f'{option.metadata["help"]} (default: that of the run)')
+  config_flags.define_options_of(suite.SUITE, runtime_only=True)
 
 
 @cli.report_user_errors()
 def main(argv: Sequence[str]) -> int:
   """Evaluates as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
-  given = [(option, flags.FLAGS[option.name].value) for option in OPTIONS]
-  changes = {field.name: options.parse(field, text) for field, text in given if text is not None}
-  return command.run(suite.SUITE, changes=changes)
+  return command.run(suite.SUITE, changes=config_flags.given(suite.SUITE))
 
 
 if __name__ == '__main__':

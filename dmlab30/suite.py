@@ -153,11 +153,13 @@ class DMLabSuite(Suite):
     """Looks for DeepMind Lab, and for the images that some levels show.
 
     Raises:
-      ConfigurationError: if DeepMind Lab is not installed, or if the images that some of the levels
-        need are missing; names these levels.
+      ConfigurationError: if DeepMind Lab is not installed, or has no script of a level, or if the
+        images that some of the levels need are missing; names these levels.
     """
     environment.check_installed()
-    folder = config.dataset_path
+    for name in self.levels(config) if names is None else names:
+      environment.check_script(levels.script(name))
+    folder = os.path.expanduser(config.dataset_path)
     if folder not in ('', 'dummy'):
       problem = None
       if not os.path.isdir(folder):
@@ -197,7 +199,7 @@ class DMLabSuite(Suite):
       num_action_repeats=config.num_action_repeats,
       height=config.height,
       width=config.width,
-      dataset_path=config.dataset_path,
+      dataset_path=os.path.expanduser(config.dataset_path),
       renderer=config.renderer,
       temp_folder=scratch.folder(),
     )

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from impala_tf import cli, files, saved_config
+from impala_tf import cli, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.reports import final_return, pictures, statistics
@@ -64,16 +64,11 @@ def read_episodes(path: str) -> dict[str, Episodes]:
     path: folder of a run, or an episodes.csv.
 
   Raises:
+    FileError: if the file is damaged.
     ConfigurationError: if there are no episodes; names the file.
   """
   folder = os.path.dirname(path) if os.path.basename(path) == episode_log.FILE_NAME else path
-  try:
-    rows = episode_log.read(folder)
-  except files.io_errors(ValueError) as error:
-    raise ConfigurationError(
-      f"Can't read {path} as the episodes of a run: {error!r}. Name the folder of a run."
-    ) from error
-
+  rows = episode_log.read(folder)
   levels: dict[str, list[episode_log.Row]] = {}
   for row in rows:
     levels.setdefault(row.level, []).append(row)

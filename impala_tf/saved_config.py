@@ -1,7 +1,8 @@
 """The configuration of a run in its folder: config.json, by which a later start resumes with the
 same one.
 
-    check_or_save(logdir, config)      # when training starts or is resumed
+    check(logdir, config)              # when training starts or is resumed
+    save(logdir, config)               # when all is known to go together
     config = load(logdir)
 """
 
@@ -15,9 +16,11 @@ from impala_tf import config as config_lib
 from impala_tf import files
 from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.environments import suites
+from impala_tf.errors import FileError
 
 FILE_NAME = 'config.json'
 _MAX_NAME_BYTES = 255
+_REMEDY = 'Repair or remove the file, or use another --logdir.'
 
 
 def save(logdir: str, config: Config) -> None:
@@ -41,55 +44,62 @@ def load(logdir: str, default: type[Config] | None = None) -> Config | None:
     default: the class of a suite that can't be found by the name of its level.
 
   Raises:
-    ConfigurationError: if the file can't be read or understood, or its suite is not installed;
-      names the file.
+    FileError: if the file can't be read or understood, or its suite is not installed.
   """
-  path = os.path.join(logdir, FILE_NAME)
+  values = _read(logdir)
+  if values is None:
+    return None
   try:
-    data = files.read(path)
-    if data is None:
-      return None
-    text = data.decode()
-    level_name = str(options.read_json(text).get('level_name', ''))
     try:
-      config_class = suites.find(level_name).config_class
+      config_class = suites.find(str(values.get('level_name', ''))).config_class
     except ConfigurationError:
       if default is None:
         raise
       config_class = default
     # Once all suites had their options in one configuration.
-    return config_class.from_json(text, ignored=suites.option_names())
-  except files.io_errors(ConfigurationError, UnicodeDecodeError) as error:
-    raise ConfigurationError(
-      f'{path}: {error} Repair or remove the file, or use another --logdir.'
-    ) from error
+    return config_class.from_values(values, ignored=suites.option_names())
+  except ConfigurationError as error:
+    raise FileError(os.path.join(logdir, FILE_NAME), f'is refused: {error}', _REMEDY) from error
 
 
-def check_or_save(logdir: str, config: Config) -> None:
-  """Writes config.json on the first run, and on later ones makes sure that they have the same
-  configuration.
-
-  Args:
-    logdir: an existing folder, anything that tf.io.gfile takes.
-    config: that of the run about to start. Where only runtime fields differ from the file, they
-      replace those.
-
-  Raises:
-    ConfigurationError: if another field differs, naming each with both values, or if the file can't
-      be understood. The file is unchanged then.
-  """
-  if check(logdir, config) != config:
-    save(logdir, config)
+def _read(logdir):
+  """Returns the JSON object of the file, None if it does not exist."""
+  return files.read_json(os.path.join(logdir, FILE_NAME), dict[str, Any], _REMEDY)
 
 
 def check(logdir: str, config: Config) -> Config | None:
-  """Returns the configuration of the run in a folder, None if there is none; raises as
-  `check_or_save`, and writes nothing.
+  """Makes sure that the run in a folder, if there is one, has the configuration of the one that is
+  about to start; nothing is written.
+
+  Args:
+    logdir: anything that tf.io.gfile takes.
+    config: its runtime fields may differ from those in the file.
+
+  Returns:
+    The configuration in the file, None if there is no run.
+
+  Raises:
+    ConfigurationError: if another field differs, naming each with both values, or if the file can't
+      be understood.
   """
   old = load(logdir, type(config))
   if old is not None:
     _check_same(logdir, old, config)
   return old
+
+
+def learning_values(config: Config) -> dict[str, Any]:
+  """Returns the options that decide what is learned, by name."""
+  return {name: getattr(config, name) for name in config.learning_fields()}
+
+
+def values_in(logdir: str) -> dict[str, Any]:
+  """Returns what config.json of a folder has by name, as it stands there; empty without the file.
+
+  Raises:
+    FileError: if the file can't be read or understood.
+  """
+  return _read(logdir) or {}
 
 
 def load_with(

@@ -118,7 +118,7 @@ def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
   monkeypatch.setattr(
     play,
     'evaluate_checkpoint',
-    lambda suite, config, logdir, *how: played.append((config.seed, logdir, *how)),
+    lambda suite, config, logdir, *how: played.append((config.seed, logdir, *how[:3])),
   )
   given = ('--level_name=pong', '--mode=test', '--test_num_episodes=7', f'--logdir={tmp_path}')
   assert experiment.main(*given) == 0

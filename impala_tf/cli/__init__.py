@@ -137,15 +137,35 @@ def path(text: str) -> str:
   """Returns a path that a user gave, with the home folder for a ~ at its start.
 
   Raises:
-    ValueError: if it is empty, or the home folder is not known.
+    ConfigurationError: if it is empty, or the home folder is not known.
   """
   if not text.strip():
-    raise ValueError('a path must not be empty')
+    raise ConfigurationError('a path must not be empty')
   expanded = os.path.expanduser(text)
   if expanded.startswith('~'):
     home = text.split('/')[0]
-    raise ValueError(f'there is no home folder {home}; write ./{text} for a file of such a name')
+    raise ConfigurationError(f'there is no home folder {home}; write ./{text} for such a name')
   return expanded
+
+
+def paths(text: str) -> list[str]:
+  """Returns paths that a user gave, separated by commas; see `define_paths`.
+
+  Raises:
+    ConfigurationError: if they are not a list, or one is empty.
+  """
+  if not text or os.path.exists(os.path.expanduser(text)):
+    return [path(text)] if text else []
+  try:
+    (texts,) = csv.reader([text], strict=True, skipinitialspace=True)
+  except (csv.Error, ValueError) as error:
+    raise ConfigurationError(f'{text!r} is not a list of paths: {error}') from error
+  return [_labelled(text.strip()) for text in texts]
+
+
+def _labelled(text):
+  label = _LABEL.match(text)
+  return label[0] + path(text[label.end() :]) if label else path(text)
 
 
 class _PathParser(flags.ArgumentParser[str]):
@@ -166,19 +186,7 @@ class _PathsParser(flags.ArgumentParser[list[str]]):
   syntactic_help = 'paths separated by commas'
 
   def parse(self, argument):
-    if isinstance(argument, list):
-      return argument
-    if not argument or os.path.exists(os.path.expanduser(argument)):
-      return [path(argument)] if argument else []
-    try:
-      (texts,) = csv.reader([argument], strict=True, skipinitialspace=True)
-    except (csv.Error, ValueError) as error:
-      raise ValueError(f'{argument!r} is not a list of paths: {error}') from error
-    return [self._labelled(text.strip()) for text in texts]
-
-  def _labelled(self, text):
-    label = _LABEL.match(text)
-    return label[0] + path(text[label.end() :]) if label else path(text)
+    return argument if isinstance(argument, list) else paths(argument)
 
   def flag_type(self):
     return 'comma separated list of paths'

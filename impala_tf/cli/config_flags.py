@@ -19,6 +19,7 @@ from absl import flags
 from impala_tf import cli
 from impala_tf.config import Config, options
 from impala_tf.environments import suites
+from impala_tf.environments.suite import Suite
 from impala_tf.errors import ConfigurationError
 
 flags.disclaim_key_flags()  # So that --help shows the flags among those of the command.
@@ -54,7 +55,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     for argument in argv[1:]:
       flag, _, level_name = argument.lstrip('-').partition('=')
       if flag == 'level_name' and level_name:
-        _define_options_of(level_name)
+        define_options_of(suites.find(level_name))
   except ConfigurationError:
     pass  # `main` will meet it, too, and say it.
   if {'--help', '-help', '-h'} & {*argv[1:]}:
@@ -63,14 +64,18 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   return cli.parse_flags(argv)
 
 
-def given() -> dict[str, Any]:
-  """Returns the options that were given as flags.
+def given(suite: Suite | None = None) -> dict[str, Any]:
+  """Returns the options that were given as flags; only those that a suite has besides those of all,
+  if one is named.
 
   Raises:
     ConfigurationError: for a value that is refused.
   """
   values = {}
+  own = None if suite is None else {field.name for field in _own_fields(suite)}
   for name, field in _defined.items():
+    if own is not None and name not in own:
+      continue
     value = flags.FLAGS[name].value if name in flags.FLAGS else None
     if value is not None:
       is_text = len(options.types_of(field)) > 1
@@ -88,10 +93,15 @@ def _own_fields(suite):
   return [field for field in dataclasses.fields(suite.config_class) if field.name not in known]
 
 
-def _define_options_of(level_name):
-  suite = suites.find(level_name)
+def define_options_of(suite: Suite, runtime_only: bool = False) -> None:
+  """Defines the flags that are missing for the options which a suite has besides those of all.
+
+  Args:
+    suite: the suite.
+    runtime_only: whether options that decide what is learned have none.
+  """
   for field in _own_fields(suite):
-    if field.name not in flags.FLAGS:
+    if field.name not in flags.FLAGS and (field.metadata['runtime'] or not runtime_only):
       _define(field, f'{_SUITES}{suite.name}')
 
 

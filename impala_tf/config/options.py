@@ -16,7 +16,7 @@ import os
 import struct
 import sys
 import typing
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping
 from types import ModuleType
 from typing import Any, Self
 
@@ -73,22 +73,21 @@ class Options:
     return '\n'.join(f'  {name:{width}}  {value} (preset: {was})' for name, value, was in rows)
 
   def to_json(self) -> str:
-    """Returns the fields as the text of a JSON object; `from_json` undoes it."""
+    """Returns the fields as the text of a JSON object; `from_values` undoes it."""
     return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
 
   @classmethod
-  def from_json(cls, text: str, ignored: Container[str] = ()) -> Self:
+  def from_values(cls, values: Mapping[str, Any], ignored: Container[str] = ()) -> Self:
     """Returns the configuration that `to_json` made a text from.
 
     Args:
-      text: fields that an older version did not have take their defaults.
+      values: the JSON object; fields that an older version did not have take their defaults.
       ignored: names of fields that may be there, and mean nothing to this class.
 
     Raises:
-      ConfigurationError: if it is not a JSON object, has a field too many or too few, or a value is
-        refused.
+      ConfigurationError: if there is a field too many or too few, or a value is refused.
     """
-    values = cls.of_older_version(read_json(text))
+    values = cls.of_older_version(dict(values))
     names = cls.field_names()
     values = {name: value for name, value in values.items() if name in names or name not in ignored}
     required = [
@@ -130,12 +129,10 @@ def read_json(text: str) -> dict[str, Any]:
   shortened = text if len(text) <= 60 else text[:60] + '...'
   try:
     values = json.loads(text)
-  except json.JSONDecodeError as error:
-    raise ConfigurationError(f'Not a configuration: {error} in {shortened!r}.') from error
+  except (ValueError, RecursionError) as error:
+    raise ConfigurationError(f'Not a JSON object: {error} in {shortened!r}.') from error
   if not isinstance(values, dict):
-    raise ConfigurationError(
-      f'Not a configuration but a JSON {type(values).__name__}: {shortened!r}.'
-    )
+    raise ConfigurationError(f'Not an object but a JSON {type(values).__name__}: {shortened!r}.')
   return values
 
 

@@ -21,6 +21,8 @@ import re
 import tomllib
 from typing import Any
 
+from absl import logging
+
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.config.options import import_module
 from impala_tf.environments.suite import Suite, split_level_name
@@ -32,11 +34,19 @@ _ATTRIBUTE = 'SUITE'
 @functools.cache
 def registered() -> dict[str, Suite]:
   """Returns the registered suites by name, in the order in which they are asked for a plain name of
-  a level.
-
-  Raises:
-    ConfigurationError: if one can't be imported.
+  a level. One that can't be loaded is missing, with a warning.
   """
+  found = {}
+  for name, value in _entries().items():
+    try:
+      found[name] = _load(value)
+    except ConfigurationError as error:
+      logging.warning('The levels of the suite %s are not known here: %s', name, error)
+  return found
+
+
+def _entries():
+  """Returns by name where the registered suites are."""
   project = pathlib.Path(__file__).parents[2] / 'pyproject.toml'
   values = {}
   if project.exists():
@@ -44,7 +54,7 @@ def registered() -> dict[str, Suite]:
     values = table.get('project', {}).get('entry-points', {}).get(GROUP, {})
   for entry_point in importlib.metadata.entry_points(group=GROUP):
     values.setdefault(entry_point.name, entry_point.value)
-  return {name: _load(values[name]) for name in sorted(values)}
+  return dict(sorted(values.items()))
 
 
 def presets() -> dict[str, Config]:
@@ -71,7 +81,7 @@ def find(level_name: str) -> Suite:
   """
   prefix, _ = split_level_name(level_name)
   if prefix:
-    return registered().get(prefix) or _load(f'{prefix}:{_ATTRIBUTE}')
+    return registered().get(prefix) or _load(_entries().get(prefix, f'{prefix}:{_ATTRIBUTE}'))
 
   with_plain_names = [suite for suite in registered().values() if suite.has_plain_names]
   for suite in with_plain_names:

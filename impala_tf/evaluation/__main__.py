@@ -15,4 +15,4 @@ from impala_tf.evaluation import command
 
 if __name__ == '__main__':
   command.define_flags()
-  cli.run(command.main)
+  cli.run(command.main, command.parse_flags)

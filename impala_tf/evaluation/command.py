@@ -4,6 +4,7 @@
 of its own, which gives `run` the suite.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from absl import flags
 
 from impala_tf import cli, saved_config
+from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
@@ -84,7 +86,22 @@ def main(argv: Sequence[str]) -> int:
   """
   cli.no_positional_arguments(argv)
   _check_flags()
-  return run(_find_suite(_logdirs(), flags.FLAGS.levels))
+  suite = _find_suite(_logdirs(), flags.FLAGS.levels)
+  return run(suite, changes=config_flags.given(suite))
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses a command line, for `cli.run`; first defines flags for those options of the suite to be
+  played that may be other than in the training: the ones about the machine.
+  """
+  given = dict(argument.lstrip('-').split('=', 1) for argument in argv[1:] if '=' in argument)
+  levels = [level for level in given.get('levels', '').split(',') if level]
+  with contextlib.suppress(ConfigurationError):  # `main` will meet it, too, and say it.
+    name = given.get('pretrained')
+    logdirs = [pretrained.folder(name)] if name else cli.paths(given.get('logdir', ''))
+    suite = _find_suite(logdirs, levels)
+    config_flags.define_options_of(suite, runtime_only=True)
+  return cli.parse_flags(argv)
 
 
 @cli.report_user_errors(OSError)

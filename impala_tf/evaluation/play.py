@@ -10,11 +10,12 @@ import functools
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
+import tqdm
 
 from impala_tf import structs
 from impala_tf.acting import actors, inference, weights
@@ -22,6 +23,7 @@ from impala_tf.agent import agents
 from impala_tf.config import Config
 from impala_tf.environments import process_group, py_process, recording, window
 from impala_tf.environments.suite import Suite
+from impala_tf.evaluation import whole_episodes
 from impala_tf.evaluation.shares import EvaluatedRun, Share, View
 from impala_tf.system import timing
 from impala_tf.training import checkpoints
@@ -51,13 +53,26 @@ def load_run(suite: Suite, logdir: str, config: Config) -> EvaluatedRun:
 
 
 def evaluate_checkpoint(
-  suite: Suite, config: Config, logdir: str, num_episodes: int, seed: int, view: View | None = None
+  suite: Suite,
+  config: Config,
+  logdir: str,
+  num_episodes: int,
+  seed: int,
+  view: View | None = None,
+  stop: Any = False,
 ) -> dict[str, list[float]]:
   """Plays complete episodes of each level with the newest checkpoint of a run, and prints their
   returns.
 
   Actions are sampled from the policy, as in training. Environments are the suite's test
   environments.
+
+  Args:
+    suite, config, logdir: of the run.
+    num_episodes: of each level.
+    seed: of environments and actions.
+    view: films of it, and whether it is shown in a window.
+    stop: becomes true if it is to end early, with the episodes that were complete by then.
 
   Returns:
     Unclipped returns by level.
@@ -67,38 +82,57 @@ def evaluate_checkpoint(
     ProcessError: if a level can't be played.
   """
   run = load_run(suite, logdir, config)
-  return _play_levels(suite, run, f'agent after {run.frames:_} frames', num_episodes, seed, view)
+  name = f'agent after {run.frames:_} frames'
+  return _play_levels(suite, run, name, num_episodes, seed, view, stop)
 
 
 def evaluate_random(
-  suite: Suite, config: Config, num_episodes: int, seed: int, view: View | None = None
+  suite: Suite,
+  config: Config,
+  num_episodes: int,
+  seed: int,
+  view: View | None = None,
+  stop: Any = False,
 ) -> dict[str, list[float]]:
   """Plays as `evaluate_checkpoint` does, with the policy that chooses all actions equally often."""
-  return _play_levels(suite, EvaluatedRun('', config), 'random policy', num_episodes, seed, view)
+  run = EvaluatedRun('', config)
+  return _play_levels(suite, run, 'random policy', num_episodes, seed, view, stop)
 
 
-def _play_levels(suite, run, name, num_episodes, seed, view):
+def _play_levels(suite, run, name, num_episodes, seed, view, stop):
   view = view or View()
   num_environments = 1 if view.is_shown else min(num_episodes, run.config.envs_per_actor)
   if view.record_video:
     os.makedirs(view.folder, exist_ok=True)
-  player = Player(suite)
-  returns = {}
+  levels = suite.levels(run.config)
+  returns: dict[str, list[float]] = {}
 
-  # One level after the other, as environments may be large.
-  for index, level in enumerate(suite.levels(run.config)):
-    videos = view.videos(level)
-    share = Share(run, level, [seed, index], num_episodes, num_environments, videos, view.is_shown)
-    episodes = player.play(share)
-    returns[level] = [episode.episode_return for episode in episodes]
-    print(
-      f'{level}, {name}: mean return {np.mean(returns[level]):.2f} over {num_episodes} complete '
-      f'episodes (standard deviation {np.std(returns[level]):.2f}, lowest {min(returns[level]):g}, '
-      f'highest {max(returns[level]):g})' + (f'. Films: {", ".join(videos)}' if videos else ''),
-      flush=True,
-    )
+  with tqdm.tqdm(total=len(levels) * num_episodes, unit='episode', disable=None) as bar:
+    player = Player(suite, stop=stop, on_episode=bar.update)
+    # One level after the other, as environments may be large.
+    for index, level in enumerate(levels):
+      if stop:
+        break
+      videos, shown = view.videos(level), view.is_shown
+      share = Share(run, level, [seed, index], num_episodes, num_environments, videos, shown)
+      returns[level] = [episode.episode_return for episode in player.play(share)]
+      films = f'. Films: {", ".join(videos)}' if videos else ''
+      with bar.external_write_mode():
+        print(f'{level}, {name}: {_summary(returns[level], num_episodes)}{films}', flush=True)
 
   return returns
+
+
+def _summary(returns, num_episodes):
+  early = f'stopped after {len(returns)} of {num_episodes} complete episodes'
+  if not returns:
+    return early
+  spread = (
+    f'standard deviation {np.std(returns):.2f}, lowest {min(returns):g}, highest {max(returns):g}'
+  )
+  mean = f'mean return {np.mean(returns):.2f} over {len(returns)} complete episodes ({spread})'
+  # Those that end first are short ones, which in most games are the poor ones.
+  return mean if len(returns) == num_episodes else f'{early}, the shorter ones: {mean}'
 
 
 class Player:
@@ -107,11 +141,19 @@ class Player:
   episodes: int, how many have been completed.
   """
 
-  def __init__(self, suite: Suite, greedy: bool = False):
-    """Takes a `suite.Suite`, and whether agents take the action of the highest probability instead
-    of sampling one.
+  def __init__(
+    self,
+    suite: Suite,
+    greedy: bool = False,
+    stop: Any = False,
+    on_episode: Callable[[], object] = lambda: None,
+  ):
+    """Takes a `suite.Suite`, whether agents take the action of the highest probability instead of
+    sampling one, what becomes true if shares are to end early, and what to call at each episode.
     """
     self.episodes = 0
+    self._stop = stop
+    self._on_episode = on_episode
     self._suite = suite
     self._greedy = greedy
     self._lock = threading.Lock()
@@ -152,11 +194,14 @@ class Player:
       with group, _process_errors(group):
         if share.run.agent is None:
           num_actions = self._suite.num_actions(config)
-          return play_randomly(
-            group[0], num_actions, n, share.num_episodes, share.seed, self._count_episode
+          return whole_episodes.play_randomly(
+            *(group[0], num_actions, n, share.num_episodes, share.seed),
+            *(self._count_episode, self._stop),
           )
         unroller = self._make_unroller(share, group)
-        return play_episodes(unroller, n, share.num_episodes, self._count_episode)
+        return whole_episodes.play_episodes(
+          unroller, n, share.num_episodes, self._count_episode, self._stop
+        )
     finally:
       with self._lock:
         self._groups.discard(group)
@@ -173,6 +218,7 @@ class Player:
   def _count_episode(self):
     with self._lock:
       self.episodes += 1
+      self._on_episode()
 
 
 @contextlib.contextmanager
@@ -232,105 +278,3 @@ class _ViewedSuite(Suite):
     if videos:
       make = functools.partial(recording.RecordingEnvironment, make, videos, frame_rate)
     return make
-
-
-def play_episodes(
-  unroller: actors.Unroller,
-  num_environments: int,
-  num_episodes: int,
-  on_episode: Callable[[], None] | None = None,
-) -> list[Episode]:
-  """Plays complete episodes with an agent, a fixed share in each environment.
-
-  Args:
-    unroller: of one actor, with the weights to be judged and test environments.
-    num_environments: of that actor.
-    num_episodes: in all environments together.
-    on_episode: called after each of them.
-
-  Returns:
-    Episodes of level 0 with unclipped returns, in the order in which they ended.
-
-  Raises:
-    ValueError: if `num_episodes` is below 1.
-    tf.errors.OpError: if the actor's process failed or was closed.
-  """
-
-  def infos():
-    carry = unroller.initial(0)
-    while True:
-      carry, unrolls = unroller.unroll(0, carry)
-      # Column 0 repeats the last one of the unroll before.
-      yield tf.nest.map_structure(lambda t: t.numpy()[:, 1:], unrolls.step_outputs.info)
-
-  return _fixed_shares(infos(), num_environments, num_episodes, on_episode)
-
-
-def play_randomly(
-  process: Any,
-  num_actions: int,
-  num_environments: int,
-  num_episodes: int,
-  seed: Sequence[int],
-  on_episode: Callable[[], None] | None = None,
-) -> list[Episode]:
-  """Plays as `play_episodes` does, with the policy that chooses all actions equally often.
-
-  Args:
-    process: one of `process_group.EnvironmentProcesses`, with test environments.
-    num_actions: how many actions there are to choose from.
-    num_environments: of the process.
-    num_episodes: in all environments together.
-    seed: of the actions.
-    on_episode: called after each episode.
-
-  Raises:
-    ValueError: if `num_episodes` is below 1.
-    ProcessError: if the process failed.
-    RuntimeError: if it was closed.
-  """
-  random = np.random.default_rng(seed)
-
-  def infos():
-    process.initial()
-    while True:
-      actions = random.integers(num_actions, size=num_environments, dtype=np.int32)
-      info = process.step(0, actions).info
-      yield tf.nest.map_structure(lambda array: array[:, np.newaxis], info)
-
-  return _fixed_shares(infos(), num_environments, num_episodes, on_episode)
-
-
-def _fixed_shares(
-  infos: Iterator[structs.EpisodeInfo],
-  num_environments: int,
-  num_episodes: int,
-  on_episode: Callable[[], None] | None,
-) -> list[Episode]:
-  """Takes the first episodes of each environment, as many as its share, which is fixed beforehand.
-
-  Taking the episodes that end first, over all environments, would favour short ones, which in most
-  games are the poor ones.
-
-  Args:
-    infos: without an end; arrays of [num_environments, steps].
-    num_environments, num_episodes, on_episode: as for `play_episodes`.
-  """
-  if num_episodes < 1:
-    raise ValueError(f'At least one episode must be played, got {num_episodes}.')
-
-  shares = np.array_split(np.arange(num_episodes), num_environments)
-  left = np.array([len(share) for share in shares])
-  episodes = []
-
-  while left.any():
-    info = next(infos)
-    for t, environment in np.argwhere(info.finished.T):
-      if left[environment]:
-        left[environment] -= 1
-        total, steps = info.episode_return[environment, t], info.episode_steps[environment, t]
-        episodes.append(Episode(0, float(total), int(steps)))
-        if on_episode is not None:
-          on_episode()
-
-  return episodes

@@ -4,13 +4,12 @@ results.csv with a row for each level.
 
 import csv
 import dataclasses
-import json
+import io
 import os
 import statistics
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 
-from impala_tf import cli
+from impala_tf import cli, files
 from impala_tf.config import ConfigurationError
 
 FILE_NAME = 'results.json'
@@ -94,14 +93,10 @@ class Evaluation:
     """
     os.makedirs(folder, exist_ok=True)
     rows = self._rows(scores)
-    _write(
-      os.path.join(folder, TABLE_FILE_NAME),
-      lambda file: csv.writer(file, lineterminator='\n').writerows(rows),
-    )
-    _write(
-      os.path.join(folder, FILE_NAME),
-      lambda file: json.dump(dataclasses.asdict(self), file, indent=1),
-    )
+    table = io.StringIO()
+    csv.writer(table, lineterminator='\n').writerows(rows)
+    files.write(os.path.join(folder, TABLE_FILE_NAME), table.getvalue())
+    files.write_json(os.path.join(folder, FILE_NAME), dataclasses.asdict(self))
 
   def _rows(self, scores):
     yield [
@@ -130,22 +125,15 @@ def load(path: str) -> Evaluation | None:
   """Reads the evaluation in a folder or results.json; None if there is no such file.
 
   Raises:
-    ConfigurationError: if it can't be read or understood; names the file.
+    FileError: if it can't be read or understood.
   """
   if os.path.isdir(path) or not path.endswith('.json'):
     path = os.path.join(path, FILE_NAME)
-  try:
-    with open(path, encoding='utf-8') as file:
-      values = json.load(file)
-    found = {name: LevelResult(**result) for name, result in values['levels'].items()}
-    return Evaluation(dict(values['protocol']), found)
-  except FileNotFoundError:
-    return None
-  except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-    raise ConfigurationError(
-      f"Can't read {path} as the results of an evaluation: {error!r}. It may be half-finished or "
-      'damaged: bring an intact copy back, or remove it and evaluate again.'
-    ) from error
+  return files.read_json(
+    path,
+    Evaluation | None,
+    'Bring an intact copy back, or remove it and evaluate again.',
+  )
 
 
 @dataclasses.dataclass
@@ -213,15 +201,3 @@ def differences(a: Mapping, b: Mapping) -> str:
   """Returns the entries in which two protocols differ, as text."""
   names = [name for name in {**a, **b} if a.get(name) != b.get(name)]
   return ', '.join(f'{name}: {a.get(name)!r} and {b.get(name)!r}' for name in names)
-
-
-def _write(path, write):
-  temporary = f'{path}.{uuid.uuid4().hex}.tmp'
-  try:
-    with open(temporary, 'w', encoding='utf-8', newline='') as file:
-      write(file)
-    os.replace(temporary, path)
-  except BaseException:
-    if os.path.exists(temporary):
-      os.remove(temporary)
-    raise

@@ -176,8 +176,8 @@ class Learner(tf.Module):
         raise
       raise NonFiniteLossError(
         f'Update {self.updates.numpy() + 1} has a loss or gradient that is not finite. Nothing was '
-        'changed; try a lower learning rate or entropy cost, or a larger epsilon, and look at the '
-        'rewards.'
+        'changed; try a lower learning rate or entropy cost, or a larger epsilon, in another '
+        '--logdir, and look at the rewards.'
       ) from error
 
   @tf.function

@@ -13,11 +13,13 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
-from impala_tf import files, saved_config
+from impala_tf import saved_config
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.errors import FileError
 from impala_tf.evaluation import results
-from impala_tf.paper import experiments, run
+from impala_tf.paper import experiments, rates, run
 from impala_tf.paper.deviations import Deviations
 from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.pbt import folder as pbt_folder
@@ -89,9 +91,13 @@ def _throughput(experiment, logdir, output):
     for level in _levels_in(os.path.join(logdir, 'rates_fake' if fake else 'rates'), experiment):
       label = level + _FAKE * fake
       for method in experiment.methods:
-        measured = files.read_json(experiments.rate_file(logdir, level, method, fake))
-        if measured:
-          found.setdefault(label, {})[method.folder] = measured
+        try:
+          rate = rates.read(experiments.rate_file(logdir, level, method, fake))
+        except FileError as error:
+          logging.warning('%s', error)
+          continue
+        if rate is not None:
+          found.setdefault(label, {})[method.folder] = rate
   if not found:
     return None
 
@@ -106,7 +112,7 @@ def _throughput(experiment, logdir, output):
     of_method = {label: m if m and _is_for(method, m) else None for label, m in of_method.items()}
     for label, m in of_method.items():
       if m:
-        deviations.add(method, label.removesuffix(_FAKE), m.get('config', {}))
+        deviations.add(method, label.removesuffix(_FAKE), m.config)
     measured = [of(of_method[label]) for label, of in ours.values()]
     rows.append(
       [method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *measured]
@@ -114,10 +120,9 @@ def _throughput(experiment, logdir, output):
   tables.write(output, {f'{experiment.name}.csv': rows})
 
   machines = {
-    f'{m["machine"]["cores"]} cores of {m["machine"]["processor"]}, '
-    f'TensorFlow {m["machine"]["tensorflow"]}'
+    f'{rate.machine.cores} cores of {rate.machine.processor}, TensorFlow {rate.machine.tensorflow}'
     for of_level in found.values()
-    for m in of_level.values()
+    for rate in of_level.values()
   }
   return (
     f'{tables.markdown(rows)}\n\nFrames per second, here on {"; ".join(sorted(machines))}. The '
@@ -126,19 +131,17 @@ def _throughput(experiment, logdir, output):
   )
 
 
-def _is_for(method, measured):
+def _is_for(method, rate):
   """Whether a rate was measured with a graphics card if the method has one, and without if not."""
-  return bool(measured['machine'].get('gpus', 0)) == bool(method.paper['GPUs'])
+  return bool(rate.machine.gpus) == bool(method.paper['GPUs'])
 
 
-def _rate(measured):
-  return None if measured is None else _whole(measured['results'][0]['frames_per_second'])
+def _rate(rate):
+  return None if rate is None else _whole(rate.results[0].frames_per_second)
 
 
-def _cost(measured):
-  if measured is None:
-    return None
-  return f'{measured["results"][0]["cpu_seconds_per_1000_frames"]:.2f}'
+def _cost(rate):
+  return None if rate is None else f'{rate.results[0].cpu_seconds_per_1000_frames:.2f}'
 
 
 def _whole(number):

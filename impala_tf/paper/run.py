@@ -10,12 +10,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from impala_tf import cli, files, processes
+from impala_tf import cli, processes
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.paper import experiments
+from impala_tf.paper import experiments, rates
 from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.paper.settings import PaperSettings
 from impala_tf.pbt import folder as pbt_folder
@@ -138,7 +138,7 @@ def _throughput(experiment, logdir, settings):
 def _check_measured(path, given):
   """Refuses a rate that was measured with other hyper-parameters than the given ones."""
   now = dataclasses.asdict(suites.resolve(**given)[1])
-  then = files.read_json(path)['config']
+  then = rates.read(path).config
   different = [
     f'{name}: {then.get(name)} there, {now[name]} now'
     for name in now

@@ -13,12 +13,14 @@ from absl import logging
 
 from impala_tf import files
 from impala_tf.config import ConfigurationError
-from impala_tf.pbt import lineage, rules
+from impala_tf.errors import FileError
+from impala_tf.pbt import lineage
 from impala_tf.pbt.population import Population
 
 POPULATION_FILE = 'population.json'
 MEMBER_FILE = 'member.json'
 _PREFIX = 'member_'
+_REMEDY = 'Repair or remove the file, or give another folder.'
 
 
 def member_folder(population: str, number: int) -> str:
@@ -64,22 +66,26 @@ def read_population(path: str) -> Population:
   """Returns the definition of the population in a folder.
 
   Raises:
-    ConfigurationError: if there is none, or it can't be understood.
+    FileError: if its file can't be understood.
+    ConfigurationError: if there is none.
   """
-  file = os.path.join(path, POPULATION_FILE)
-  remedy = 'Repair or remove the file, or give another folder.'
-  try:
-    found = files.read_json(file)
-  except ValueError as error:
-    raise ConfigurationError(f'{error} {remedy}') from error
+  found = files.read_json(os.path.join(path, POPULATION_FILE), Population | None, _REMEDY)
   if found is None:
     raise ConfigurationError(
       f'No population in {path}: it has no {POPULATION_FILE}. Start one with impala_tf.pbt.'
     )
-  try:
-    return Population(**found | {'rules': rules.Rules(**found['rules'])})
-  except (TypeError, KeyError) as error:
-    raise ConfigurationError(f'{file} does not define a population ({error}). {remedy}') from error
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """What a member publishes of its last evaluation: the contents of member.json."""
+
+  member: str
+  frames: int
+  evaluation: int
+  fitness: float
+  hyper_parameters: dict[str, float]
 
 
 def read_fitnesses(path: str) -> dict[str, float]:
@@ -87,10 +93,10 @@ def read_fitnesses(path: str) -> dict[str, float]:
   fitnesses = {}
   for name, folder in member_folders(path).items():
     try:
-      published = files.read_json(os.path.join(folder, MEMBER_FILE))
+      published = files.read_json(os.path.join(folder, MEMBER_FILE), Published | None)
       if published is not None:
-        fitnesses[name] = float(published['fitness'])
-    except files.io_errors(ValueError, KeyError, TypeError) as error:
+        fitnesses[name] = published.fitness
+    except FileError as error:
       logging.warning('%s is left out: %s', name, error)
   return fitnesses
 

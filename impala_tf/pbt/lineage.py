@@ -19,6 +19,7 @@ from typing import NamedTuple
 from absl import logging
 
 from impala_tf import files
+from impala_tf.errors import FileError
 
 FILE_NAME = 'lineage.jsonl'
 
@@ -67,14 +68,6 @@ class Event:
     """The fitness of the agent that the member has after the event: after a copy the other's."""
     return self.fitness if self.copied_from is None else self.opponent_fitness
 
-  @classmethod
-  def parse(cls, line: str) -> 'Event':
-    """Returns the event of a line; raises TypeError or ValueError if it has none."""
-    values = dict(json.loads(line))
-    if values.get('copied_from') is not None:
-      values['copied_from'] = Source(**values['copied_from'])
-    return cls(**values)
-
   def line(self) -> str:
     """Returns the event as a line."""
     return json.dumps(dataclasses.asdict(self)) + '\n'
@@ -120,9 +113,9 @@ def read(folder: str) -> list[Event]:
   events = []
   for number, line in enumerate(lines, start=1):
     try:
-      events.append(Event.parse(line))
-    except (TypeError, ValueError) as error:
-      logging.warning('%s, line %d, is not an event and is passed over: %s', path, number, error)
+      events.append(files.parse_json(f'{path}, line {number}', line, Event, 'It is passed over.'))
+    except FileError as error:
+      logging.warning('%s', error)
   return events
 
 

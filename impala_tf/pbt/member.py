@@ -7,6 +7,7 @@ others continue: a file that is missing or torn means one opponent less, and a c
 when it is whole.
 """
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable
@@ -132,14 +133,8 @@ class Member(loop.Callback):
     save()
     # The checkpoint before the fitness: a member that reads this and copies finds an agent at least
     # as new.
-    published = {
-      'member': self._name,
-      'frames': frames,
-      'evaluation': evaluation,
-      'fitness': fitness,
-      'hyper_parameters': self._hyper_parameters(),
-    }
-    files.write_json(os.path.join(self._folder, folder.MEMBER_FILE), published)
+    published = folder.Published(self._name, frames, evaluation, fitness, self._hyper_parameters())
+    files.write_json(os.path.join(self._folder, folder.MEMBER_FILE), dataclasses.asdict(published))
     self._print(frames, fitness, source)
 
   def _copy(self, opponent):

@@ -4,14 +4,14 @@ This module imports no TensorFlow.
 """
 
 import dataclasses
-from typing import Any
 
 from impala_tf import config as config_lib
 from impala_tf.cli import config_flags
-from impala_tf.config import ConfigurationError
+from impala_tf.config import ConfigurationError, options
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
 
+_MAX_MEMBERS = 10_000
 ADAPTED = ('learning_rate', 'entropy_cost', 'epsilon', 'clip_global_norm')
 
 
@@ -31,12 +31,17 @@ class Population:
 
   population: int = 24
   seed: int = 1
-  given: dict[str, Any]
+  given: dict[str, options.Value]
   space: dict[str, str]
   rules: Rules = dataclasses.field(default_factory=Rules)
 
   def __post_init__(self):
     """Checks the settings."""
+    if not 1 <= self.population <= _MAX_MEMBERS or self.seed < 0:
+      raise ConfigurationError(
+        f'population={self.population} must be from 1 to {_MAX_MEMBERS:_}, and seed={self.seed} at '
+        'least 0. Change --population or --population_seed.'
+      )
     for name, form in self.space.items():
       if name not in ADAPTED:
         raise ConfigurationError(

@@ -28,6 +28,9 @@ def read(logdir: str, max_frames: int | None = None) -> float | None:
 
   Returns:
     The return or score, None if no episode or round has ended yet.
+
+  Raises:
+    FileError: if a file of the run is damaged; names it.
   """
   counts = lambda frames: max_frames is None or frames <= max_frames
 
@@ -56,12 +59,12 @@ def curve(logdir: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _rounds(logdir, noted):
   """Returns frames and score of each round that has ended."""
-  if noted['name'] is None:
+  if noted.name is None:
     return []
-  rounds = [(point.frames, point.value) for point in scalars.read(logdir, noted['name'])]
+  rounds = [(point.frames, point.value) for point in scalars.read(logdir, noted.name)]
   # The last one may not be in the summaries yet, and runs may have lost theirs.
-  if not rounds or rounds[-1][0] < noted['frames']:
-    rounds.append((noted['frames'], noted['score']))
+  if not rounds or rounds[-1][0] < noted.frames:
+    rounds.append((noted.frames, noted.score))
   return rounds
 
 

@@ -7,12 +7,26 @@ from typing import Any
 
 from impala_tf import config as config_lib
 from impala_tf import files
-from impala_tf.config import ConfigurationError
+from impala_tf.config import ConfigurationError, options
 from impala_tf.environments import suites
+from impala_tf.errors import FileError
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.search_space import Space
 
 FILE_NAME = 'sweep.json'
+_MAX_TRIALS = 1_000_000
+_REMEDY = 'Repair or remove the file, or give another --logdir.'
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+  """The contents of sweep.json; `storage` is of earlier versions."""
+
+  given: dict[str, options.Value]
+  space: dict[str, str]
+  num_trials: int
+  sweep_seed: int
+  storage: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +39,7 @@ class Sweep:
   sweep_seed: decides the samples.
 
   Raises:
-    ConfigurationError: if a hyper-parameter is both given and drawn.
+    ConfigurationError: if a hyper-parameter is both given and drawn, or a number makes no sense.
   """
 
   given: dict[str, Any]
@@ -35,6 +49,11 @@ class Sweep:
 
   def __post_init__(self):
     """Checks the definition."""
+    if not 1 <= self.num_trials <= _MAX_TRIALS or self.sweep_seed < 0:
+      raise ConfigurationError(
+        f'num_trials={self.num_trials} must be from 1 to {_MAX_TRIALS:_}, and sweep_seed='
+        f'{self.sweep_seed} at least 0. Change --num_trials or --sweep_seed.'
+      )
     both = sorted(self.space.keys() & self.given.keys())
     if both:
       raise ConfigurationError(
@@ -56,23 +75,24 @@ def load(logdir: str) -> Sweep | None:
   """Returns the sweep in a folder, None if there is none.
 
   Raises:
-    ConfigurationError: if its file can't be understood, or is an earlier version's and names a
-      database.
+    FileError: if its file can't be understood.
+    ConfigurationError: if that is an earlier version's and names a database.
   """
   path = os.path.join(logdir, FILE_NAME)
+  found = files.read_json(path, _File | None, _REMEDY)
+  if found is None:
+    return None
   try:
-    values = files.read_json(path)
-    if values is None:
-      return None
-    database = values.pop('storage', '')
-    if 'level_name' in values['given']:
-      suites.find(values['given']['level_name'])  # Whose options may be in the space.
-    sweep = Sweep(**values | {'space': search_space.from_texts(values['space'])})
-  except (ValueError, KeyError, TypeError, ConfigurationError) as error:
-    raise ConfigurationError(
-      f'{path}: {error} Repair or remove the file, or give another --logdir.'
-    ) from error
-  if database:
+    if 'level_name' in found.given:
+      suites.find(str(found.given['level_name']))  # Whose options may be in the space.
+    given = {
+      name: options.check(config_lib.field_of(name), value) for name, value in found.given.items()
+    }
+    space = search_space.from_texts(found.space)
+    sweep = Sweep(given, space, found.num_trials, found.sweep_seed)
+  except ConfigurationError as error:
+    raise FileError(path, f'is refused: {error}', _REMEDY) from error
+  if found.storage:
     raise ConfigurationError(
       f'The sweep in {logdir} is kept in a database, by an earlier version. Remove {path} and give '
       'the same command again without --storage: its trials resume from their folders, and those '

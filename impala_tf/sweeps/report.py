@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from absl import logging
 
 from impala_tf import cli
 from impala_tf.config import ConfigurationError
+from impala_tf.errors import FileError
 from impala_tf.reports import final_return, pictures, tables
 from impala_tf.sweeps import definition
 from impala_tf.sweeps.study import Study, Trial
@@ -27,10 +29,27 @@ _WITH_RETURN = ('finished', 'pruned')
 Sweeps = Mapping[str, tuple[str, Sequence[Trial]]]
 
 
-def frames_of(logdir: str) -> int:
-  """Returns the frames after which the last episode of a run ended."""
-  rows = episode_log.read(logdir)
+def frames_of(logdir: str) -> int | None:
+  """Returns the frames after which the last episode of a run ended; None, with a warning, if the
+  file that says it is damaged.
+  """
+  try:
+    rows = episode_log.read(logdir)
+  except FileError as error:
+    logging.warning('%s', error)
+    return None
   return rows[-1].frames if rows else 0
+
+
+def return_of(logdir: str) -> float | None:
+  """Returns the final return of a run so far; None if there is none yet, or with a warning if a
+  file of the run is damaged.
+  """
+  try:
+    return final_return.read(logdir)
+  except FileError as error:
+    logging.warning('%s', error)
+    return None
 
 
 def value_of(trial: Trial, name: str) -> str:
@@ -45,8 +64,12 @@ def status(logdir: str, trials: Sequence[Trial]) -> str:
   rows = [('trial', 'state', 'frames', 'return', *names)]
   for trial in trials:
     folder = os.path.join(logdir, trial.name)
-    value = trial.value if trial.value is not None else final_return.read(folder)
-    so_far = (f'{frames_of(folder):_}', '' if value is None else f'{value:.4g}')
+    value = trial.value if trial.value is not None else return_of(folder)
+    frames = frames_of(folder)
+    so_far = (
+      'damaged' if frames is None else f'{frames:_}',
+      '' if value is None else f'{value:.4g}',
+    )
     rows.append((trial.name, trial.state, *so_far, *_values_of(trial, names)))
 
   widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -115,16 +138,23 @@ def draw_best(sweeps: Sweeps, output: str) -> None:
   """
   with pictures.picture(output) as (axes,):
     for label, (logdir, trials) in sweeps.items():
-      runs = [
-        final_return.curve(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]
-      ]
-      runs = [(f, values) for f, values in runs if len(f)]
+      best = [_curve_of(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
+      runs = [(frames, values) for frames, values in best if len(frames)]
       if runs:
         frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
         mean = np.mean([np.interp(frames, f, values) for f, values in runs], axis=0)
         axes.plot(frames, mean, label=f'{label}, mean of the best {len(runs)}')
     pictures.show_frames(axes)
     axes.set_ylabel('final return, so far')
+
+
+def _curve_of(logdir):
+  """Returns the curve of a trial; an empty one, with a warning, if its files are damaged."""
+  try:
+    return final_return.curve(logdir)
+  except FileError as error:
+    logging.warning('%s', error)
+    return np.array([]), np.array([])
 
 
 def write(sweeps: Sweeps, output: str) -> str:

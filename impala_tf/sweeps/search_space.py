@@ -186,8 +186,10 @@ def _read_yaml(path):
   try:
     with open(os.path.expanduser(path), encoding='utf-8') as file:
       contents = yaml.safe_load(file)
-  except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-    raise ConfigurationError(f"Can't read the search space {path}: {error}") from error
+  except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+    raise ConfigurationError(
+      f"Can't read the search space {path}: {' '.join(str(error).split())}"
+    ) from error
   if not isinstance(contents, dict) or not all(isinstance(form, str) for form in contents.values()):
     raise ConfigurationError(
       f'{path} must have lines such as "learning_rate: log_uniform(5e-6, 5e-3)".'

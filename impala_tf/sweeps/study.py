@@ -19,6 +19,7 @@ from optuna.storages import journal
 from optuna.trial import TrialState
 
 from impala_tf.config import ConfigurationError
+from impala_tf.errors import FileError
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.system import locks
@@ -157,7 +158,10 @@ class Study:
     """The newest record of each trial that was ever claimed, by its number."""
     if not os.path.exists(self._journal_path):
       return {}
-    return {frozen.user_attrs[_NUMBER]: frozen for frozen in self._study.get_trials(deepcopy=False)}
+    with self._named_errors():
+      frozen = self._study.get_trials(deepcopy=False)
+      # Without a number of kills it is not a record of this program.
+      return {one.user_attrs[_NUMBER]: one for one in frozen if one.user_attrs[_KILLS] >= 0}
 
   def _trial(self, number, record):
     if record is None:
@@ -184,14 +188,22 @@ class Study:
     # Unlike Optuna's other lock, this one does not depend on how the path is written.
     lock = journal.JournalFileOpenLock(self._journal_path)
     _drop_torn_line(self._journal_path, lock)
-    try:
+    with self._named_errors():
       return optuna.storages.JournalStorage(
         journal.JournalFileBackend(self._journal_path, lock_obj=lock)
       )
-    except (ValueError, KeyError) as error:
-      raise ConfigurationError(
-        f"{self._journal_path} can't be read ({error}). Remove it and give the same command again: "
-        'the trials resume from their folders, and those that had finished are found finished.'
+
+  @contextlib.contextmanager
+  def _named_errors(self):
+    """Names the journal in the errors of Optuna, which checks nothing of what it reads."""
+    try:
+      yield
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+      raise FileError(
+        self._journal_path,
+        f"can't be read: {error!r}",
+        'Remove it and give the same command again: the trials resume from their folders, and '
+        'those that had finished are found finished.',
       ) from error
 
   @functools.cached_property

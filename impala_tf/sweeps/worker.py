@@ -2,6 +2,7 @@
 them.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -11,6 +12,7 @@ from typing import Any
 from impala_tf import cli, processes, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
+from impala_tf.errors import FileError
 from impala_tf.reports import final_return, live
 from impala_tf.sweeps import definition, report
 from impala_tf.sweeps.definition import Sweep
@@ -107,9 +109,14 @@ class Worker:
     """Records the end of a run."""
     trial = claim.trial
     folder = self._folder(trial)
-    value = final_return.read(folder)
+    value, is_known, damage = None, True, ''
+    try:
+      value = final_return.read(folder)
+      is_known = saved_config.load(folder) is not None
+    except FileError as error:  # It costs this trial, and no other one.
+      damage = str(error)
 
-    if ended.code == 0 and value is not None:
+    if ended.code == 0 and value is not None and not damage:
       self._announce(trial, 'finished', value)
       claim.finish(value)
     elif ended.code and claim.is_bad:
@@ -118,12 +125,13 @@ class Worker:
     elif processes.ended_by_signal(ended.code) and trial.kills < processes.MAX_KILLS:
       self._lines.print(f'{trial.name} was killed (exit code {ended.code}) and will be resumed.')
       claim.release(was_killed=True)
-    elif saved_config.load(folder) is None:
+    elif not is_known:
       claim.release()
       raise RefusedError(f'{trial.name} was refused:\n{ended.message}')
     else:
       self._announce(trial, 'failed', value)
-      claim.fail(ended.message if ended.code else 'It ended before an episode of each level did.')
+      message = ended.message if ended.code else 'It ended before an episode of each level did.'
+      claim.fail(damage or message)
 
   def _announce(self, trial, state, value):
     """Reports the end of a trial; before it is recorded, after which nobody would report it."""
@@ -136,18 +144,23 @@ class Worker:
   def _stop_bad_ones(self, children):
     """Compares trials with the others at each step that they have come to, and stops bad ones."""
     for name, claim in self._claims.items():
-      folder = self._folder(claim.trial)
-      config = saved_config.load(folder)
-      if config is None or claim.is_bad:
-        continue
+      # One whose files are damaged fails when it ends.
+      with contextlib.suppress(FileError):
+        self._stop_bad_one(children, name, claim)
 
-      steps = report.frames_of(folder) * _STEPS // config.total_environment_frames
-      for step in range(claim.steps + 1, min(steps + 1, _STEPS)):
-        value = final_return.read(folder, step * config.total_environment_frames // _STEPS)
-        if claim.should_prune(step, value):
-          self._lines.print(f'{name} is pruned at {step}/{_STEPS} of its frames.')
-          children.stop(name)
-          break
+  def _stop_bad_one(self, children, name, claim):
+    folder = self._folder(claim.trial)
+    config = saved_config.load(folder)
+    if config is None or claim.is_bad:
+      return
+
+    steps = (report.frames_of(folder) or 0) * _STEPS // config.total_environment_frames
+    for step in range(claim.steps + 1, min(steps + 1, _STEPS)):
+      value = final_return.read(folder, step * config.total_environment_frames // _STEPS)
+      if claim.should_prune(step, value):
+        self._lines.print(f'{name} is pruned at {step}/{_STEPS} of its frames.')
+        children.stop(name)
+        break
 
   def _folder(self, trial):
     return os.path.join(self._logdir, trial.name)

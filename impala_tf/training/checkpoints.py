@@ -6,30 +6,25 @@
 
     frames = load_weights(logdir, agent).frames      # for an evaluation
 
-The files are those of `tf.train.Checkpoint`. Restoring is done here: all of a checkpoint is read,
-which verifies its checksums, and compared with the objects before the first variable changes.
+The files are those of `tf.train.Checkpoint`; `checkpoint_files` reads them. Restoring is done here:
+all of a checkpoint is compared with the objects, and the configuration that it was made by with the
+run's, before the first variable changes.
 """
 
+import json
 import os
-import re
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import logging
-from tensorflow.core.protobuf import trackable_object_graph_pb2
 
-from impala_tf import errors, files
+from impala_tf import files, saved_config
+from impala_tf.config import Config, options
+from impala_tf.training import checkpoint_files
+from impala_tf.training.checkpoint_files import CheckpointError
 
-_PREFIX = 'ckpt'
-_MAX_TO_KEEP = 3
-_FILE = re.compile(rf'({_PREFIX}-(\d+))\.(index|data-.*)')
-_VARIABLE = 'VARIABLE_VALUE'
 _MAX_LISTED = 8
-
-
-class CheckpointError(errors.UserError, RuntimeError):
-  """A checkpoint can't be written or read, or is another agent's; no variable has changed."""
 
 
 class Loaded(NamedTuple):
@@ -63,20 +58,22 @@ class RunState(tf.Module):
 class Checkpointer:
   """Saves and restores objects in a folder, keeping the last few checkpoints."""
 
-  def __init__(self, directory: str, **trackables: tf.Module):
+  def __init__(self, directory: str, config: Config | None = None, **trackables: tf.Module):
     """Binds the objects; their variables must exist before `save` and `restore_latest`.
 
     Args:
       directory: existing folder, anything that tf.io.gfile takes.
+      config: of the run. Checkpoints hold what of it decides what is learned, and those of another
+        one are refused; None knows none.
       **trackables: the objects by name. `load_weights` looks for `learner`, with its attributes
         `agent` and `frames`.
     """
     self._directory = directory
     self._trackables = trackables
-    self._checkpoint = tf.train.Checkpoint(**trackables)
-    self._manager = tf.train.CheckpointManager(
-      self._checkpoint, directory, max_to_keep=_MAX_TO_KEEP, checkpoint_name=_PREFIX
-    )
+    self._learning = {} if config is None else saved_config.learning_values(config)
+    # Its name is the one that `checkpoint_files` looks for.
+    configuration = {'configuration': tf.Variable(json.dumps(self._learning), trainable=False)}
+    self._checkpoint = tf.train.Checkpoint(**trackables, **configuration if config else {})
 
   def save(self) -> str:
     """Writes a checkpoint beside the earlier ones, then removes the oldest beyond the number to
@@ -88,35 +85,42 @@ class Checkpointer:
     Raises:
       CheckpointError: if it can't be written.
     """
-    number = max((n for n, _ in _candidates(self._directory)), default=0) + 1
+    number = checkpoint_files.newest_number(self._directory) + 1
+    path = os.path.join(self._directory, f'{checkpoint_files.PREFIX}-{number}')
     try:
-      return self._manager.save(checkpoint_number=number)
+      self._checkpoint.write(path)
     except (tf.errors.OpError, OSError) as error:
       raise CheckpointError(
-        f"Can't write checkpoint {os.path.join(self._directory, _PREFIX)}-{number}: "
-        f'{files.reason(error)}. Make room, or make the folder writable; the earlier checkpoints '
-        'are still there.'
+        f"Can't write checkpoint {path}: {files.reason(error)}. Make room, or make the folder "
+        'writable; the earlier checkpoints are still there.'
       ) from error
+    checkpoint_files.remove_old(self._directory, keep=path)
+    return path
 
   def restore_latest(self) -> bool:
     """Restores the newest checkpoint that can be read, with a warning for each newer one that
-    can't; returns False if the folder has no checkpoint.
+    can't, and removes what an earlier start left that was killed; returns False if the folder has
+    no checkpoint.
 
     Raises:
       CheckpointError: if there are checkpoints but none can be read, or the newest readable one
-        does not fit the objects.
+        does not fit the objects or is of another configuration.
     """
-    stored = _read_newest(self._directory)
+    checkpoint_files.remove_leavings(self._directory)
+    stored = checkpoint_files.read_newest(self._directory)
     if stored is None:
       return False
 
+    _check_configuration(stored, self._learning)
     match = _Match(stored)
     children = stored.children(0)
     for name, trackable in self._trackables.items():
       match.add(children.get(name), trackable, (name,))
-    # The counter is TensorFlow's own; checkpoints are numbered by what is in the folder.
-    match.check_nothing_left(0, except_for={'save_counter'})
+    # The counter is TensorFlow's own, of earlier versions; checkpoints are numbered by what is in
+    # the folder.
+    match.check_nothing_left(0, except_for={'save_counter', 'configuration'})
     match.assign()
+    checkpoint_files.remove_old(self._directory, keep=stored.path)
     logging.info('Restored %s.', stored.path)
     return True
 
@@ -126,7 +130,8 @@ def load_weights(directory: str, agent: tf.Module) -> Loaded:
   nothing in its folder is changed.
 
   Raises:
-    CheckpointError: if there is no checkpoint, none can be read, or it is another agent's.
+    CheckpointError: if there is no checkpoint, none can be read, or it is another agent's or that
+      of another run than config.json describes.
   """
   frames = tf.Variable(0, dtype=tf.int64, trainable=False)
   path = load_parts(directory, {('learner', 'agent'): agent, ('learner', 'frames'): frames})
@@ -144,12 +149,13 @@ def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Va
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another program's.
   """
-  stored = _read_newest(directory)
+  stored = checkpoint_files.read_newest(directory)
   if stored is None:
     raise CheckpointError(
       f'No checkpoint in {directory}. Train first, or point --logdir to a training run.'
     )
 
+  _check_configuration(stored, saved_config.values_in(directory))
   match = _Match(stored)
   for path, trackable in parts.items():
     node: int | None = 0
@@ -162,90 +168,25 @@ def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Va
   return stored.path
 
 
-class _Stored(NamedTuple):
-  """Contents of a checkpoint: path, object graph, and tensors as NumPy arrays by key."""
-
-  path: str
-  graph: Any
-  tensors: dict
-
-  def children(self, node: int | None) -> dict[str, int]:
-    """Returns the numbers of a node's children by name; none if `node` is None."""
-    if node is None:
-      return {}
-    return {child.local_name: child.node_id for child in self.graph.nodes[node].children}
-
-  def variable_key(self, node: int) -> str | None:
-    """Returns the key under which a node's value is stored, None if it is not a variable."""
-    for attribute in self.graph.nodes[node].attributes:
-      if attribute.name == _VARIABLE:
-        return attribute.checkpoint_key
-    return None
-
-
-def _candidates(directory):
-  """Returns all checkpoints, intact or not, as (number, path), newest first."""
-  if not tf.io.gfile.isdir(directory):
-    return []
-  names = set(tf.io.gfile.listdir(directory))
-  # The state file names those whose files have gone missing.
-  state = tf.train.get_checkpoint_state(directory)
-  if state is not None:
-    names |= {os.path.basename(path) + '.index' for path in state.all_model_checkpoint_paths}
-  found = {m[1]: int(m[2]) for m in map(_FILE.fullmatch, names) if m}
-  paths = ((number, os.path.join(directory, name)) for name, number in found.items())
-  return sorted(paths, reverse=True)
-
-
-def _read_newest(directory):
-  """Reads the newest checkpoint that can be read; None if there is no checkpoint.
-
-  Raises:
-    CheckpointError: if there are checkpoints and none can be read.
-  """
-  failures = []
-  for _, path in _candidates(directory):
-    try:
-      stored = _read(path)
-    # TensorFlow's reader has no common type for what a damaged file makes it raise.
-    except Exception as error:
-      failures.append(f'{path}: {" ".join(str(error).split()) or type(error).__name__}')
-      continue
-
-    for failure in failures:
-      logging.warning(
-        "A CHECKPOINT CAN'T BE READ and is passed over; its training is lost: %s", failure
-      )
-    if failures:
-      logging.warning('Using %s instead.', path)
-    return stored
-
-  if failures:
-    listed = '\n  '.join(failures)
+def _check_configuration(stored, learning):
+  """Refuses a checkpoint of another run than the one of these options."""
+  rows = [
+    f'  {name}: {options.as_text(value)} there, {options.as_text(learning[name])} now'
+    for name, value in stored.configuration().items()
+    if name in learning and learning[name] != value
+  ]
+  if rows:
     raise CheckpointError(
-      f'No checkpoint can be read:\n  {listed}\nBring an intact copy back, or start again in '
-      'another --logdir.'
+      f'The checkpoint {stored.path} is of another configuration:\n'
+      + '\n'.join(rows)
+      + '\nGive these their old values to resume its run, or use another --logdir.'
     )
-  return None
-
-
-def _read(path):
-  # Not tf.train.load_checkpoint, which would take a damaged checkpoint for a folder. Reading a
-  # tensor verifies its checksum.
-  reader = tf.compat.v1.train.NewCheckpointReader(path)
-  tensors = {key: reader.get_tensor(key) for key in reader.get_variable_to_shape_map()}
-
-  graph = trackable_object_graph_pb2.TrackableObjectGraph()
-  if '_CHECKPOINTABLE_OBJECT_GRAPH' not in tensors:
-    raise ValueError('not written by tf.train.Checkpoint: it holds no object graph')
-  graph.ParseFromString(tensors['_CHECKPOINTABLE_OBJECT_GRAPH'])
-  return _Stored(path, graph, tensors)
 
 
 class _Match:
   """Pairs of the variables of some objects and their values in a checkpoint."""
 
-  def __init__(self, stored: _Stored):
+  def __init__(self, stored: checkpoint_files.Stored):
     """Starts with nothing found."""
     self._stored = stored
     # (id of object, node): an object may be reachable in several ways.

@@ -10,12 +10,13 @@ import numpy as np
 from absl import logging
 
 from impala_tf import files
-from impala_tf.config import ConfigurationError
+from impala_tf.errors import FileError
 from impala_tf.training.episodes import Episode
 
 FILE_NAME = 'episodes.csv'
 COLUMNS = ('frames', 'level', 'episode_return', 'episode_frames')
 _HEADER = ','.join(COLUMNS) + '\n'
+_REMEDY = 'Remove the line, or use another --logdir.'
 
 
 class Row(NamedTuple):
@@ -32,13 +33,26 @@ def read(logdir: str) -> list[Row]:
 
   Args:
     logdir: folder, anything that tf.io.gfile takes.
+
+  Raises:
+    FileError: if the file can't be read, or a line is not an episode; names the line.
   """
-  lines = (files.read(os.path.join(logdir, FILE_NAME)) or b'').decode().splitlines(keepends=True)
+  path = os.path.join(logdir, FILE_NAME)
+  lines = (files.read_text(path) or '').splitlines(keepends=True)
   # A line without an end is just being written.
-  rows = csv.reader(line for line in lines[1:] if line.endswith('\n'))
   return [
-    Row(int(frames), level, float(total), int(length)) for frames, level, total, length in rows
+    _parse(path, number, line)
+    for number, line in enumerate(lines[1:], start=2)
+    if line.endswith('\n')
   ]
+
+
+def _parse(path, number, line, remedy=_REMEDY):
+  try:
+    frames, level, episode_return, episode_frames = next(csv.reader([line], strict=True))
+    return Row(int(frames), level, float(episode_return), int(episode_frames))
+  except (ValueError, csv.Error) as error:
+    raise FileError(path, f'is not an episode: {line[:80]!r}', remedy, f'line {number}') from error
 
 
 class EpisodeLog:
@@ -67,7 +81,7 @@ class EpisodeLog:
       frames: of the restored checkpoint, 0 if there was none.
 
     Raises:
-      ConfigurationError: if the file there is not such a log. It is unchanged then.
+      FileError: if the file there is not such a log. It is unchanged then.
       StorageError: if it can't be written.
     """
     self._path = os.path.join(logdir, FILE_NAME)
@@ -103,23 +117,35 @@ class EpisodeLog:
     # Not to be tried again: a part may be in the file, and would be there twice.
     self._buffer.seek(0)
     self._buffer.truncate()
-    with files.writing(self._path), files.open_file(self._path, 'a') as file:
-      file.write(rows)
+    with files.writing(self._path):
+      # Somebody may have removed or moved it meanwhile.
+      header = '' if files.exists(self._path) else _HEADER
+      with files.open_file(self._path, 'a') as file:
+        file.write(header + rows)
 
   def _repair(self, frames):
-    text = (files.read(self._path) or b'').decode(errors='replace')
+    data = files.read(self._path)
+    if data is None and frames:
+      logging.warning(
+        '%s is missing: the episodes before frame %d are lost to curves and reports.',
+        *(self._path, frames),
+      )
+    text = (data or b'').decode(errors='replace')
     header, *lines = text.splitlines(keepends=True) or ['']
     if header != _HEADER and not _HEADER.startswith(header):
-      raise ConfigurationError(
-        f'{self._path} is not an episode log of this program: it starts with {header[:80]!r}, not '
-        f'{_HEADER!r}. Move it away, or use another --logdir.'
+      raise FileError(
+        self._path,
+        f'is not an episode log of this program: it starts with {header[:80]!r}, not {_HEADER!r}',
+        'Move it away, or use another --logdir.',
       )
 
     if lines and not lines[-1].endswith('\n'):
       logging.warning('%s ended in a line cut off, which is dropped: %r', self._path, lines.pop())
 
     kept = [
-      line for number, line in enumerate(lines, start=2) if self._frames(line, number) <= frames
+      line
+      for number, line in enumerate(lines, start=2)
+      if _parse(self._path, number, line).frames <= frames
     ]
     if len(kept) < len(lines):
       logging.info(
@@ -129,14 +155,3 @@ class EpisodeLog:
     repaired = _HEADER + ''.join(kept)
     if repaired != text:
       files.write(self._path, repaired)
-
-  def _frames(self, line, number):
-    try:
-      frames, _, episode_return, episode_frames = next(csv.reader([line]))
-      float(episode_return), int(episode_frames)
-      return int(frames)
-    except ValueError as error:
-      raise ConfigurationError(
-        f'{self._path}, line {number}, is not an episode: {line[:80]!r}. Remove the line, or use '
-        'another --logdir.'
-      ) from error

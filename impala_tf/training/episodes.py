@@ -1,6 +1,7 @@
 """Finished episodes: found in batches, their mean return, and the scores of a suite."""
 
 import collections
+import dataclasses
 import os
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -61,6 +62,20 @@ class EpisodeStatistics:
     return sum(self._returns) / len(self._returns) if self._returns else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """A suite's score at so many frames; name and score are None before the first round has ended."""
+
+  frames: int
+  name: str | None
+  score: float | None
+
+  def __post_init__(self):
+    """Checks that both are there, or neither."""
+    if (self.name is None) != (self.score is None):
+      raise ValueError('it has a name without a score, or a score without a name')
+
+
 class LevelScores:
   """A suite's scores over rounds of episodes.
 
@@ -111,19 +126,20 @@ class LevelScores:
     return scores
 
   def _note(self, frames, name, score):
-    noted = {'frames': int(frames), 'name': name, 'score': score if name is None else float(score)}
-    files.write_json(_score_path(self._logdir), noted)
+    noted = Score(int(frames), name, score if name is None else float(score))
+    files.write_json(_score_path(self._logdir), dataclasses.asdict(noted))
 
 
-def read_score(logdir: str) -> dict[str, Any] | None:
-  """Reads the score that `LevelScores` keeps: its frames, name and score.
-
-  Name and score are None before the first round has ended.
+def read_score(logdir: str) -> Score | None:
+  """Reads the score that `LevelScores` keeps.
 
   Returns:
     None for a run on one level.
+
+  Raises:
+    FileError: if the file can't be understood.
   """
-  return files.read_json(_score_path(logdir))
+  return files.read_json(_score_path(logdir), Score | None)
 
 
 def _score_path(logdir):

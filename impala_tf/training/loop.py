@@ -121,9 +121,10 @@ def train(
   with locks.held(logdir):
     tf.random.set_seed(config.seed)
     learner = make_learner(suite, config)
-    # Not before all is known to go together: the folder would be bound to what can't be trained.
-    saved_config.check_or_save(logdir, config)
+    saved_config.check(logdir, config)
     checkpointer, seed = _restore(config, logdir, learner, callbacks)
+    # Not before all is known to go together: the folder would be bound to what can't be trained.
+    saved_config.save(logdir, config)
     # Actions, too, must not be drawn again as they were in the start before.
     tf.random.set_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
 
@@ -180,7 +181,7 @@ def _restore(config, logdir, learner, callbacks):
   saved = {'learner': learner, 'run': run_state}
   for callback in callbacks:
     saved |= callback.bind(learner)
-  checkpointer = checkpoints.Checkpointer(logdir, **saved)
+  checkpointer = checkpoints.Checkpointer(logdir, config, **saved)
   if checkpointer.restore_latest():
     print(
       f'Resuming from frame {learner.frames.numpy():_}, update {learner.updates.numpy():_}.',

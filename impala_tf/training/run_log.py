@@ -1,6 +1,8 @@
 """Logs of a run while it lasts: the running line, TensorBoard, and the CSV of episodes."""
 
 import contextlib
+import functools
+import os
 import time
 from typing import Any, Self
 
@@ -13,6 +15,8 @@ from impala_tf.learning import learner as learner_lib
 from impala_tf.system import timing
 from impala_tf.training import episode_log, progress, sources, tracking
 from impala_tf.training.episodes import Episode, EpisodeStatistics, LevelScores
+
+_EVENTS = 'events.out.tfevents.'
 
 
 class RunLogger:
@@ -46,7 +50,7 @@ class RunLogger:
     self._episodes = episode_log.EpisodeLog(logdir, levels, config.num_action_repeats, frames)
     self._statistics = EpisodeStatistics(row.episode_return for row in episode_log.read(logdir))
     self._scores = LevelScores(logdir, levels, suite.scores)
-    self._summaries = Summaries(logdir, levels, config.num_action_repeats)
+    self._summaries = Summaries(logdir, levels, config.num_action_repeats, frames)
     self._tracker = tracking.start(config, logdir)
     self._line = progress.ProgressLine(config.total_environment_frames, frames, updates)
     self._has_begun = False
@@ -137,19 +141,26 @@ class RunLogger:
 class Summaries:
   """TensorBoard scalars over emulator frames."""
 
-  def __init__(self, logdir: str, levels: tuple[str, ...], num_action_repeats: int):
+  def __init__(
+    self, logdir: str, levels: tuple[str, ...], num_action_repeats: int, frames: int = 0
+  ):
     """Opens a new event file in `logdir`.
+
+    TensorBoard drops what earlier starts wrote there after `frames`, as it comes again.
 
     Args:
       logdir: folder, anything that tf.io.gfile takes.
       levels: names of the run's levels; `Episode.level` is an index into them.
       num_action_repeats: emulator frames of an agent step.
+      frames: of the restored checkpoint, 0 if there was none.
 
     Raises:
       StorageError: if it can't be written.
     """
     self._logdir = logdir
     with files.writing(logdir):
+      if any(name.startswith(_EVENTS) for name in files.names_in(logdir)):
+        _mark_restart(logdir, frames)
       self._writer = tf.summary.create_file_writer(logdir)
     self._levels = levels
     self._num_action_repeats = num_action_repeats
@@ -186,3 +197,17 @@ class Summaries:
     """Closes the file; raises as `write`."""
     with files.writing(self._logdir):
       self._writer.close()
+
+
+def _mark_restart(logdir, frames):
+  """Writes an event file by which TensorBoard drops those of earlier files after `frames`."""
+  now = time.time()
+  # TensorBoard takes the files of a run in the order of their names. That of the writer has the
+  # name of this machine where this one has a character that is before all letters and digits.
+  path = os.path.join(logdir, f'{_EVENTS}{int(now)}.!restart')
+  event = functools.partial(tf.compat.v1.Event, wall_time=now)
+  start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
+  with tf.io.TFRecordWriter(path) as writer:
+    writer.write(event(file_version='brain.Event:2').SerializeToString())
+    for _ in range(2):  # TensorBoard takes the first one that it meets for the run's beginning.
+      writer.write(event(step=frames + 1, session_log=start).SerializeToString())

@@ -1,10 +1,12 @@
 """The suite's parts fit each other, and the presets the paper."""
 
 import dataclasses
+import importlib.util
 import pathlib
 import pickle
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -164,6 +166,21 @@ def test_environments_need_no_tensorflow():
     'sys.exit("tensorflow" in sys.modules)'
   )
   subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2], check=True)
+
+
+def test_a_level_script_that_does_not_exist_is_named(install, tmp_path, monkeypatch):
+  install()
+  dmlab = suite.DMLabSuite()
+  config = dmlab.configure('contributed/psychlab/nothing')
+  dmlab.check_installed(config)  # It is not known where this build has its scripts.
+  scripts = tmp_path / 'deepmind_lab' / 'baselab' / 'game_scripts' / 'levels'
+  (scripts / 'contributed' / 'psychlab').mkdir(parents=True)
+  origin = types.SimpleNamespace(origin=str(tmp_path / 'deepmind_lab' / '__init__.py'))
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: origin)
+  with pytest.raises(ConfigurationError, match='contributed/psychlab/nothing'):
+    dmlab.check_installed(config)
+  (scripts / 'contributed' / 'psychlab' / 'nothing.lua').touch()
+  dmlab.check_installed(config)
 
 
 def test_check_says_what_is_missing(install, tmp_path):

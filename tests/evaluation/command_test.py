@@ -106,7 +106,7 @@ def test_the_suite_is_that_of_the_runs_or_of_the_levels_to_play_at_random(
   monkeypatch, tmp_path, capsys
 ):
   found = []
-  monkeypatch.setattr(command, 'run', found.append)
+  monkeypatch.setattr(command, 'run', lambda suite, **_: found.append(suite))
   config = catch.SUITE.configure('tests.support.catch:catch')
   run_files.make_run(catch.SUITE, config, tmp_path / 'runs' / 'one')
   for flags in (
@@ -125,3 +125,19 @@ def test_the_suite_is_that_of_the_runs_or_of_the_levels_to_play_at_random(
     own_flags.parse(monkeypatch, command.define_flags, *flags)
     assert command.main(['command']) == 1
     assert capsys.readouterr().err.startswith(f'Error: {message}')
+
+
+def test_options_about_the_machine_are_flags_where_the_suite_of_the_levels_has_them(
+  monkeypatch, capsys
+):
+  calls = []
+  monkeypatch.setattr(command, 'run', lambda suite, **given: calls.append((suite.name, given)))
+  given = ['--baseline=random', '--level_cache_dir=there', '--levels=rooms_watermaze']
+  own_flags.parse(monkeypatch, command.define_flags)
+  command.main(command.parse_flags(['evaluation', *given]))
+  assert calls == [('dmlab30', {'changes': {'level_cache_dir': 'there'}})]
+  for argument in ('--width=9', '--max_noops=3'):  # What is learned; another suite's.
+    own_flags.parse(monkeypatch, command.define_flags)
+    with pytest.raises(SystemExit):
+      command.parse_flags(['evaluation', *given, argument])
+    assert argument.partition('=')[0].strip('-') in capsys.readouterr().err

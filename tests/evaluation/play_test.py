@@ -1,5 +1,6 @@
 """Evaluation: which episodes of which environments count, and what an agent remembers."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -7,7 +8,7 @@ import tensorflow as tf
 
 from impala_tf.acting import actors, inference, weights
 from impala_tf.environments import py_process
-from impala_tf.evaluation import play
+from impala_tf.evaluation import play, whole_episodes
 from impala_tf.training import checkpoints
 from tests.acting.actors_test import LinearAgent
 from tests.support import catch, dice, frail, scripted
@@ -26,7 +27,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment(unroll
   unroller = actors.Unroller(
     inference.LocalInference(agent, weights.PublishedWeights(agent)), group, [[0, 0]], unroll_length
   )
-  played = play.play_episodes(unroller, 2, 5)
+  played = whole_episodes.play_episodes(unroller, 2, 5)
   assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
   # Rewards are 100 n + action: each episode's return tells which steps it had.
   sums = lambda first, last: 100 * sum(range(first, last + 1))
@@ -34,7 +35,7 @@ def test_evaluation_takes_a_fixed_share_of_episodes_from_each_environment(unroll
   for episode, (first, last) in zip(played, starts, strict=True):
     assert round((episode.episode_return - sums(first, last)) / (last - first + 1)) in range(9)
   with pytest.raises(ValueError, match='At least one'):
-    play.play_episodes(unroller, 2, 0)
+    whole_episodes.play_episodes(unroller, 2, 0)
 
 
 def test_agents_remember_across_the_unrolls_of_an_evaluation():
@@ -49,7 +50,7 @@ def test_agents_remember_across_the_unrolls_of_an_evaluation():
   agent, environment = CountingAgent(), scripted.Counting(length=8)
   agent.build(environment.observation_spec)
   policy = inference.LocalInference(agent, weights.PublishedWeights(agent))
-  played = play.play_episodes(
+  played = whole_episodes.play_episodes(
     actors.Unroller(policy, scripted.InProcess([environment]), [[0]], 5), 1, 2
   )
   assert [e.episode_return for e in played] == [
@@ -63,6 +64,25 @@ def test_evaluations_play_in_test_environments():
   assert suite.is_test == [True, True]
 
 
+class After:
+  """Becomes true when it has been asked so many times."""
+
+  def __init__(self, times):
+    self._times = times
+
+  def __bool__(self):
+    self._times -= 1
+    return self._times < 0
+
+
+@pytest.mark.parametrize(('times', 'words'), [(30, 'stopped after 4 of 50'), (4, 'after 0 of 50')])
+def test_an_evaluation_that_is_stopped_says_what_was_played(times, words, capsys):
+  config = dataclasses.replace(catch.CONFIG, envs_per_actor=1)
+  played = play.evaluate_random(catch.CatchSuite(), config, 50, 1, stop=After(times))
+  assert all(len(returns) < 50 for returns in played.values())
+  assert words in capsys.readouterr().out
+
+
 def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
   slow, fast = scripted.Counting(length=30), scripted.Counting(length=10)
   taken = []
@@ -70,7 +90,7 @@ def test_random_policy_takes_a_fixed_share_of_episodes_and_all_actions():
     environment.step = lambda action, step=environment.step: (taken.append(action), step(action))[1]
   process = scripted.InProcess([slow, fast])[0]
   count = []
-  played = play.play_randomly(process, 3, 2, 5, [1], on_episode=lambda: count.append(1))
+  played = whole_episodes.play_randomly(process, 3, 2, 5, [1], on_episode=lambda: count.append(1))
   assert [episode.episode_steps for episode in played] == [10, 10, 30, 30, 30]
   assert len(count) == 5
   assert {taken.count(action) > 30 for action in range(3)} == {True}

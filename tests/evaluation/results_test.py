@@ -3,9 +3,11 @@
 import csv
 import dataclasses
 import json
+import os
 
 import pytest
 
+from impala_tf import files
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
 
@@ -30,13 +32,12 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
   before = made_up('maze', 1.0)
   before.save(str(tmp_path), {})
 
-  def fail(values, file, **unused):
-    file.write('{"levels"')
+  def fail(*_):
     raise OSError('disk full')
 
   with monkeypatch.context() as patched:
-    patched.setattr(json, 'dump', fail)
-    with pytest.raises(OSError, match='disk full'):
+    patched.setattr(os, 'replace', fail)
+    with pytest.raises(files.StorageError, match='disk full'):
       made_up('maze', 2.0).save(str(tmp_path), {})
   assert results.load(str(tmp_path)) == results.load(str(tmp_path / 'results.json')) == before
   assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']

@@ -117,7 +117,7 @@ def test_throughput_stands_beside_the_papers(tmp_path):
   os.makedirs(os.path.dirname(path))
   with open(path, 'w') as file:
     result = {'frames_per_second': 12345.6, 'cpu_seconds_per_1000_frames': 0.125}
-    json.dump({'machine': machine, 'results': [result]}, file)
+    json.dump({'machine': machine, 'config': {}, 'results': [result]}, file)
   text, rows = written(tmp_path, 'table1')
   assert '2 cores of Z80, TensorFlow 2.0' in text
   ours = 'here: pong, zero-cost environment'

@@ -231,7 +231,9 @@ def test_what_was_measured_is_not_measured_again(tmp_path, capsys):
   config = dataclasses.asdict(suites.resolve('pong', **given)[1])
   os.makedirs(os.path.dirname(output))
   with open(output, 'w') as file:
-    json.dump({'config': config}, file)
+    machine = {'cores': 2, 'processor': 'Z80', 'tensorflow': '2.0'}
+    result = {'frames_per_second': 1.0, 'cpu_seconds_per_1000_frames': 1.0}
+    json.dump({'machine': machine, 'config': config, 'results': [result]}, file)
   assert [flags_of(words)['output'] for words in listed(table1, tmp_path, **settings)] == [
     flags_of(second)['output']
   ]

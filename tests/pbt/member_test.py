@@ -15,7 +15,7 @@ from impala_tf import config, files
 from impala_tf.pbt import folder, lineage, member, rules
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
-from impala_tf.training import checkpoints, loop
+from impala_tf.training import checkpoint_files, checkpoints, loop
 from impala_tf.training.episodes import Episode
 from tests.support import catch
 
@@ -190,7 +190,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_replaced_by_an_older_one(
     tf.ones_like(good.learner.agent.trainable_variables[0])
   )
   good.save()
-  original = checkpoints._read
+  original = checkpoint_files._read
 
   def read(path):
     if path.endswith('ckpt-2'):
@@ -198,7 +198,7 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_replaced_by_an_older_one(
         file.unlink()
     return original(path)
 
-  monkeypatch.setattr(checkpoints, '_read', read)
+  monkeypatch.setattr(checkpoint_files, '_read', read)
   assert bad.evaluated(2000, -1.0).copied_from.member == 'member_000'
   assert equal(bad.weights(), older)
 

@@ -11,11 +11,13 @@ reported as skipped.
 """
 
 import argparse
+import collections
 import json
 import pathlib
 import random
 import signal
 import sys
+import tempfile
 import time
 import traceback
 
@@ -37,20 +39,22 @@ def soak(folder, minutes, seed, events):
     events: a list, to which an event of `summary` is added for each fault.
   """
   draw = random.Random(seed)
+  counts: collections.Counter = collections.Counter()
   deadline = time.monotonic() + 60 * minutes
   while time.monotonic() < deadline:
     for where, actors in _ACTORS.items():
       if time.monotonic() < deadline:
         place = folder / f'{len(list(folder.iterdir()))}_{where}'
-        _train(place, where, actors, draw, deadline, events)
+        _train(place, where, actors, draw, deadline, events, counts)
 
 
-def _train(place, where, actors, draw, deadline, events):
-  """Leads one training through all faults in some order, while there is time; ends with the first
-  fault that it does not survive.
+def _train(place, where, actors, draw, deadline, events, counts):
+  """Leads one training through all faults, those first that were inflicted least often so far,
+  while there is time; ends with the first fault that it does not survive.
   """
   inflicted = [*faults.EVERYWHERE, *(faults.IN_A_CLUSTER if actors else ())]
   draw.shuffle(inflicted)
+  inflicted.sort(key=lambda fault: counts[fault])
   shared_memory = run_files.shared_memory_names()
   logdir = place / 'disk' / 'run'
   flags = (
@@ -60,8 +64,14 @@ def _train(place, where, actors, draw, deadline, events):
     '--num_actors=2',
   )
   flags += (f'--checkpoint_interval={training_lib.CHECKPOINT_SECONDS}', '--summary_interval=0.5')
-  with training_lib.small_disk(place / 'disk') as no_disk, Processes(place, *flags) as processes:
-    training = training_lib.Training(processes, logdir, actors, no_disk)
+  with (
+    training_lib.small_disk(place / 'disk') as no_disk,
+    # Of a short name, as the paths of sockets are.
+    tempfile.TemporaryDirectory(prefix='soak_', dir='/tmp') as temporary,
+    Processes(place, *flags, environment={'TMPDIR': temporary}) as processes,
+  ):
+    environment = {'TMPDIR': temporary}
+    training = training_lib.Training(processes, logdir, actors, no_disk, environment)
 
     def note(name, deed):
       began = time.monotonic()
@@ -72,6 +82,7 @@ def _train(place, where, actors, draw, deadline, events):
       except Exception as error:  # A fault may show in any way.
         detail = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
         event = {'outcome': summary.FAILED, 'detail': detail}
+      event['memory'] = training.memory()
       events.append(
         {'where': where, 'fault': name, 'seconds': round(time.monotonic() - began, 1), **event}
       )
@@ -83,6 +94,7 @@ def _train(place, where, actors, draw, deadline, events):
     for fault in inflicted:
       if time.monotonic() >= deadline:
         break
+      counts[fault] += 1
       if not note(fault.__name__, lambda fault=fault: fault(training, draw)):
         return
     note('(end)', lambda: training.end(shared_memory))

@@ -30,6 +30,11 @@ BAD_FLAGS = (
 )
 
 
+# A training of seconds, for a trial or a member.
+_SHORT = ('--level_name=tests.support.catch:catch', '--total_environment_frames=2000')
+_SHORT += ('--num_actors=1', '--checkpoint_interval=2')
+
+
 class Skipped(Exception):  # noqa: N818
   """The fault can't be made here; the message says why."""
 
@@ -54,7 +59,12 @@ def kill_learner(training, draw):
   training.processes.kill(training.learner)
   training.check_that_it_saves()
   training.check_that_nothing_runs(training.learner)
-  return training.resume(training.saved())
+  slots, newest = training.slots(), training.checkpoints()[-1]
+  result = training.resume(training.saved())
+  training.wait(lambda: training.checkpoints()[-1] != newest, 'next checkpoint')
+  # The mean squares of RMSProp begin at 1 and are far smaller after a few hundred updates.
+  assert training.slots() < max(0.5, 2 * slots), 'The optimizer has begun anew.'
+  return result
 
 
 def kill_actor(training, draw):
@@ -92,6 +102,123 @@ def interrupt(training, draw):
   """Sends SIGINT to all processes of the learner, as a terminal does."""
   del draw
   return training.resume(_stopped(training, signal.SIGINT))
+
+
+def lose_the_terminal(training, draw):
+  """Sends SIGHUP to all processes of the learner, as a terminal does that is closed."""
+  del draw
+  return training.resume(_stopped(training, signal.SIGHUP))
+
+
+def announce_the_end(training, draw):
+  """Sends SIGUSR1, as a batch system does some time before it kills."""
+  del draw
+  return training.resume(_stopped(training, signal.SIGUSR1))
+
+
+def damage_a_file(training, draw):
+  """Damages or removes a file that the run can do without: it says so, and resumes."""
+  saved = _stopped(training, signal.SIGTERM)
+  name, content = draw.choice(
+    [
+      ('checkpoint', b''),
+      ('checkpoint', b'\xff\xfe'),
+      ('checkpoint', None),
+      ('config.json', None),
+      ('episodes.csv', b'torn'),
+    ]
+  )
+  path = training.logdir / name
+  if name == 'episodes.csv':
+    with open(path, 'ab') as file:
+      file.write(content)
+  elif content is None:
+    path.unlink()
+  else:
+    path.write_bytes(content)
+  warned = training.count(training.learner, str(path))
+  result = training.resume(saved)
+  if content is not None:
+    assert training.count(training.learner, str(path)) > warned, f'No warning about {path}.'
+  training.wait(path.exists, f'new {name}')
+  return result | {'detail': f'{name} {content!r}'}
+
+
+def damage_a_file_it_needs(training, draw):
+  """Damages a file that the run can't do without: it is refused in a line, and loses nothing."""
+  saved = _stopped(training, signal.SIGTERM)
+  path = training.logdir / draw.choice(['config.json', 'episodes.csv'])
+  sound = path.read_bytes()
+  damage = draw.choice([b'[]', b'\xff\xfe', b'{"seed": "x"}', b'{' * 100_000, sound[1:20]])
+  try:
+    path.write_bytes(damage)
+    printed = len(training.processes.log(training.learner))
+    training.processes.start(training.learner)
+    _check_code(training, training.learner, 1)
+    _check_error(training.processes.log(training.learner)[printed:], str(path))
+    assert path.read_bytes() == damage
+  finally:
+    path.write_bytes(sound)
+  return training.resume(saved) | {'detail': f'{path.name} {damage[:20]!r}'}
+
+
+def kill_while_it_saves(training, draw):
+  """Kills the learner, and leaves what a save leaves that is cut off: the next start removes it."""
+  del draw
+  training.wait(lambda: len(training.checkpoints()) == 3, 'third checkpoint')
+  training.processes.kill(training.learner)
+  training.check_that_nothing_runs(training.learner)
+  saved, oldest = training.saved(), training.checkpoints()[0]
+  left = training.logdir / 'ckpt-999_temp', training.logdir / 'config.json.0123abcd.tmp'
+  left[0].mkdir()
+  left[1].write_text('half')
+  for suffix in ('index', 'data-00000-of-00001'):
+    copy = oldest.with_name('ckpt-0').with_name(f'ckpt-0.{suffix}')
+    copy.write_bytes(oldest.with_name(f'{oldest.name}.{suffix}').read_bytes())
+  result = training.resume(saved)
+  found = [str(path) for path in (*left, copy) if path.exists()]
+  assert not found, f'Left in the folder: {found}'
+  return result
+
+
+def evaluate_beside(training, draw):
+  """Evaluates and draws the run while it trains: neither disturbs the other."""
+  del draw
+  evaluation = ['run_experiment', '--mode=test', '--test_num_episodes=2', '--num_actors=2']
+  evaluation += ['--level_name=tests.support.catch:slow_catch', f'--logdir={training.logdir}']
+  assert 'mean return' in _run(training, *evaluation)
+  picture = training.logdir.parent / 'curve.png'
+  _run(training, 'impala_tf.curves', f'--logdirs={training.logdir}', f'--output={picture}')
+  picture.unlink()
+  training.wait_for_frames()
+  return {}
+
+
+def sweep_beside(training, draw):
+  """Sweeps beside it, and damages a trial afterwards: that costs this trial only."""
+  folder = training.logdir.parent.parent / f'sweep_{draw.randrange(10**9)}'
+  _run(
+    training,
+    *('impala_tf.sweeps', '--num_trials=2', '--space=seed=uniform(1,99)', f'--logdir={folder}'),
+    *_SHORT,
+  )
+  damaged = folder / 'trial_000' / draw.choice(['episodes.csv', 'score.json'])
+  damaged.write_bytes(b'\xff\n\xff\n')
+  text = _run(training, 'impala_tf.sweeps', '--status', f'--logdir={folder}')
+  assert text.count('finished') == 2, text
+  training.wait_for_frames()
+  return {}
+
+
+def population_beside(training, draw):
+  """Trains a population beside it."""
+  folder = training.logdir.parent.parent / f'population_{draw.randrange(10**9)}'
+  rules = ('--burn_in_frames=200', '--episodes=20', '--population=2')
+  _run(training, 'impala_tf.pbt', f'--logdir={folder}', *rules, *_SHORT)
+  (folder / 'member_000' / 'member.json').write_bytes(b'[]')
+  _run(training, 'impala_tf.pbt', 'report', f'--logdir={folder}')
+  training.wait_for_frames()
+  return {}
 
 
 def corrupt_checkpoint(training, draw):
@@ -170,6 +297,7 @@ def start_a_second_learner(training, draw):
     '-m',
     'run_experiment',
     '--level_name=tests.support.catch:slow_catch',
+    '--total_environment_frames=1_000_000_000',
     f'--logdir={training.logdir}',
   ]
   done = subprocess.run(
@@ -200,11 +328,36 @@ EVERYWHERE = (
   terminate,
   interrupt,
   corrupt_checkpoint,
+  lose_the_terminal,
+  announce_the_end,
+  damage_a_file,
+  damage_a_file_it_needs,
+  kill_while_it_saves,
+  evaluate_beside,
+  sweep_beside,
+  population_beside,
   fill_disk,
   start_a_second_learner,
-  *[give_bad_flags] * 3,
+  give_bad_flags,
 )
 IN_A_CLUSTER = (kill_actor, stop_actor, start_a_foreign_actor)
+
+
+def _run(training, module, *arguments):
+  """Runs a command beside the training, which must end well; returns what it printed."""
+  done = subprocess.run(
+    [sys.executable, '-m', module, *arguments],
+    cwd=ROOT,
+    env={**os.environ, **training.environment},
+    capture_output=True,
+    text=True,
+    timeout=PATIENCE,
+    check=False,
+  )
+  text = done.stdout + done.stderr
+  assert done.returncode == 0, f'{module} ends with {done.returncode}:\n{text[-3000:]}'
+  assert 'Traceback' not in text, text[-3000:]
+  return text
 
 
 def _start_actor(training, name):

@@ -15,6 +15,7 @@ _COLUMNS = (
   SKIPPED,
   'frames lost, most',
   'since checkpoint',
+  'MiB, most',
   'left',
 )
 
@@ -23,7 +24,7 @@ def line(event):
   """Describes an event in a line."""
   more = [
     f'{name} {event[name]}'
-    for name in ('frames_lost', 'frames_since_checkpoint', 'left')
+    for name in ('frames_lost', 'frames_since_checkpoint', 'memory', 'left')
     if event.get(name)
   ]
   detail = event.get('detail', '').splitlines()
@@ -56,6 +57,7 @@ def _numbers(group):
     outcomes[SKIPPED],
     most('frames_lost'),
     most('frames_since_checkpoint'),
+    most('memory'),
   )
   return [
     *map(str, columns),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import psutil
 import tensorflow as tf
 
@@ -53,12 +54,14 @@ class Training:
   learner: name of the process that learns.
   actors: names of those that act.
   no_disk: None, or why the logdir is not on a disk of its own that may be filled.
+  environment: variables of its processes, and of those beside it: TMPDIR, a folder of their own.
   """
 
-  def __init__(self, processes, logdir, actors, no_disk):
+  def __init__(self, processes, logdir, actors, no_disk, environment):
     """Describes it; `actors` is a tuple of tasks as text, empty for a run that does everything in
     one process.
     """
+    self.environment = environment
     self.processes = processes
     self.logdir = logdir
     self.learner = 'learner' if actors else 'alone'
@@ -114,6 +117,20 @@ class Training:
         str(self.checkpoints()[which]), 'learner/frames/.ATTRIBUTES/VARIABLE_VALUE'
       )
     )
+
+  def slots(self):
+    """The mean of an optimizer's slot in the newest checkpoint."""
+    path = str(self.checkpoints()[-1])
+    names = [name for name, _ in tf.train.list_variables(path) if '/optimizer/' in name]
+    return float(np.mean([np.mean(tf.train.load_variable(path, name)) for name in names]))
+
+  def memory(self):
+    """MiB that all its processes have for themselves, a share of what they share included."""
+    sizes = []
+    for pid in self.processes.left_over():
+      with contextlib.suppress(psutil.Error):
+        sizes.append(psutil.Process(pid).memory_full_info().pss)
+    return round(sum(sizes) / 2**20)
 
   def wait_for_frames(self):
     """Waits until the learner has learned from some more frames."""
@@ -201,9 +218,12 @@ class Training:
         lambda: not self.processes.left_over(), 'end of all processes', _SETTLING
       )
     self.check_episodes()
+    names = run_files.shared_memory_names() - shared_memory
     left = {
       'processes': self.processes.left_over(),
-      'shared memory': run_files.shared_memory_names() - shared_memory,
+      'shared memory': names - _mapped(),  # Other programs have theirs, too.
+      'temporary files': os.listdir(self.environment['TMPDIR']),
+      'half files': [*self.logdir.glob('*.tmp'), *self.logdir.glob('*_temp')],
     }
     return {'left': {kind: len(found) for kind, found in left.items() if found}}
 
@@ -217,6 +237,15 @@ class Training:
       f'{len(rows)} by frame {frames[-1]}'
     )
     assert len(self.checkpoints()) <= 3, self.checkpoints()
+
+
+def _mapped():
+  """Names of segments of shared memory that living processes, which are not its own, have."""
+  found = set()
+  for process in psutil.process_iter():
+    with contextlib.suppress(psutil.Error, OSError):
+      found |= {os.path.basename(mapping.path) for mapping in process.memory_maps()}
+  return found
 
 
 def _quietly(condition):

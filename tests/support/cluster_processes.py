@@ -21,10 +21,11 @@ class Processes:
   address: the learner's.
   """
 
-  def __init__(self, folder, *flags, runner='run_experiment'):
+  def __init__(self, folder, *flags, runner='run_experiment', environment=()):
     """`folder` is where their output goes, `flags` are for all of them, `runner` is the module they
-    run.
+    run, and `environment` has variables of theirs.
     """
+    self._environment = {**os.environ, **dict(environment)}
     self.address = f'127.0.0.1:{roles.free_port()}'
     self._folder = pathlib.Path(folder)
     self._flags = flags
@@ -57,6 +58,7 @@ class Processes:
         stdout=log,
         stderr=subprocess.STDOUT,
         cwd=ROOT,
+        env=self._environment,
         start_new_session=True,
       )
     self._sessions.setdefault(name, []).append(self._running[name].pid)

@@ -59,6 +59,18 @@ def test_trials_with_a_return_are_ranked():
   assert [t.number for t in report.ranked(TRIALS)] == [1, 3, 0, 4]
 
 
+@pytest.mark.parametrize('name', ['episodes.csv', 'score.json'])
+def test_damage_to_a_trial_costs_its_row_only(sweep, tmp_path, name):
+  (tmp_path / 'sweep' / 'trial_001' / name).write_bytes(b'\xff\n\xff\n')
+  (tmp_path / 'sweep' / 'trial_005' / name).write_bytes(b'{"x\nx,y\n')
+  shown = report.status(sweep, TRIALS).splitlines()
+  assert len(shown) == 1 + len(TRIALS) + 1
+  assert '1_000' in shown[1]
+  assert ('damaged' in shown[2]) == (name == 'episodes.csv')
+  text = report.write({'ours': (sweep, TRIALS)}, str(tmp_path / 'report'))
+  assert 'Best final return 5, mean of the best 3 3.' in text
+
+
 def test_files(sweep, tmp_path, monkeypatch):
   from matplotlib.figure import Figure
 

@@ -134,6 +134,23 @@ def test_the_end_of_a_trial(
   assert arguments == ['--level_name=catch', '--learning_rate=0.1']
 
 
+@pytest.mark.parametrize('name', ['episodes.csv', 'score.json', 'config.json'])
+@pytest.mark.parametrize('content', [b'', b'{"a"\n1,2\n', b'\xff\xfe'])
+def test_damage_to_a_trial_costs_that_trial_only(tmp_path, pages, name, content):
+  if name == 'episodes.csv' and not content:
+    pytest.skip('It has no episodes.')
+  damaged, sound = Claim(), Claim(1)
+  for claim in (damaged, sound):
+    write_run(tmp_path / claim.trial.name, [(5, 1.0), (9, 3.0)])
+  (tmp_path / damaged.trial.name / name).write_bytes(content)
+  work(tmp_path, damaged, sound, prune=True)
+  ((deed, message),) = damaged.tape
+  assert deed == 'fail'
+  assert str(tmp_path / damaged.trial.name / name) in message
+  assert sound.tape == [('finish', 2.0)]
+  assert sorted(pages) == ['failed', 'finished', 'running', 'running']
+
+
 def test_the_page_is_written_before_the_end_is_recorded(tmp_path, pages, monkeypatch):
   claim = Claim()
   monkeypatch.setattr(claim, 'finish', lambda value: claim.tape.append(list(pages)), raising=False)

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf.training import checkpoints
+from impala_tf import saved_config
+from impala_tf.training import checkpoint_files, checkpoints
 from impala_tf.training.checkpoints import Checkpointer, CheckpointError, RunState
+from tests import config_test as configurations
 
 
 class Agent(tf.Module):
@@ -130,7 +132,8 @@ class TestSaveAndRestore:
     save_three(tmp_path)
     learner = Learner()
     status = tf.train.Checkpoint(learner=learner).restore(tf.train.latest_checkpoint(str(tmp_path)))
-    status.assert_existing_objects_matched()
+    status.assert_nontrivial_match()
+    np.testing.assert_array_equal(learner.agent.weights, np.full([2, 3], 7.0))
     assert int(learner.frames) == 300
 
   def test_restores_what_is_reached_in_two_ways(self, tmp_path):
@@ -147,6 +150,18 @@ class TestSaveAndRestore:
     )
     assert Checkpointer(str(tmp_path), learner=learner, run=run).restore_latest()
     np.testing.assert_array_equal(learner.agent.weights, np.full([2, 3], 7.0))
+
+  @pytest.mark.parametrize('name', ['br[a]ck', 'back\\slash', 'a*b?', ' ~a,b=c%d{e}$HOME\u00e4'])
+  def test_a_folder_of_any_name_is_itself(self, tmp_path, name):
+    directory = tmp_path / name
+    directory.mkdir()
+    save_three(directory)
+    learner, _, checkpointer = make(directory)
+    assert checkpointer.restore_latest() is True
+    assert int(learner.frames) == 300
+    assert checkpointer.save() == str(directory / 'ckpt-4')
+    assert len(list(directory.glob('*.index'))) == 3
+    assert checkpoints.load_weights(str(directory), Agent(3, 0.0)).frames == 300
 
   def test_works_in_a_folder_that_only_tensorflow_knows(self):
     directory = 'ram://checkpoints_test'
@@ -219,12 +234,28 @@ class TestDamage:
     assert any('ckpt-4' in message for message in warnings())
     assert checkpointer.save() == str(tmp_path / 'ckpt-5')
 
-  def test_a_damaged_state_file_loses_nothing(self, tmp_path):
+  @pytest.mark.parametrize('content', [b'', b'model_checkpoint_pa', b'\xff\xfe\x00', b'[' * 9999])
+  def test_a_damaged_state_file_loses_nothing(self, tmp_path, warnings, content):
     save_three(tmp_path)
-    (tmp_path / 'checkpoint').write_text('model_checkpoint_pa')
+    (tmp_path / 'checkpoint').write_bytes(content)
     learner, _, checkpointer = make(tmp_path)
     assert checkpointer.restore_latest() is True
     assert int(learner.frames) == 300
+    assert any(str(tmp_path / 'checkpoint') in message for message in warnings())
+    # It is whole again.
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'ckpt-3')
+
+  @pytest.mark.parametrize('value', [np.nan, np.inf])
+  @pytest.mark.parametrize('part', ['weights', 'slots'])
+  def test_weights_that_are_not_finite_are_passed_over(self, tmp_path, warnings, part, value):
+    learner, run = save_three(tmp_path)
+    variable = learner.agent.weights if part == 'weights' else learner.optimizer.mean_squares[0]
+    variable.assign(tf.fill(variable.shape, value))
+    Checkpointer(str(tmp_path), learner=learner, run=run).save()
+    learner, _, checkpointer = make(tmp_path)
+    assert checkpointer.restore_latest() is True
+    assert int(learner.frames) == 300
+    assert any('ckpt-4' in message and 'not finite' in message for message in warnings())
 
   def test_a_save_in_progress_is_no_checkpoint(self, tmp_path, warnings):
     save_three(tmp_path)
@@ -234,6 +265,28 @@ class TestDamage:
     checkpointer.restore_latest()
     assert int(learner.frames) == 300
     assert warnings() == []
+
+  def test_what_a_killed_save_left_goes_with_the_next_start(self, tmp_path):
+    save_three(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    for suffix in (DATA, INDEX):  # It was killed before the oldest went.
+      (tmp_path / f'ckpt-0.{suffix}').write_bytes((tmp_path / f'ckpt-1.{suffix}').read_bytes())
+    (tmp_path / 'ckpt-4_temp').mkdir()
+    (tmp_path / 'ckpt-4_temp' / 'part-00000-of-00001.data-00000-of-00001').write_bytes(b'half')
+    (tmp_path / 'score.json.0123abcd.tmp').write_text('half')
+    (tmp_path / 'ckpt-my_own_temp').mkdir()
+    make(tmp_path)[2].restore_latest()
+    assert {path.name for path in tmp_path.iterdir()} == names | {'ckpt-my_own_temp'}
+
+  def test_the_only_sound_one_stays(self, tmp_path):
+    save_three(tmp_path)
+    _, _, checkpointer = make(tmp_path)
+    for number in (4, 5, 6):
+      (tmp_path / f'ckpt-{number}.{DATA}').write_bytes(b'half')
+    assert checkpointer.restore_latest() is True
+    assert (tmp_path / f'ckpt-3.{INDEX}').exists()
+    assert not (tmp_path / f'ckpt-2.{INDEX}').exists()
+    assert make(tmp_path)[2].restore_latest() is True
 
   def test_none_readable(self, tmp_path):
     save_three(tmp_path)
@@ -259,7 +312,7 @@ class TestDamage:
 
   def test_index_is_written_last_but_for_the_state_file(self, tmp_path, monkeypatch):
     # Neither may be there when the data can't take its place, here for a folder of that name.
-    monkeypatch.setattr(checkpoints, '_candidates', lambda _: [])
+    monkeypatch.setattr(checkpoint_files, 'candidates', lambda _: [])
     (tmp_path / f'ckpt-1.{DATA}' / 'in the way').mkdir(parents=True)
     with pytest.raises(CheckpointError):
       make(tmp_path)[2].save()
@@ -323,6 +376,45 @@ class TestForeign:
     make(saved, features=4)[2].save()
     with pytest.raises(CheckpointError, match='ckpt-4 is of another agent'):
       make(saved)[2].restore_latest()
+
+
+class TestConfiguration:
+  def save(self, directory, **changes):
+    learner, run, _ = make(directory)
+    learner.frames.assign(7)
+    Checkpointer(str(directory), configurations.make(**changes), learner=learner, run=run).save()
+
+  def restore(self, directory, **changes):
+    learner, run, _ = make(directory)
+    config = configurations.make(**changes)
+    Checkpointer(str(directory), config, learner=learner, run=run).restore_latest()
+    return int(learner.frames)
+
+  def test_that_of_the_run_is_restored_and_kept(self, tmp_path):
+    self.save(tmp_path)
+    assert self.restore(tmp_path) == 7
+    assert self.restore(tmp_path, num_actors=9, checkpoint_interval=5.0) == 7
+
+  @pytest.mark.parametrize(
+    ('name', 'value'),
+    [('learning_rate', 0.5), ('batch_size', 7), ('level_name', 'seaquest'), ('seed', 9)],
+  )
+  def test_that_of_another_configuration_is_refused(self, tmp_path, name, value):
+    self.save(tmp_path)
+    with pytest.raises(CheckpointError, match=f'ckpt-1 .*\n  {name}: .* there, {value} now'):
+      self.restore(tmp_path, **{name: value})
+
+  def test_those_of_earlier_versions_are_taken(self, tmp_path):
+    save_three(tmp_path)
+    assert self.restore(tmp_path, learning_rate=0.5) == 300
+
+  def test_an_evaluation_refuses_one_of_another_run(self, tmp_path):
+    self.save(tmp_path)
+    saved_config.save(str(tmp_path), configurations.make(num_actors=9))
+    assert checkpoints.load_weights(str(tmp_path), Agent(3, 0.0)).frames == 7
+    saved_config.save(str(tmp_path), configurations.make(level_name='seaquest'))
+    with pytest.raises(CheckpointError, match='level_name: my_level there, seaquest now'):
+      checkpoints.load_weights(str(tmp_path), Agent(3, 0.0))
 
 
 class TestLoadWeights:

@@ -4,6 +4,7 @@ import pytest
 
 from impala_tf import files
 from impala_tf.config import ConfigurationError
+from impala_tf.training import episode_log
 from impala_tf.training.episode_log import EpisodeLog
 from impala_tf.training.episodes import Episode
 
@@ -120,7 +121,7 @@ def test_a_broken_line_is_refused_with_its_number(tmp_path, row):
   path = tmp_path / 'episodes.csv'
   text = HEADER + '50,pong,1.0,4\n' + row + '300,pong,1.0,4\n'
   path.write_text(text)
-  with pytest.raises(ConfigurationError, match=r'episodes\.csv, line 3'):
+  with pytest.raises(ConfigurationError, match=r'episodes\.csv: line 3'):
     make(tmp_path, 1000)
   assert path.read_text() == text
 
@@ -140,3 +141,20 @@ def test_what_a_full_disk_refused_is_not_written_later(tmp_path):
   log.add(200, [Episode(0, 2.0, 2)])
   log.flush()
   assert '100,pong,1.0' not in content(tmp_path)
+
+
+def test_a_file_that_was_removed_meanwhile_has_its_header_again(tmp_path):
+  log = make(tmp_path)
+  (tmp_path / 'episodes.csv').unlink()
+  log.add(100, [Episode(0, 1.0, 1)])
+  log.flush()
+  assert [row.frames for row in episode_log.read(str(tmp_path))] == [100]
+  make(tmp_path, 100)
+
+
+def test_a_file_that_is_missing_at_a_resume_is_named(tmp_path, warnings):
+  make(tmp_path)
+  assert warnings() == []
+  (tmp_path / 'episodes.csv').unlink()
+  make(tmp_path, 100)
+  assert [str(tmp_path / 'episodes.csv') in message for message in warnings()] == [True]

@@ -90,7 +90,7 @@ class TestLevelScores:
       return {'sum': sum(map(sum, level_returns.values())), 'other': 0.0}
 
     level_scores = episodes.LevelScores(str(tmp_path), ('a', 'b', 'c'), scores)
-    assert episodes.read_score(str(tmp_path)) == {'frames': 0, 'name': None, 'score': None}
+    assert episodes.read_score(str(tmp_path)) == episodes.Score(0, None, None)
     assert level_scores.add(1, []) == {}
     assert level_scores.add(2, [Episode(2, 4.0, 9), Episode(0, 1.0, 9), Episode(2, 5.0, 9)]) == {}
     assert level_scores.add(3, [Episode(0, 2.0, 9)]) == {}
@@ -99,16 +99,16 @@ class TestLevelScores:
     assert ended == level_scores.latest == {'sum': 23.0, 'other': 0.0}
     # What was counted counts no more.
     assert level_scores.add(5, [Episode(1, 7.0, 9), Episode(0, 6.0, 9)]) == {}
-    assert episodes.read_score(str(tmp_path)) == {'frames': 4, 'name': 'sum', 'score': 23.0}
+    assert episodes.read_score(str(tmp_path)) == episodes.Score(4, 'sum', 23.0)
     assert level_scores.add(6, [Episode(2, 0.0, 9)]) == {'sum': 13.0, 'other': 0.0}
     assert rounds == [
       {'a': [1.0, 2.0, 8.0], 'b': [3.0], 'c': [4.0, 5.0]},
       {'a': [6.0], 'b': [7.0], 'c': [0.0]},
     ]
-    assert episodes.read_score(str(tmp_path)) == {'frames': 6, 'name': 'sum', 'score': 13.0}
+    assert episodes.read_score(str(tmp_path)) == episodes.Score(6, 'sum', 13.0)
     # A resumed run keeps it until its own first round has ended.
     episodes.LevelScores(str(tmp_path), ('a', 'b', 'c'), scores)
-    assert episodes.read_score(str(tmp_path))['score'] == 13.0
+    assert episodes.read_score(str(tmp_path)).score == 13.0
 
   def test_one_level_has_no_scores(self, tmp_path):
     level_scores = episodes.LevelScores(str(tmp_path), ('a',), lambda level_returns: {'x': 1.0})
@@ -118,4 +118,4 @@ class TestLevelScores:
   def test_a_suite_may_have_none(self, tmp_path):
     level_scores = episodes.LevelScores(str(tmp_path), ('a', 'b'), lambda level_returns: {})
     assert level_scores.add(1, [Episode(0, 4.0, 9), Episode(1, 4.0, 9)]) == {}
-    assert episodes.read_score(str(tmp_path))['score'] is None
+    assert episodes.read_score(str(tmp_path)).score is None

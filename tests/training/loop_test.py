@@ -56,7 +56,7 @@ def play_at_random(num_episodes):
     environment.reset()
     finished = False
     while not finished:
-      _, reward, _, finished = environment.step(int(random.integers(3)))
+      _, reward, _, finished, *_ = environment.step(int(random.integers(3)))
       total += reward
   return total / num_episodes
 

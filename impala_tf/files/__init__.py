@@ -1,4 +1,5 @@
-"""Files of a run: written whole or not at all, with one error for a full or read-only disk.
+"""Files of a run: written whole or not at all, with one error for a full or read-only disk, and
+read with one error for a damaged or foreign file.
 
 Small files that others may read at any time are replaced in one step: a reader sees the old
 contents or the new, never a part.
@@ -13,6 +14,7 @@ is loaded for paths of other file systems only, such as gs://bucket/runs.
 import contextlib
 import json
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -20,9 +22,13 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from impala_tf import errors
+from impala_tf.files import schema
 from impala_tf.system import quiet
 
 _CHUNK = 2**20
+_NOT_FOUND = 5  # Code of `tf.errors.NotFoundError`.
+# Names of `write` and of `prepare_folder`.
+_TEMPORARY = re.compile(r'.+\.[0-9a-f]{8}\.tmp|\.write_test_[0-9a-f]{8}')
 
 
 class StorageError(errors.UserError, RuntimeError):
@@ -164,36 +170,76 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
   write(path, json.dumps(value, indent=2) + '\n')
 
 
-def read(path: str | os.PathLike[str]) -> bytes | None:
-  """Returns the bytes in a file, None if it does not exist."""
+def read(path: str | os.PathLike[str], remedy: str = '') -> bytes | None:
+  """Returns the bytes in a file, None if it does not exist.
+
+  Args:
+    path: of the file.
+    remedy: a sentence for the error.
+
+  Raises:
+    FileError: if it can't be read.
+  """
   try:
     if not is_remote(path):
       with open(path, 'rb') as file:
         return file.read()
-  except FileNotFoundError:
-    return None
-
-  quiet.load_tensorflow()
-  import tensorflow as tf
-
-  try:
     with open_file(path, 'rb') as file:
       # Not `read()`, which asks for the size by name: another file may have taken this one's place.
       return b''.join(iter(lambda: file.read(_CHUNK), b''))
-  except tf.errors.NotFoundError:
+  except FileNotFoundError:
     return None
+  except io_errors() as error:
+    if getattr(error, 'error_code', None) == _NOT_FOUND:
+      return None
+    raise errors.FileError(path, f"can't be read: {reason(error)}", remedy) from error
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
-  """Returns the JSON value in a file, None if the file does not exist.
+def read_text(path: str | os.PathLike[str], remedy: str = '') -> str | None:
+  """Returns the text in a file, as `read` does its bytes.
 
   Raises:
-    ValueError: if the file is not JSON; names it.
+    FileError: if it can't be read, or is not text in UTF-8.
   """
-  data = read(path)
-  if data is None:
-    return None
+  data = read(path, remedy)
   try:
-    return json.loads(data)
+    return None if data is None else data.decode()
+  except UnicodeDecodeError as error:
+    raise errors.FileError(path, f'is not text in UTF-8: {error}', remedy) from error
+
+
+def read_json(path: str | os.PathLike[str], type_: Any, remedy: str = '') -> Any:
+  """Returns the JSON value in a file, None if the file does not exist.
+
+  Args:
+    path: of the file.
+    type_: what the value must be, as for `schema.convert`.
+    remedy: a sentence for the error; by default that the file should be repaired or removed.
+
+  Raises:
+    FileError: if the file can't be read, is not JSON, or has another value; names the field.
+  """
+  text = read_text(path, remedy)
+  return None if text is None else parse_json(path, text, type_, remedy)
+
+
+def parse_json(path: str | os.PathLike[str], text: str, type_: Any, remedy: str = '') -> Any:
+  """Returns the value of a text that is from a file, or from a line of it; see `read_json`."""
+  try:
+    return schema.convert(json.loads(text), type_)
+  except schema.MismatchError as error:
+    raise errors.FileError(path, error.problem, remedy, error.field) from error
+  except RecursionError:
+    raise errors.FileError(path, 'is nested too deep', remedy) from None
   except ValueError as error:
-    raise ValueError(f'{os.fspath(path)} is not JSON: {error}') from error
+    raise errors.FileError(path, f'is not JSON: {error}', remedy) from error
+
+
+def remove_temporary(folder: str) -> None:
+  """Removes from a folder the files that a process which was killed had not yet put in place; for
+  one that has the folder for itself.
+  """
+  for name in names_in(folder):
+    if _TEMPORARY.fullmatch(name):
+      with contextlib.suppress(*io_errors()):
+        remove(os.path.join(folder, name))

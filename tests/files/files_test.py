@@ -13,10 +13,10 @@ from impala_tf.config import ConfigurationError
 
 def test_writes_and_reads(tmp_path):
   path = str(tmp_path / 'file.json')
-  assert files.read_json(path) is None
+  assert files.read_json(path, dict) is None
   files.write_json(path, {'a': [1, None]})
   files.write_json(path, {'a': 2.5})
-  assert files.read_json(path) == {'a': 2.5}
+  assert files.read_json(path, dict) == {'a': 2.5}
   assert [p.name for p in tmp_path.iterdir()] == ['file.json']
 
 
@@ -37,7 +37,7 @@ def test_a_reader_never_sees_a_part(tmp_path):
   for writer in writers:
     writer.start()
   while any(writer.is_alive() for writer in writers):
-    assert files.read_json(path) in values
+    assert files.read_json(path, list) in values
   assert errors == []  # One writer does not take away what the other is about to put in place.
 
 
@@ -46,7 +46,7 @@ def test_a_torn_file_is_named(tmp_path, data):
   path = tmp_path / 'file.json'
   path.write_bytes(data)
   with pytest.raises(ValueError, match=r'file\.json'):
-    files.read_json(str(path))
+    files.read_json(str(path), dict)
 
 
 def test_a_file_that_cannot_be_written_is_named_and_stays_as_it_was(tmp_path, monkeypatch):
