@@ -1,6 +1,7 @@
 """Unrolls against those of the authors' code, and against environments that show what happened."""
 
 import threading
+import types
 import weakref
 
 import numpy as np

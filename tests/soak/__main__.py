@@ -121,6 +121,8 @@ def main():
     parser.error(f"--folder={arguments.folder} can't be made: {error}. Name a new folder.")
   # Nothing is left running, or mounted, when this is stopped.
   signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+  # Under nohup what it starts would ignore the signal, too; a handler is not handed on.
+  signal.signal(signal.SIGHUP, lambda *_: None)
   events, complete = [], False
   try:
     soak(arguments.folder, arguments.minutes, arguments.seed, events)
