@@ -93,6 +93,10 @@ def test_files(sweep, tmp_path, monkeypatch):
   cells = [[cell.strip() for cell in line.strip('|').split('|')] for line in text.splitlines()]
   assert ['1', 'trial_001', '5', '0.002', 'none'] in cells
   assert ['', 'trial_002', 'failed', '0.003', 'none'] in cells
+  # Each trial stands there once, those with a return first.
+  assert [row[1] for row in cells if row[1:] and row[1].startswith('trial_')] == [
+    f'trial_{number:03}' for number in (1, 3, 0, 4, 2, 5)
+  ]
   with open(tmp_path / 'report' / 'trials.csv', newline='') as file:
     rows = list(csv.DictReader(file))
   assert [row['final_return'] for row in rows] == ['1.0', '5.0', '', '3.0', '-2.0', '']
