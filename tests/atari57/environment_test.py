@@ -48,7 +48,7 @@ def record(game):
   digest = hashlib.sha256(atari.reset().frame.tobytes())
   result = {'rewards': {}, 'lives_lost': [], 'finished': []}
   for step, action in enumerate(_actions(atari, 300)):
-    observation, reward, done, finished = atari.step(action)
+    observation, reward, done, finished, _ = atari.step(action)
     if finished:
       result['finished'].append(step)
       observation = atari.reset()
@@ -151,7 +151,7 @@ def test_lost_life_is_done_in_training_and_never_ends_the_game(is_test):
   for action in _actions(atari, 1200):
     before = ale.lives()
     frames_before = ale.getEpisodeFrameNumber()
-    _, _, done, finished = atari.step(action)
+    _, _, done, finished, _ = atari.step(action)
     life_lost = ale.lives() < before
     assert finished == ale.game_over()
     assert done == (finished or (life_lost and not is_test))
@@ -222,7 +222,7 @@ def test_life_lost_in_the_first_step_is_done():
   atari = AtariEnvironment('breakout', seed=1, num_action_repeats=300)
   for _ in range(2):
     atari.reset()
-    _, _, done, finished = atari.step(1)  # serves, and the ball is lost
+    _, _, done, finished, _ = atari.step(1)  # serves, and the ball is lost
     assert done
     assert not finished
 
@@ -270,7 +270,7 @@ def test_game_ends_at_the_cap_which_counts_noops():
     steps = 0
     finished = False
     while not finished:
-      observation, _, done, finished = atari.step(0)
+      observation, _, done, finished, _ = atari.step(0)
       assert done == finished
       steps += 1
     assert steps == -(-(103 - noops) // 4)
