@@ -77,6 +77,12 @@ def define_flags() -> None:
     ['1', '2', '4'],
     'with cluster: numbers of actor processes, one measurement for each',
   )
+  flags.DEFINE_list(
+    'connections',
+    [],
+    'with cluster: numbers of actors for which a few processes speak, so that they take little '
+    'memory, in place of --actor_processes; one measurement for each',
+  )
   flags.DEFINE_boolean(
     'compare', False, 'with train: measure the parts too, and print the rate that they would allow'
   )
@@ -99,7 +105,7 @@ def main(argv: list[str]) -> int:
     raise ConfigurationError(
       '--level_name is missing: name the level to measure on, such as --level_name=pong.'
     )
-  _actor_processes()
+  _actor_counts()
   suite, config = suites.resolve(**given)
   results = _measure_all(suite, config, [part, *_COMPARED] if values.compare else [part])
 
@@ -142,7 +148,8 @@ def _measure_all(suite, config, names):
   if names == ['cluster']:
     from impala_tf.benchmark import cluster
 
-    work = [('cluster', cluster.cluster_of(n, suite, config)) for n in _actor_processes()]
+    speak = bool(values.connections)
+    work = [('cluster', cluster.cluster_of(n, suite, config, speak)) for n in _actor_counts()]
   else:
     work = [(name, getattr(parts, name)(suite, config)) for name in names]
 
@@ -163,16 +170,16 @@ def _measure_all(suite, config, names):
   return results
 
 
-def _actor_processes():
-  texts = flags.FLAGS.actor_processes
+def _actor_counts():
+  name = 'connections' if flags.FLAGS.connections else 'actor_processes'
+  texts = getattr(flags.FLAGS, name)
   if not all(text.isdecimal() and int(text) for text in texts):
     raise ConfigurationError(
-      f'--actor_processes={",".join(texts)} must be whole numbers above 0, such as 1,2,4.'
+      f'--{name}={",".join(texts)} must be whole numbers above 0, such as 1,2,4.'
     )
   if len({int(text) for text in texts}) < len(texts):
     raise ConfigurationError(
-      f'--actor_processes={",".join(texts)} has a number twice. --repeats measures each several '
-      'times.'
+      f'--{name}={",".join(texts)} has a number twice. --repeats measures each several times.'
     )
   return [int(text) for text in texts]
 

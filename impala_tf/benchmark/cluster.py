@@ -18,7 +18,8 @@ import tensorflow as tf
 
 from impala_tf.acting import specs, weights
 from impala_tf.agent import agents
-from impala_tf.benchmark import parts
+from impala_tf.benchmark import conversation as conversation_lib
+from impala_tf.benchmark import crowd, parts
 from impala_tf.cluster import connection, roles
 from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
@@ -27,6 +28,7 @@ from impala_tf.system import machine
 from impala_tf.transport import packing, unroll_queue
 
 _GRACE_SECONDS = 60.0
+_context = multiprocessing.get_context('forkserver')
 
 
 class _End:
@@ -63,40 +65,42 @@ def _serve():
 
 
 @contextlib.contextmanager
-def cluster_of(count: int, suite: suite_lib.Suite, config: Config) -> Iterator[parts.Part]:
-  """A part as those of `parts`: a learner with `count` actor processes."""
+def cluster_of(
+  count: int, suite: suite_lib.Suite, config: Config, speak: bool = False
+) -> Iterator[parts.Part]:
+  """A part as those of `parts`: a learner with `count` actors.
+
+  Args:
+    count: how many.
+    suite, config: of the unrolls.
+    speak: whether a few processes speak for all of them, see `crowd`; else each is a process.
+  """
   address = _serve()
   end = _End(suite, config, count, version=0)
   staging = unroll_queue.StagingArea(lambda: end.queue.dequeue_batch(config.batch_size))
-
-  context = multiprocessing.get_context('forkserver')
-  # The actors share the memory of what the server has imported.
-  context.set_forkserver_preload(['impala_tf.benchmark.cluster'])
-  actors, pipes = [], []
-  for task in range(count):
-    ours, theirs = context.Pipe()
-    arguments = (theirs, address, 1000 * count + task, count, config)
-    actors.append(context.Process(target=_send, args=arguments, daemon=True))
-    actors[-1].start()
-    theirs.close()
-    pipes.append(ours)
   staging.start()
-  unrolls, cpu, sent = 0, 0.0, 0
+  actors: crowd.Crowd | _Processes
+  if speak:
+    actors = _crowd(count, address, config)
+  else:
+    actors = _Processes(count, address, config)
+  unrolls, cpu, sent, begin = 0, 0.0, 0, 0.0
 
   def steps():
-    nonlocal unrolls, cpu, sent
-    waiting = set(pipes)
+    nonlocal unrolls, cpu, sent, begin
+    is_waiting = True
     while True:
       staged = staging.get(timeout=1.0)
-      waiting -= {pipe for pipe in waiting if pipe.poll()}
+      is_waiting = is_waiting and not actors.are_ready()
       if staged is None:
-        if not any(actor.is_alive() for actor in actors):
+        if not actors.is_alive():
           raise RuntimeError('All actors have ended.')
         continue
 
       end.weights.publish(tf.constant(1))
-      if waiting:  # What comes before all actors are ready does not count.
+      if is_waiting:  # What comes before all actors are ready does not count.
         unrolls, cpu, sent = 0, time.process_time(), _loopback_bytes()
+        begin = time.monotonic()
         continue
       unrolls += config.batch_size
       yield config.batch_size * parts.frames_of_unroll(config)
@@ -106,21 +110,26 @@ def cluster_of(count: int, suite: suite_lib.Suite, config: Config) -> Iterator[p
     bytes_of_unroll = (_loopback_bytes() - sent) / unrolls
     unrolls_per_second = result.frames_per_second / parts.frames_of_unroll(config)
     learner = psutil.Process()
-    threads, memory = learner.num_threads(), learner.memory_info().rss
-    end.queue.close()
-    pulls = np.concatenate([pulls for pipe in pipes if (pulls := _pulls(pipe)) is not None])
+    threads, memory, files = learner.num_threads(), learner.memory_info().rss, learner.num_fds()
+    connections = sum(c.status == 'ESTABLISHED' for c in learner.net_connections('tcp'))
+    ended = time.monotonic()
+    if not speak:
+      end.queue.close()
+    pulls = actors.pulls(begin, ended)
     parameters = sum(v.shape.num_elements() for v in end.agent.trainable_variables)
     return {
-      'actor processes': count,
+      'actors': count,
       'unrolls/s': unrolls_per_second,
       'bytes of an unroll': end.queue.wire_format.bytes,
       'bytes of a pull': 4 * (parameters + 1),
       'bytes sent for each unroll': bytes_of_unroll,
       'MB/s': bytes_of_unroll * unrolls_per_second / 1e6,
       'pull ms, median': 1000 * np.median(pulls),
-      'pull ms, 95 %': 1000 * np.quantile(pulls, 0.95),
+      'pull ms, 99 %': 1000 * np.quantile(pulls, 0.99),
       "learner's CPU-ms for each unroll": 1000 * cpu_of_unroll,
+      "learner's connections": connections,
       "learner's threads": threads,
+      "learner's files": files,
       "learner's MiB": memory / 2**20,
     }
 
@@ -129,29 +138,91 @@ def cluster_of(count: int, suite: suite_lib.Suite, config: Config) -> Iterator[p
   finally:
     end.queue.close()
     staging.close()
-    for actor in actors:
-      actor.join(_GRACE_SECONDS)
-      if actor.exitcode is None:
-        actor.kill()
-        actor.join()
+    actors.close()
 
 
 def _loopback_bytes():
   return psutil.net_io_counters(pernic=True)['lo'].bytes_sent
 
 
-def _pulls(pipe):
-  """Seconds of each pull of an actor that has ended, None if it does not answer."""
-  pipe.recv()  # It was ready.
-  return pipe.recv() if pipe.poll(_GRACE_SECONDS) else None
+class _Processes:
+  """Actors that are processes; has what `crowd.Crowd` has."""
+
+  def __init__(self, count, address, config):
+    # The actors share the memory of what the server has imported.
+    _context.set_forkserver_preload(['impala_tf.benchmark.cluster'])
+    self._actors, self._pipes = [], []
+    for task in range(count):
+      actor, pipe = _start(address, _own_address(), 1000 * count + task, count, config)
+      self._actors.append(actor)
+      self._pipes.append(pipe)
+
+  def is_alive(self):
+    return any(actor.is_alive() for actor in self._actors)
+
+  def are_ready(self):
+    return all(pipe.poll() for pipe in self._pipes)
+
+  def pulls(self, begin, end):
+    del begin, end  # They noted no times.
+    found = []
+    for pipe in self._pipes:
+      pipe.recv()  # It was ready.
+      if pipe.poll(_GRACE_SECONDS):
+        found.append(pipe.recv())
+    return np.concatenate(found)
+
+  def close(self):
+    for actor in self._actors:
+      actor.join(_GRACE_SECONDS)
+      if actor.exitcode is None:
+        actor.kill()
+        actor.join()
 
 
-def _send(pipe: mp_connection.Connection, address: str, task: int, name: int, config: Config):
+def _own_address():
+  return f'127.0.0.1:{roles.free_port()}'
+
+
+def _start(learner, address, task, name, config):
+  """Starts an actor process; returns it and our end of its pipe."""
+  ours, theirs = _context.Pipe()
+  actor = _context.Process(
+    target=_send, args=(theirs, learner, address, task, name, config), daemon=True
+  )
+  actor.start()
+  theirs.close()
+  return actor, ours
+
+
+def _crowd(count, learner, config):
+  """Overhears what one actor says to the learner, and starts a crowd that repeats it."""
+  address = _own_address()
+  with conversation_lib.Listener(learner, address, crowd.FIRST_TASK) as listener:
+    actor, _ = _start(listener.address, address, crowd.FIRST_TASK, count, config)
+    while (conversation := listener.heard(functions=2)) is None:
+      if not actor.is_alive():
+        raise RuntimeError('The actor that was to be overheard has ended.')
+      time.sleep(0.2)
+    actor.kill()
+    actor.join()
+
+  return crowd.Crowd(conversation, learner, count)
+
+
+def _send(
+  pipe: mp_connection.Connection,
+  learner: str,
+  address: str,
+  task: int,
+  name: int,
+  config: Config,
+):
   """Runs an actor process: sends unrolls until the queue is closed, then how many seconds each pull
   of the weights took.
   """
   machine.configure_tensorflow(1)
-  connection.connect(roles.Role('actor', task, address, f'127.0.0.1:{roles.free_port()}'))
+  connection.connect(roles.Role('actor', task, learner, address))
   suite = suites.find(config.level_name)
   end = _End(suite, config, name, version=None)
   pull = tf.function(end.weights.pull)

@@ -16,12 +16,13 @@ import os
 import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 import tree
 from absl import logging
+from tensorflow.python.eager import context as eager_context
 
 import impala_tf
 from impala_tf import errors, structs
@@ -30,8 +31,10 @@ from impala_tf.cluster import heartbeats, roles, sockets
 from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.environments import suite as suite_lib
 from impala_tf.environments import suites
+from impala_tf.system import machine
 
 QUEUE, WEIGHTS = 'unrolls', 'weights'
+_THREADS_OF_ACTOR = 2  # of the learner's, for each actor process
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 15.0  # seconds between two attempts to connect
 
 # How TensorFlow reports that the other side is gone, or that it is there again and knows nothing of
@@ -63,16 +66,21 @@ def connect(role: roles.Role) -> None:
   # for the web. To gRPC an empty one says so.
   os.environ.setdefault('grpc_proxy', '')
   jobs: dict[str, Any] = {'learner': [role.learner]}
-  if role.job == 'actor':
+  if role.job == 'learner':
+    machine.allow_many_files()  # Each actor's process takes two.
+  else:
     jobs['actor'] = {role.task: role.address}
   # TensorFlow would write about the configuration of its session.
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.WARNING)
   try:
-    tf.config.experimental_connect_to_cluster(
-      tf.train.ClusterSpec(jobs), role.job, role.task, protocol='grpc'
-    )
-    tf.config.list_logical_devices()  # Until now nothing has happened.
+    # The learner makes a pool of as many threads for each actor, and of what it runs for them
+    # nothing waits. With those of actors on many cores a thousand of them would be too many for it.
+    with _announced_threads(_THREADS_OF_ACTOR if role.job == 'actor' else None):
+      tf.config.experimental_connect_to_cluster(
+        tf.train.ClusterSpec(jobs), role.job, role.task, protocol='grpc'
+      )
+    tf.config.list_logical_devices()  # Until now nothing has happened, unless it was connected.
   except tf.errors.UnknownError as error:
     if 'Could not start gRPC server' not in error.message:
       raise
@@ -84,6 +92,19 @@ def connect(role: roles.Role) -> None:
   finally:
     logging.set_verbosity(verbosity)
   sockets.set_keepalive()
+
+
+@contextlib.contextmanager
+def _announced_threads(count: int | None) -> Iterator[None]:
+  """Lets TensorFlow announce another size of its inter-op pool than it has, unless it is None."""
+  context = eager_context.context()
+  own = context._inter_op_parallelism_threads
+  if count is not None:
+    context._inter_op_parallelism_threads = count
+  try:
+    yield
+  finally:
+    context._inter_op_parallelism_threads = own
 
 
 def warn_if_exposed(role: roles.Role) -> None:

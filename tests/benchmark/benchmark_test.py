@@ -221,6 +221,21 @@ def test_bytes_between_processes():
   assert number('bytes sent for each unroll') > 0.9 * expected
 
 
+def test_a_process_speaks_for_many_actors_by_connections_of_their_own():
+  done = run('cluster', '--level_name=pong', '--connections=5', '--envs_per_actor=2', *SHORT)
+  assert done.returncode == 0, done.stderr
+  number = lambda name: float(
+    re.search(rf'{re.escape(name)}: ([\d.,e+]+)', done.stdout)[1].replace(',', '')
+  )
+  assert number('actors') == 5
+  # Each has one to the learner, and the learner one to each. That of the actor which was overheard
+  # may not be broken off yet.
+  assert 2 * 5 <= number("learner's connections") <= 2 * 5 + 2
+  expected = number('bytes of an unroll') + number('bytes of a pull') / 2
+  assert number('bytes sent for each unroll') > 0.9 * expected
+  assert number('pull ms, median') > 0
+
+
 def atari57_parameters():
   agent = agents.for_suite(
     atari57_suite.SUITE, atari57_suite.SUITE.configure('pong', agent='shallow')
@@ -234,6 +249,10 @@ def atari57_parameters():
     (
       ['cluster', '--level_name=pong', '--actor_processes=2,1,2'],
       '--actor_processes=2,1,2 has a number twice',
+    ),
+    (
+      ['cluster', '--level_name=pong', '--connections=64,0'],
+      '--connections=64,0 must be whole numbers',
     ),
     (
       ['cluster', '--level_name=pong', '--actor_processes=1,x'],
