@@ -295,6 +295,8 @@ def _run(suite, config, given, logdir, role, trained=None):
   # A learner of a cluster has no environments.
   if _MODE.value != 'export' and not (role and role.job == 'learner'):
     suite.check_installed(config)
+  if view and (view.record_video or view.is_shown):
+    suite.check_pictures(config)
   quiet.load_tensorflow()
   from impala_tf.cluster import actor, connection
   from impala_tf.cluster import learner as cluster_learner

@@ -1,6 +1,7 @@
 """The command line within the tests' process: what it refuses, and what follows from flags."""
 
 import os
+import sys
 
 import pytest
 from absl import flags
@@ -284,3 +285,15 @@ def test_a_film_of_the_first_episode_of_a_test(tmp_path, capsys):
   (film,) = (tmp_path / 'videos').iterdir()
   assert film.name == 'pong_1.mp4'
   assert str(film) in capsys.readouterr().out
+
+
+def test_a_package_that_pictures_need_is_named_before_anything_is_played(
+  monkeypatch, capsys, tmp_path
+):
+  monkeypatch.setitem(sys.modules, 'pygame', None)
+  flags = ('--mode=test', '--random_policy', '--record_video=1', f'--logdir={tmp_path}')
+  assert experiment.main('--level_name=gymnasium:CartPole-v1', *flags) == 1
+  (line,) = capsys.readouterr().err.splitlines()
+  assert 'pygame' in line
+  assert '--record_video' in line
+  assert not list(tmp_path.iterdir())

@@ -114,6 +114,24 @@ class GymnasiumSuite(Suite):
     arguments = {**config.arguments(), 'render_mode': 'rgb_array'}
     return self._constructor(level, seed, config, arguments)
 
+  def check_pictures(self, config: GymnasiumConfig) -> None:
+    """Lets the first level draw once.
+
+    Raises:
+      ConfigurationError: if it can't, as a package is missing, such as pygame for CartPole-v1.
+    """
+    import gymnasium
+
+    level = self.levels(config)[0]
+    try:
+      with contextlib.closing(self.make_viewed_environment(level, 0, config)()) as environment:
+        environment.reset()
+        environment.render()  # type: ignore[attr-defined]
+    except (gymnasium.error.Error, ImportError) as error:
+      raise ConfigurationError(
+        f'{level} can not be drawn: {error} Leave --record_video and --render out, or install it.'
+      ) from error
+
   def _constructor(self, level, seed, config, env_kwargs):
     from impala_tf.environments import gymnasium_environment
 

@@ -187,6 +187,9 @@ class Suite:
     """
     return self.make_environment(level, seed, True, config)
 
+  def check_pictures(self, config: Config) -> None:
+    """Raises `ConfigurationError` if something is missing that films and windows need."""
+
   def num_actions(self, config: Config) -> int:
     """Returns the number of actions the agent chooses from."""
     return _facts(self, config)[0]

@@ -163,6 +163,8 @@ def _check_protocol(suite, games, settings):
   protocols = []
   for run, levels in games:
     suite.check_installed(run.config, levels)
+    if settings.record_video:
+      suite.check_pictures(run.config)
     precision = {'precision': run.config.precision} if run.logdir else {}
     protocols.append(suite.protocol(run.config) | precision)
     if protocols[-1] != protocols[0]:
