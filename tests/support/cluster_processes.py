@@ -2,6 +2,7 @@
 everything.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -41,7 +42,8 @@ class Processes:
       process.kill()
       process.wait()
     for pid in self.left_over():
-      os.kill(pid, signal.SIGKILL)
+      with contextlib.suppress(ProcessLookupError):  # It may just have ended.
+        os.kill(pid, signal.SIGKILL)
 
   def start(self, name, *flags):
     """Starts 'learner', an actor by its number as text, or 'alone'; what it prints is added to the
