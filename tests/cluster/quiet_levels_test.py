@@ -59,10 +59,11 @@ def test_an_actor_that_comes_late_or_is_restarted_is_not_complained_of(watched, 
     clock.now += 50  # It is there for as long again before the time is over.
     watched.update({0: actor(0, 2)})
     assert watched.warnings() == []
-    clock.now += 9
+    clock.now += 20
+    watched.count(50 * [0, 2])
     watched.update({0: actor(0, 2), 1: actor(1)})
-    watched.count([0, 2, 1])
     assert watched.warnings() == []
+    watched.count([1])
 
 
 def test_a_level_of_which_nothing_comes_is_named_with_its_actors(watched, clock):

@@ -190,6 +190,8 @@ def test_what_a_process_is_at_can_be_seen(tmp_path):
     wait_until(lambda: group[0].activity().environment == 0, 'the first environment')
     seen = group[0].activity()
     assert (seen.pid, seen.method) == (group[0].pid, 'step')
+    # Each of three environments was made, reset and stepped; the first is at its next step.
+    assert seen.reports == 3 + 3 + 3 + 1
     # Another one is spared.
     group[0].kill(seen.pid + 1, 'was late')
     assert group[0].activity() == seen
