@@ -107,7 +107,9 @@ def test_death_of_the_server_that_forks_is_survived(tmp_path):
 
 def test_that_the_server_died_is_said_of_a_process_that_dies_after_it():
   with py_process.PyProcess(Hosted) as process:
-    os.kill(multiprocessing.forkserver._forkserver._forkserver_pid, signal.SIGKILL)
+    server = multiprocessing.forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: not py_process._is_running(server))
     os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(py_process.ProcessError, match='server'):
       process.call('add', 1)
