@@ -10,6 +10,7 @@ Atari-57 and DMLab-30 are packages beside it. Importing it imports no TensorFlow
 environment processes stay small.
 """
 
+import contextlib
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -71,10 +72,12 @@ def load_agent(logdir: str, greedy: bool = False) -> 'LoadedAgent':
     ConfigurationError: if there is not a run, or its suite or torso can't be imported here.
     CheckpointError: if there is no checkpoint that can be read.
   """
+  from impala_tf.errors import ConfigurationError
   from impala_tf.system import machine
 
-  # So that the process can train afterwards.
-  machine.configure_tensorflow(2 * machine.cores())
+  # So that the process can train afterwards. One that has trained keeps its threads.
+  with contextlib.suppress(ConfigurationError):
+    machine.configure_tensorflow(2 * machine.cores())
   from impala_tf.evaluation import loaded_agent
 
   return loaded_agent.LoadedAgent(logdir, greedy)

@@ -81,7 +81,7 @@ def cluster_of(
   staging.start()
   actors: crowd.Crowd | _Processes
   if speak:
-    actors = _crowd(count, address, config)
+    actors = _crowd(count, address, config, staging)
   else:
     actors = _Processes(count, address, config)
   unrolls, cpu, sent, begin = 0, 0.0, 0, 0.0
@@ -195,7 +195,7 @@ def _start(learner, address, task, name, config):
   return actor, ours
 
 
-def _crowd(count, learner, config):
+def _crowd(count, learner, config, staging):
   """Overhears what one actor says to the learner, and starts a crowd that repeats it."""
   address = _own_address()
   with conversation_lib.Listener(learner, address, crowd.FIRST_TASK) as listener:
@@ -203,7 +203,7 @@ def _crowd(count, learner, config):
     while (conversation := listener.heard(functions=2)) is None:
       if not actor.is_alive():
         raise RuntimeError('The actor that was to be overheard has ended.')
-      time.sleep(0.2)
+      staging.get(timeout=0.2)  # Else the actor would soon wait for room, and say no more.
     actor.kill()
     actor.join()
 

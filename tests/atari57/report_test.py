@@ -243,7 +243,7 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     report.read_columns([str(tmp_path / 'nothing')])
   text = (tmp_path / 'one' / 'results.json').read_text()
   (tmp_path / 'one' / 'results.json').write_text(text[: len(text) // 2])
-  with pytest.raises(ConfigurationError, match=r"Can't read .*results.json.*half-finished"):
+  with pytest.raises(ConfigurationError, match=r'results\.json'):
     report.read_columns([one])
 
 
