@@ -1,13 +1,13 @@
 # Trains and tests on processors; with --build-arg EXTRA=cuda on NVIDIA cards, too.
 #
 #   docker build -t impala .
-#   docker run --rm --shm-size=1g -v "$PWD/runs:/work/runs" impala --level_name=pong
+#   docker run --rm --shm-size=1g -v "$PWD/runs:/app/runs" impala --level_name=pong
 #   docker run --rm impala --mode=test --pretrained=cartpole
 FROM python:3.12-slim
 
 ARG EXTRA=
 RUN useradd --create-home --uid 1000 impala
-WORKDIR /work
+WORKDIR /app
 
 # Before the code, so that it is not installed again whenever that changes.
 COPY requirements.txt ./
@@ -22,6 +22,6 @@ COPY pretrained pretrained
 
 RUN mkdir runs && chown impala runs
 USER impala
-VOLUME /work/runs
+VOLUME /app/runs
 # Environment processes and actors share memory: --shm-size=1g, as Docker gives 64 MB.
 ENTRYPOINT ["python", "run_experiment.py"]

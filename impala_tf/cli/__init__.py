@@ -144,7 +144,9 @@ def path(text: str) -> str:
   expanded = os.path.expanduser(text)
   if expanded.startswith('~'):
     home = text.split('/')[0]
-    raise ConfigurationError(f'there is no home folder {home}; write ./{text} for such a name')
+    raise ConfigurationError(
+      f'the home folder {home} does not exist; write ./{text} for such a name'
+    )
   return expanded
 
 

@@ -158,7 +158,7 @@ class RemoteActors:
     self._next_look = clock()
     self._faulty_heartbeats = complaints.Complaints(
       'Heartbeats that are not understood are passed over',
-      'Such an actor does not count as connected: start it anew, with the version of its learner.',
+      'Such an actor does not count as connected: restart it with the version of its learner.',
       clock,
     )
     self._faulty_unrolls = complaints.Complaints(

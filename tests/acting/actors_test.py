@@ -199,6 +199,12 @@ def test_actors_share_one_trace_and_keep_their_levels():
   assert unroller._traced.experimental_get_tracing_count() == 1
 
 
+def test_networks_of_images_have_threads_of_tensorflow_and_others_none():
+  for shape, has_threads in (((2, 2, 1), True), ((4,), False)):
+    unroller = make_unroller([scripted.Counting(shape=shape)])
+    assert (unroller._unroll is unroller._traced) is has_threads
+
+
 def test_shapes_are_static():
   unroller = make_unroller([scripted.Counting(), scripted.Counting(), scripted.Counting()])
   _, unrolls = unroller._traced.get_concrete_function().structured_outputs
