@@ -14,12 +14,12 @@ from typing import Any
 
 from absl import flags
 
-from impala_tf import cli, processes
+from impala_tf import cli
 from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.config import sizes
 from impala_tf.environments import suites
-from impala_tf.system import machine, signals
+from impala_tf.system import machine, processes, signals
 
 # Actors have nothing to lose, and the learner's runs are saved: what kills a part now and then must
 # not end the cluster.
@@ -91,7 +91,7 @@ def run(num_actor_processes: int, arguments: list[str]) -> int:
 
 def _start(name, arguments):
   process = processes.Child(
-    processes.RUN_EXPERIMENT, arguments, show=functools.partial(_show, name=name)
+    processes.MAIN_MODULE, arguments, show=functools.partial(_show, name=name)
   )
   _show(f'{name} is process {process.pid}.')
   return process

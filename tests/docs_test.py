@@ -93,7 +93,7 @@ def test_commands_have_the_flags_they_are_given(name):
   assert used or name in WITHOUT_FLAGS
   assert not {flag for flag in used if not is_flag(flag, everything)}
   for command in COMMAND.finditer(text):
-    path = file_of(command['module']) if command['module'] else 'run_experiment.py'
+    path = file_of(command['module']) if command['module'] else 'impala_tf/__main__.py'
     unknown = {flag for flag in FLAG.findall(command['rest']) if not is_flag(flag, flags_of(path))}
     assert not unknown, command[0]
 

@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from impala_tf import launch, processes
+from impala_tf import launch
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.system import machine
+from impala_tf.system import machine, processes
 from tests.support import own_flags
 
 CATCH = '--level_name=tests.support.catch:catch'
@@ -73,7 +73,7 @@ def part(tmp_path, monkeypatch):
   def run(program, num_actor_processes=2):
     (tmp_path / 'part.py').write_text(f'import os, signal, sys, time\n{program}')
     monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
-    monkeypatch.setattr(processes, 'RUN_EXPERIMENT', 'part')
+    monkeypatch.setattr(processes, 'MAIN_MODULE', 'part')
     monkeypatch.setattr(processes, 'RESTART_SECONDS', 0.0)
     return launch.run(num_actor_processes, ['--mine=1'])
 

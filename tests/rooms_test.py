@@ -19,7 +19,6 @@ FLOORS = """
   errors structs
   system
   config files
-  processes
   agent
   environments
   cli saved_config
@@ -34,6 +33,7 @@ FLOORS = """
   pbt
   paper benchmark
   atari57 dmlab30
+  __main__
   run_experiment
 """
 
@@ -41,7 +41,7 @@ FLOORS = """
 # only check flags start in a fifth of a second, and environment processes stay small. Functions may
 # import what needs it.
 WITHOUT_TENSORFLOW = """
-  impala_tf errors structs system config files cli processes saved_config
+  impala_tf errors structs system config files cli saved_config
   environments evaluation.command evaluation.evaluate evaluation.results reports curves launch
   sweeps.report sweeps.worker pbt.folder pbt.report paper.run paper.report
   atari57 dmlab30 run_experiment

@@ -6,9 +6,9 @@ import sys
 import pytest
 from absl import flags
 
-import run_experiment
 from atari57 import suite as atari57_suite
 from dmlab30 import suite as dmlab30_suite
+from impala_tf import __main__ as run_experiment
 from impala_tf import saved_config
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites

@@ -28,10 +28,18 @@ TASK, LEARNING, RUNNING, CLUSTER = 'Task', 'Learning', 'Running', 'Cluster'
 _TASK_OPTIONS = ('level_name', 'agent', 'total_environment_frames', 'seed')
 _SUITES = 'Options of '  # And names of suites.
 _defined: dict[str, dataclasses.Field] = {}
+_command = '__main__'
 
 
-def define() -> None:
-  """Defines a flag for each option; one that is left out has no value."""
+def define(command: str = '__main__') -> None:
+  """Defines a flag for each option; one that is left out has no value.
+
+  Args:
+    command: name of the module whose docstring and flags --help shows first. It differs from
+      `__main__` where an installed script calls the command.
+  """
+  global _command
+  _command = command
   for field in dataclasses.fields(Config):
     if field.name in _TASK_OPTIONS:
       _define(field, TASK)
@@ -131,7 +139,8 @@ def _help():
     for group in (TASK, LEARNING, RUNNING, *groups, CLUSTER)
     if group in values.flags_by_module_dict()
   }
-  about, task = (sys.modules['__main__'].__doc__ or '').strip(), texts.pop(TASK)
-  # Headed by the path of its file otherwise.
-  own = values.main_module_help().strip('\n').partition('\n')[2]
+  about, task = (sys.modules[_command].__doc__ or '').strip(), texts.pop(TASK)
+  # absl names the group of the main module by the path of its file.
+  own = values.module_help(sys.argv[0] if _command == '__main__' else _command)
+  own = own.strip('\n').partition('\n')[2]
   return '\n'.join([about, task, f'\nCommand:\n{own}', *texts.values()])

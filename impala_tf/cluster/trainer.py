@@ -7,11 +7,10 @@ from typing import Any
 
 from absl import flags
 
-from impala_tf import processes
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.system import quiet
+from impala_tf.system import processes, quiet
 
 flags.disclaim_key_flags()  # So that --help shows the flag among those of the command.
 
@@ -79,7 +78,7 @@ def has_one_address(cluster: str | None) -> bool:
 def module(cluster: str | None) -> str:
   """Returns the module that trains with its flags, as for `processes.Child`."""
   if cluster is None:
-    return processes.RUN_EXPERIMENT
+    return processes.MAIN_MODULE
   if has_one_address(cluster):
-    return f'{processes.RUN_EXPERIMENT} --job_name=learner --learner_address={cluster}'
+    return f'{processes.MAIN_MODULE} --job_name=learner --learner_address={cluster}'
   return f'impala_tf.launch --num_actor_processes={cluster}'

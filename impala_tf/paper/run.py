@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from impala_tf import cli, processes
+from impala_tf import cli
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
@@ -25,7 +25,7 @@ from impala_tf.reports import live
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.study import Study
-from impala_tf.system import machine, signals
+from impala_tf.system import machine, processes, signals
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
 

@@ -21,7 +21,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from impala_tf import cli, processes
+from impala_tf import cli
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
@@ -30,7 +30,7 @@ from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.reports import live
 from impala_tf.sweeps import search_space
-from impala_tf.system import signals
+from impala_tf.system import processes, signals
 
 # The rest of the package is imported where it is needed: it loads TensorFlow, which takes seconds.
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
-from impala_tf import processes
+from impala_tf.system import processes
 
 _TAIL_BYTES = 8192
 _MARK = ' frames/s'  # Stands in each line of a run's progress, and in no other.

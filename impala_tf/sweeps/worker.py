@@ -9,7 +9,7 @@ import os
 import time
 from typing import Any
 
-from impala_tf import cli, processes, saved_config
+from impala_tf import cli, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.errors import FileError
@@ -17,7 +17,7 @@ from impala_tf.reports import final_return, live
 from impala_tf.sweeps import definition, report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Claim, Study
-from impala_tf.system import locks, quiet, signals
+from impala_tf.system import locks, processes, quiet, signals
 
 _POLL_SECONDS = 1.0  # Each time, all trials that are trained elsewhere are looked at.
 _PRUNE_SECONDS = 20
@@ -39,7 +39,7 @@ class Worker:
     *,
     parallel: int,
     prune: bool = False,
-    runner: str = processes.RUN_EXPERIMENT,
+    runner: str = processes.MAIN_MODULE,
   ):
     """Describes the work.
 
@@ -180,7 +180,7 @@ def run(
   parallel: int = 1,
   prune: bool = False,
   retry_failed: bool = False,
-  runner: str = processes.RUN_EXPERIMENT,
+  runner: str = processes.MAIN_MODULE,
 ) -> int:
   """Starts a sweep, resumes it, or joins those who work on it; at its end writes the report.
 

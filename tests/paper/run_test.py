@@ -8,14 +8,13 @@ import signal
 
 import pytest
 
-from impala_tf import processes
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.paper import experiments, run
 from impala_tf.paper.experiments import EXPERIMENTS
 from impala_tf.paper.settings import PaperSettings
 from impala_tf.pbt import lineage
-from impala_tf.system import locks
+from impala_tf.system import locks, processes
 from tests.paper.report_test import sweep_of
 from tests.support.children import Clock, script
 
@@ -89,8 +88,8 @@ def test_experts_are_trained_by_level_and_then_evaluated(tmp_path):
     command
     for folder in runs
     for command in (
-      ('run_experiment', str(folder / 'pong')),
-      ('run_experiment', str(folder / 'qbert')),
+      ('impala_tf', str(folder / 'pong')),
+      ('impala_tf', str(folder / 'qbert')),
       ('atari57.evaluate', str(folder)),
     )
   ]
@@ -171,7 +170,7 @@ def test_an_agent_that_became_the_best_has_an_evaluation_of_its_own(tmp_path):
 def test_what_failed_is_not_evaluated_yet_but_for_sweeps(tmp_path, capsys):
   # Or a half-trained agent would be in the way of the one to come.
   experts = listed(only('table4', 'impala_deep'), tmp_path, [0, 1], levels=('pong', 'qbert'))
-  assert [words[0] for words in experts] == ['run_experiment'] * 2
+  assert [words[0] for words in experts] == ['impala_tf'] * 2
   assert 'IMPALA, deep, experts is not evaluated, as 1 failed' in capsys.readouterr().out
 
   members_of(experiments.agents_folder(str(tmp_path), TABLE_3, POPULATION), 1.0)
@@ -205,7 +204,7 @@ def test_what_can_be_a_cluster_is_one(tmp_path, capsys):
   sweeps = listed(EXPERIMENTS['figure4'], tmp_path, levels=('pong',), cluster=address)
   assert [f'--cluster={address}' in words for words in sweeps] == [True, True, False, False]
   (expert, *_) = listed(only('table4', 'impala_deep'), tmp_path, levels=('pong',), cluster=address)
-  learner = ['run_experiment', '--job_name=learner', f'--learner_address={address}']
+  learner = ['impala_tf', '--job_name=learner', f'--learner_address={address}']
   assert expert[:3] == learner
 
 
@@ -291,8 +290,8 @@ def test_a_single_run_has_its_folder_and_its_code_decides_on_the_evaluation(tmp_
   assert run.run(only('table4', 'impala_deep'), str(tmp_path), settings) == 1
   folder = tmp_path / 'atari57' / 'impala_deep'
   assert [(kind, module, logdir) for kind, module, _, logdir in tape] == [
-    ('RunProcess', 'run_experiment', str(folder / 'pong')),
-    ('RunProcess', 'run_experiment', str(folder / 'qbert')),
+    ('RunProcess', 'impala_tf', str(folder / 'pong')),
+    ('RunProcess', 'impala_tf', str(folder / 'qbert')),
   ]
   assert all(not any('logdir' in word for word in arguments) for _, _, arguments, _ in tape)
 

@@ -9,14 +9,14 @@ import signal
 
 import pytest
 
-from impala_tf import config, processes, saved_config
+from impala_tf import config, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.pbt import __main__ as pbt
 from impala_tf.pbt import folder, lineage
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
-from impala_tf.system import locks
+from impala_tf.system import locks, processes
 from tests.support import own_flags
 from tests.support.children import Clock, script
 

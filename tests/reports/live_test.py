@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from impala_tf import processes
 from impala_tf.reports import live
+from impala_tf.system import processes
 
 FIRST = '1.2M/2.0M frames, 4.5k frames/s, 3 min left, 5 updates/s, return -20.1, lag 1.0, queue 0/1'
 SECOND = FIRST.replace('1.2M', '1.3M')

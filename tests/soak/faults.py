@@ -184,7 +184,7 @@ def kill_while_it_saves(training, draw):
 def evaluate_beside(training, draw):
   """Evaluates and draws the run while it trains: neither disturbs the other."""
   del draw
-  evaluation = ['run_experiment', '--mode=test', '--test_num_episodes=2', '--num_actors=2']
+  evaluation = ['impala_tf', '--mode=test', '--test_num_episodes=2', '--num_actors=2']
   evaluation += ['--level_name=tests.support.catch:slow_catch', f'--logdir={training.logdir}']
   assert 'mean return' in _run(training, *evaluation)
   picture = training.logdir.parent / 'curve.png'
@@ -295,7 +295,7 @@ def start_a_second_learner(training, draw):
   command = [
     sys.executable,
     '-m',
-    'run_experiment',
+    'impala_tf',
     '--level_name=tests.support.catch:slow_catch',
     '--total_environment_frames=1_000_000_000',
     f'--logdir={training.logdir}',

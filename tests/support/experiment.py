@@ -5,7 +5,7 @@ from unittest import mock
 from absl import flags, logging
 from absl.testing import flagsaver
 
-import run_experiment
+from impala_tf import __main__ as run_experiment
 from impala_tf.system import machine
 
 

@@ -31,7 +31,7 @@ def test_flags_define_the_sweep(monkeypatch):
     num_trials=3,
     sweep_seed=7,
   )
-  how = {'parallel': 2, 'prune': True, 'retry_failed': True, 'runner': 'run_experiment'}
+  how = {'parallel': 2, 'prune': True, 'retry_failed': True, 'runner': 'impala_tf'}
   assert calls == [('here', sweep, how)]
 
 
@@ -45,7 +45,7 @@ def test_each_trial_may_be_a_cluster(monkeypatch):
     assert command.main(['sweeps']) == 0
   assert runners == [
     'impala_tf.launch --num_actor_processes=5',
-    'run_experiment --job_name=learner --learner_address=node7:8470',
+    'impala_tf --job_name=learner --learner_address=node7:8470',
   ]
 
 

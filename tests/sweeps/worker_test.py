@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import pytest
 
-from impala_tf import processes, saved_config
+from impala_tf import saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import dashboard, report, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Trial
+from impala_tf.system import processes
 from impala_tf.training import episode_log
 from tests.support import catch
 

@@ -1,7 +1,7 @@
 """Child processes that run a module, and the supervisor that all commands share which start some.
 
     with signals.Stop() as stop, processes.Supervisor(stop) as children:
-      children.start('member 0', lambda: processes.RunProcess('run_experiment', [...], folder))
+      children.start('member 0', lambda: processes.RunProcess('impala_tf', [...], folder))
       for ended in children.ends():
         print(ended.name, ended.code)
 
@@ -25,8 +25,8 @@ from typing import IO, Any, NamedTuple
 
 from impala_tf.system import locks
 
-# The module that trains on the levels of the suites that there are.
-RUN_EXPERIMENT = 'run_experiment'
+# The module that trains, as run_experiment.py does.
+MAIN_MODULE = 'impala_tf'
 LOG_NAME = 'log.txt'
 
 POLL_SECONDS = 0.2
@@ -65,7 +65,7 @@ class Child:
     """
     self.was_stopped = False
     self._process = subprocess.Popen(
-      [sys.executable, '-m', 'impala_tf.processes', *shlex.split(module), *arguments],
+      [sys.executable, '-m', 'impala_tf.system.processes', *shlex.split(module), *arguments],
       stdin=subprocess.PIPE,  # Its end is that of this process, see `_follow_parent`.
       stdout=subprocess.PIPE if show else output,
       stderr=None if show is None and output is None else subprocess.STDOUT,

@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from impala_tf import processes
-from impala_tf.system import locks
+from impala_tf.system import locks, processes
 from tests.support.children import Clock, Scripted, script
 from tests.support.processes import ROOT, wait_until
 
@@ -60,7 +59,7 @@ def test_a_process_stops_when_asked_and_holds_its_folder_meanwhile(tmp_path, run
 def test_a_process_ends_when_its_starter_is_killed(tmp_path, runner):
   folder = tmp_path / 'run'
   program = (
-    'import sys, time; from impala_tf import processes; '
+    'import sys, time; from impala_tf.system import processes; '
     'run = processes.RunProcess(sys.argv[1], [], sys.argv[2]); time.sleep(60)'
   )
   starter = subprocess.Popen([sys.executable, '-c', program, runner, str(folder)])
@@ -86,7 +85,7 @@ def test_what_does_not_stop_is_killed(tmp_path, monkeypatch):
 def test_what_outlives_its_starter_is_killed(tmp_path):
   (tmp_path / 'deaf.py').write_text(_DEAF)
   program = (
-    'import sys; from impala_tf import processes; processes.STOP_SECONDS = 0.5; '
+    'import sys; from impala_tf.system import processes; processes.STOP_SECONDS = 0.5; '
     f'sys.path.append({str(tmp_path)!r}); sys.argv = ["processes", "deaf"]; processes._main()'
   )
   with subprocess.Popen(
