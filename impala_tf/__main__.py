@@ -26,7 +26,7 @@ import os
 
 from absl import flags
 
-from impala_tf import cli, saved_config
+from impala_tf import cli, files, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
 from impala_tf.config import ConfigurationError
@@ -292,6 +292,7 @@ def _run(suite, config, given, logdir, role, trained=None):
     config = saved_config.load_with(trained, given, type(config))
   elif _MODE.value == 'train' and not (role and role.job == 'actor'):
     saved_config.check(logdir, config)
+    files.check_folder(logdir)
   view = _view(logdir) if _MODE.value == 'test' else None
   suite.check(config)
   # A learner of a cluster has no environments.

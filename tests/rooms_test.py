@@ -183,6 +183,23 @@ def untyped(root: pathlib.Path) -> set[str]:
   return found
 
 
+def with_autograph(root: pathlib.Path) -> set[str]:
+  """Uses of tf.function, as 'file:line', that let AutoGraph rewrite Python code.
+
+  It takes a second of each start, and writes files into the folder for temporary files, which a
+  process that is killed leaves there.
+  """
+  found = set()
+  for path in modules(root).values():
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    calls = [n for n in nodes if isinstance(n, ast.Call) and ast.unparse(n.func) == 'tf.function']
+    without = [c for c in calls if 'autograph=False' in map(ast.unparse, c.keywords)]
+    uses = [n for n in nodes if isinstance(n, ast.Attribute) and ast.unparse(n) == 'tf.function']
+    sound = {call.func for call in without}
+    found |= {f'{path.relative_to(root)}:{use.lineno}' for use in uses if use not in sound}
+  return found
+
+
 def entries(root: pathlib.Path) -> list[str]:
   """Lists what `ls impala_tf` shows."""
   return sorted(p.name for p in (root / 'impala_tf').iterdir() if p.name != '__pycache__')
@@ -210,6 +227,26 @@ def test_what_is_declared_free_of_tensorflow_is_there():
 
 def test_rooms_declared_free_of_tensorflow_do_not_load_it():
   assert not with_tensorflow(ROOT)
+
+
+def test_nothing_is_rewritten_by_autograph():
+  assert not with_autograph(ROOT)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'import tensorflow as tf\n@tf.function\ndef f():\n  pass',
+    'import tensorflow as tf\nf = tf.function(len)',
+    'import tensorflow as tf\n@tf.function(input_signature=[])\ndef f():\n  pass',
+  ],
+)
+def test_what_autograph_would_rewrite_is_found(tmp_path, text):
+  root = _plant(tmp_path, {'impala_tf/agent/networks.py': text})
+  assert len(with_autograph(root)) == 1
+  sound = text.replace('@tf.function\n', '@tf.function(autograph=False)\n')
+  sound = sound.replace('(len)', '(len, autograph=False)').replace('=[])', '=[], autograph=False)')
+  assert not with_autograph(_plant(tmp_path, {'impala_tf/agent/networks.py': sound}))
 
 
 def test_rooms_and_modules_are_of_a_size_to_be_read():

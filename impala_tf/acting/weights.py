@@ -64,7 +64,7 @@ class PublishedWeights:
       dtype=tf.float32, shape=[sum(self._sizes) + 1], shared_name=self._shared_name
     )
 
-  @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+  @tf.function(input_signature=[tf.TensorSpec([], tf.int32)], autograph=False)
   def publish(self, version: tf.Tensor) -> None:
     """Makes the present weights the ones that actors pull next.
 
@@ -192,11 +192,11 @@ class LaggingWeights(PublishedWeights):
     self._vectors.append(self._present(version))
     self._show(self._vectors[0])
 
-  @tf.function(input_signature=[tf.TensorSpec([], tf.int32)])
+  @tf.function(input_signature=[tf.TensorSpec([], tf.int32)], autograph=False)
   def _present(self, version):
     return self._flat(version)
 
-  @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)], autograph=False)
   def _show(self, flat):
     self._assign(flat)
 

@@ -225,7 +225,7 @@ def _send(
   connection.connect(roles.Role('actor', task, learner, address))
   suite = suites.find(config.level_name)
   end = _End(suite, config, name, version=None)
-  pull = tf.function(end.weights.pull)
+  pull = tf.function(end.weights.pull, autograph=False)
   unrolls = parts.unrolls_to_send(suite, config, end.agent)
 
   seconds = []

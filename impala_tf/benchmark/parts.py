@@ -312,7 +312,7 @@ def matmul_flops_per_cpu_second(size: int = 2048, seconds: float = 2.0) -> float
   highest rate of the processor.
   """
   matrix = tf.random.normal([size, size])
-  product = tf.function(lambda m: tf.matmul(m, m))
+  product = tf.function(lambda m: tf.matmul(m, m), autograph=False)
   product(matrix)
   begin, count = time.process_time(), 0
   while time.process_time() - begin < seconds:

@@ -74,10 +74,32 @@ def prepare_folder(path: str) -> None:
       file.write('A run tested that it can write here.\n')
     remove(probe)
   except io_errors() as error:
-    raise errors.ConfigurationError(
-      f"Can't write in the log directory {path!r}: {reason(error)}. Give --logdir a folder that "
-      'you may write, and that has room.'
-    ) from error
+    raise _unwritable(path, reason(error)) from error
+
+
+def check_folder(path: str) -> None:
+  """Makes sure that a run's folder on this machine is there or can be made, as far as it can be
+  seen without TensorFlow and without writing; `prepare_folder` tries it.
+
+  Raises:
+    ConfigurationError: if it can't be.
+  """
+  if is_remote(path):
+    return
+  nearest = os.path.abspath(path)
+  while not os.path.lexists(nearest):
+    nearest = os.path.dirname(nearest)
+  if not os.path.isdir(nearest):
+    raise _unwritable(path, f'{nearest} is not a folder')
+  if not os.access(nearest, os.W_OK | os.X_OK):
+    raise _unwritable(path, f'{nearest} is not yours to write')
+
+
+def _unwritable(path, reason_):
+  return errors.ConfigurationError(
+    f"Can't write in the log directory {path!r}: {reason_}. Give --logdir a folder that you may "
+    'write, and that has room.'
+  )
 
 
 def exists(path: str) -> bool:

@@ -180,12 +180,12 @@ class Learner(tf.Module):
         '--logdir, and look at the rewards.'
       ) from error
 
-  @tf.function
+  @tf.function(autograph=False)
   def _update(self, unroll):
     loss, gradients = self._loss_and_gradients(unroll, self.tunable.entropy_cost.read_value())
     return self._step(Gradients(loss, gradients, unroll.policy_version))
 
-  @tf.function
+  @tf.function(autograph=False)
   def _apply(self, gradients):
     return self._step(gradients)
 

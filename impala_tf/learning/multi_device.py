@@ -88,7 +88,7 @@ class MultiDeviceLearner(learner.Learner):
 
     return self._strategy.experimental_distribute_values_from_function(part_of)
 
-  @tf.function
+  @tf.function(autograph=False)
   def _update_all(self, parts, policy_version):
     def update_one(unroll):
       loss, gradients = self._loss_and_gradients(unroll, self.tunable.entropy_cost.read_value())

@@ -116,7 +116,7 @@ class UnrollQueue:
         leaves = self.wire_format.serialize(sent)
     self._queue().enqueue_many(leaves)
 
-  @tf.function
+  @tf.function(autograph=False)
   def dequeue_batch(self, batch_size: int) -> structs.Unroll:
     """Waits for the next `batch_size` unrolls.
 
@@ -150,12 +150,12 @@ class UnrollQueue:
         return self.wire_format.deserialize(elements)
       return Sent(tf.fill([count], self._sender), tree.unflatten_as(self._spec, elements))
 
-  @tf.function
+  @tf.function(autograph=False)
   def size(self) -> tf.Tensor:
     """Counts the unrolls that wait, an int32 scalar."""
     return self._queue().size()
 
-  @tf.function
+  @tf.function(autograph=False)
   def close(self) -> None:
     """Ends the flow: waiting and later calls of `enqueue_many` fail, and `dequeue_batch` fails once
     too little is left.

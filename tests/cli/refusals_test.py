@@ -16,6 +16,7 @@ REFUSED = [
   ('run_experiment', '--level_name=pong --batch_size=0', 'batch_size'),
   ('run_experiment', '--level_name=pong --mode=test --logdir={empty}', 'config.json'),
   ('run_experiment', '--level_name=pong --mode=export --logdir={empty}', 'config.json'),
+  ('run_experiment', '--level_name=pong --logdir=/dev/null/below', 'logdir'),
   ('impala_tf.evaluation', '--logdir={empty}', 'config.json'),
   ('atari57.evaluate', '--logdir={empty}', 'config.json'),
   ('dmlab30.evaluate', '--logdir={empty}', 'config.json'),

@@ -2,22 +2,26 @@
 
     python -m tests.soak --minutes=60 --seed=1 --folder=runs/soak
 
-Trainings of the tests' small task, in turns one that is alone and a cluster of a learner and two
-actors, suffer one fault after the other, in an order drawn from the seed; `faults` has the faults,
-and the conditions that must hold after each. A table is printed in the end, and `soak.json` in the
-folder has every fault. The exit code is 1 if a fault was not survived or something was left behind.
-The fault that fills a disk mounts a small one, which needs root's rights; without them it is
-reported as skipped.
+Trainings of the tests' small task suffer one fault after the other, in an order drawn from the
+seed; `faults` has the faults, and the conditions that must hold after each. Two sequences of
+trainings run side by side, in each by turns one that is alone and a cluster of a learner and two
+actors: 60 minutes of two cores that have nothing else to do hold some 30 faults of each kind. A
+table is printed in the end, and `soak.json` in the folder has every fault. The exit code is 1 if a
+fault was not survived or something was left behind. The fault that fills a disk mounts a small one,
+which needs root's rights; without them it is reported as skipped.
 """
 
 import argparse
 import collections
+import concurrent.futures
+import itertools
 import json
 import pathlib
 import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 
@@ -29,30 +33,41 @@ from tests.support.cluster_processes import Processes
 _ACTORS = {'alone': (), 'cluster': ('0', '1')}
 
 
-def soak(folder, minutes, seed, events):
-  """Runs trainings until the time is over, and the fault under way has ended.
+def soak(folder, minutes, seed, side_by_side, stopped, events):
+  """Runs trainings until the time is over, and the faults under way have ended.
 
   Args:
     folder: `pathlib.Path`, empty.
     minutes: how long.
     seed: int, of the order of faults.
+    side_by_side: how many trainings there are at a time.
+    stopped: `threading.Event`, set when it should end early.
     events: a list, to which an event of `summary` is added for each fault.
   """
-  draw = random.Random(seed)
   counts: collections.Counter = collections.Counter()
   deadline = time.monotonic() + 60 * minutes
-  while time.monotonic() < deadline:
-    for where, actors in _ACTORS.items():
-      if time.monotonic() < deadline:
-        place = folder / f'{len(list(folder.iterdir()))}_{where}'
-        _train(place, where, actors, draw, deadline, events, counts)
+  is_over = lambda: stopped.is_set() or time.monotonic() >= deadline
+
+  def one_after_the_other(number):
+    draw = random.Random(f'{seed} {number}')
+    for turn in itertools.count():
+      where = list(_ACTORS)[(number + turn) % len(_ACTORS)]
+      _train(folder / f'{number}_{turn}_{where}', where, draw, is_over, counts, events)
+      if is_over():
+        return
+
+  with concurrent.futures.ThreadPoolExecutor(side_by_side) as threads:
+    for done in [threads.submit(one_after_the_other, n) for n in range(side_by_side)]:
+      done.result()
 
 
-def _train(place, where, actors, draw, deadline, events, counts):
+def _train(place, where, draw, is_over, counts, events):
   """Leads one training through all faults, those first that were inflicted least often so far,
   while there is time; ends with the first fault that it does not survive.
   """
-  inflicted = [*faults.EVERYWHERE, *(faults.IN_A_CLUSTER if actors else ())]
+  actors = _ACTORS[where]
+  # Half of the trainings are clusters: twice in each, for as many in the end as of the others.
+  inflicted = [*faults.EVERYWHERE, *(2 * faults.IN_A_CLUSTER if actors else ())]
   draw.shuffle(inflicted)
   inflicted.sort(key=lambda fault: counts[fault])
   shared_memory = run_files.shared_memory_names()
@@ -92,7 +107,7 @@ def _train(place, where, actors, draw, deadline, events, counts):
     if not note('(start)', training.start):
       return
     for fault in inflicted:
-      if time.monotonic() >= deadline:
+      if is_over():
         break
       counts[fault] += 1
       if not note(fault.__name__, lambda fault=fault: fault(training, draw)):
@@ -108,6 +123,9 @@ def main():
     '--seed', type=int, default=1, help='of the order of faults, and who suffers them'
   )
   parser.add_argument(
+    '--side_by_side', type=int, default=2, help='trainings at a time; one for each core is much'
+  )
+  parser.add_argument(
     '--folder',
     type=pathlib.Path,
     required=True,
@@ -119,14 +137,23 @@ def main():
     arguments.folder.mkdir(parents=True)
   except OSError as error:
     parser.error(f"--folder={arguments.folder} can't be made: {error}. Name a new folder.")
-  # Nothing is left running, or mounted, when this is stopped.
-  signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+  # Nothing is left running, or mounted, when this is stopped: it ends after the faults under way.
+  stopped = threading.Event()
+  for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, lambda *_: stopped.set())
   # Under nohup what it starts would ignore the signal, too; a handler is not handed on.
   signal.signal(signal.SIGHUP, lambda *_: None)
   events, complete = [], False
   try:
-    soak(arguments.folder, arguments.minutes, arguments.seed, events)
-    complete = True
+    soak(
+      arguments.folder,
+      arguments.minutes,
+      arguments.seed,
+      arguments.side_by_side,
+      stopped,
+      events,
+    )
+    complete = not stopped.is_set()
   finally:  # Also of what there was before it was stopped.
     good = complete and summary.is_good(events)
     report = {

@@ -22,7 +22,7 @@ class Processes:
   address: the learner's.
   """
 
-  def __init__(self, folder, *flags, runner='run_experiment', environment=()):
+  def __init__(self, folder, *flags, runner='impala_tf', environment=()):
     """`folder` is where their output goes, `flags` are for all of them, `runner` is the module they
     run, and `environment` has variables of theirs.
     """
