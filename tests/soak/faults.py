@@ -2,7 +2,7 @@
 
 A fault is a function of a `training.Training` and a `random.Random`. It returns a dict of what
 there is to report: `frames_lost` and `frames_since_checkpoint`, the most that might have been lost,
-and in `left` what was left behind.
+in `left` what was left behind, and in `also` the name of another fault that was a part of it.
 """
 
 import errno
@@ -42,6 +42,7 @@ class Skipped(Exception):  # noqa: N818
 def kill_environments(training, draw):
   """Kills a process of environments: another takes its place, and nothing else happens."""
   name = draw.choice(training.actors)
+  training.wait(lambda: training.plays(name), f'play of {name}')
   environments, before = training.processes.environments_of(name), training.resources(name)
   restarts = training.count(name, 'is restarted')
   victim = draw.choice(environments)
@@ -95,30 +96,30 @@ def stop_actor(training, draw):
 def terminate(training, draw):
   """Sends SIGTERM, as a scheduler does: the learner saves all that it learned."""
   del draw
-  return training.resume(_stopped(training, signal.SIGTERM))
+  return training.resume(_stopped(training, SIGNALS[terminate]))
 
 
 def interrupt(training, draw):
   """Sends SIGINT to all processes of the learner, as a terminal does."""
   del draw
-  return training.resume(_stopped(training, signal.SIGINT))
+  return training.resume(_stopped(training, SIGNALS[interrupt]))
 
 
 def lose_the_terminal(training, draw):
   """Sends SIGHUP to all processes of the learner, as a terminal does that is closed."""
   del draw
-  return training.resume(_stopped(training, signal.SIGHUP))
+  return training.resume(_stopped(training, SIGNALS[lose_the_terminal]))
 
 
 def announce_the_end(training, draw):
   """Sends SIGUSR1, as a batch system does some time before it kills."""
   del draw
-  return training.resume(_stopped(training, signal.SIGUSR1))
+  return training.resume(_stopped(training, SIGNALS[announce_the_end]))
 
 
 def damage_a_file(training, draw):
   """Damages or removes a file that the run can do without: it says so, and resumes."""
-  saved = _stopped(training, signal.SIGTERM)
+  saved, end = _ended(training, draw)
   name, content = draw.choice(
     [
       ('checkpoint', b''),
@@ -141,12 +142,12 @@ def damage_a_file(training, draw):
   if content is not None:
     assert training.count(training.learner, str(path)) > warned, f'No warning about {path}.'
   training.wait(path.exists, f'new {name}')
-  return result | {'detail': f'{name} {content!r}'}
+  return result | {'detail': f'{name} {content!r}', 'also': end}
 
 
 def damage_a_file_it_needs(training, draw):
   """Damages a file that the run can't do without: it is refused in a line, and loses nothing."""
-  saved = _stopped(training, signal.SIGTERM)
+  saved, end = _ended(training, draw)
   path = training.logdir / draw.choice(['config.json', 'episodes.csv'])
   sound = path.read_bytes()
   damage = draw.choice([b'[]', b'\xff\xfe', b'{"seed": "x"}', b'{' * 100_000, sound[1:20]])
@@ -159,7 +160,7 @@ def damage_a_file_it_needs(training, draw):
     assert path.read_bytes() == damage
   finally:
     path.write_bytes(sound)
-  return training.resume(saved) | {'detail': f'{path.name} {damage[:20]!r}'}
+  return training.resume(saved) | {'detail': f'{path.name} {damage[:20]!r}', 'also': end}
 
 
 def kill_while_it_saves(training, draw):
@@ -223,7 +224,7 @@ def population_beside(training, draw):
 
 def corrupt_checkpoint(training, draw):
   """Damages the newest checkpoint: the run reports it, and resumes from the one before."""
-  _stopped(training, signal.SIGTERM)
+  _, end = _ended(training, draw)
   newest, before = training.checkpoints()[-1], training.saved(-2)
   data = newest.with_name(f'{newest.name}.data-00000-of-00001')
   damage = draw.choice(('cut', 'bit', 'empty', 'gone', 'index'))
@@ -245,7 +246,7 @@ def corrupt_checkpoint(training, draw):
   assert training.count(training.learner, warning) > warned, (
     f'No warning about {newest} ({damage}).'
   )
-  return result
+  return result | {'detail': damage, 'also': end}
 
 
 def fill_disk(training, draw):
@@ -322,6 +323,12 @@ def start_a_foreign_actor(training, draw):
   return {}
 
 
+SIGNALS = {
+  terminate: signal.SIGTERM,
+  interrupt: signal.SIGINT,
+  lose_the_terminal: signal.SIGHUP,
+  announce_the_end: signal.SIGUSR1,
+}
 EVERYWHERE = (
   kill_environments,
   kill_learner,
@@ -365,6 +372,7 @@ def _start_actor(training, name):
   connected = training.count(name, 'Connected to the learner')
   training.processes.start(name)
   training.wait(lambda: training.count(name, 'Connected to the learner') > connected, 'connection')
+  training.wait(lambda: training.plays(name), f'play of {name}')
   training.wait_for_frames()
 
 
@@ -383,6 +391,12 @@ def _stopped(training, number):
   saved, reached = training.saved(), training.frames()
   assert saved >= reached, f'Saved at frame {saved}, though frame {reached} was reached.'
   return saved
+
+
+def _ended(training, draw):
+  """Has the learner end by any signal; returns the frames that it saved, and the fault's name."""
+  fault = draw.choice(list(SIGNALS))
+  return _stopped(training, SIGNALS[fault]), fault.__name__
 
 
 def _fill(ballast):

@@ -16,9 +16,11 @@ from tests.support import catch, run_files
 BATCH_FRAMES = catch.CONFIG.batch_size * catch.CONFIG.unroll_length
 EPISODE_FRAMES = catch.ROWS - 1
 CHECKPOINT_SECONDS = 3.0
+NUM_ACTORS = 2  # threads of each process
 PATIENCE = 1800.0  # seconds for anything to happen; a machine may be slow
 _SETTLING = 300.0  # seconds for threads and processes to go
 _SAVE_PATIENCE = 600.0  # seconds by which a checkpoint may be late
+_SLEEPS = 200  # of a process of environments that has played a while
 _TAIL = 4096  # bytes
 
 
@@ -67,6 +69,7 @@ class Training:
     self.learner = 'learner' if actors else 'alone'
     self.actors = actors or ('alone',)
     self.no_disk = no_disk
+    self._shared = set()  # Names of segments of memory that its processes were seen to share.
     self._names = tuple(dict.fromkeys((self.learner, *self.actors)))
 
   def start(self):
@@ -124,12 +127,22 @@ class Training:
     names = [name for name, _ in tf.train.list_variables(path) if '/optimizer/' in name]
     return float(np.mean([np.mean(tf.train.load_variable(path, name)) for name in names]))
 
+  def plays(self, name):
+    """Whether all environments of an actor are there and have taken some steps, in each of which
+    they sleep.
+    """
+    pids = self.processes.environments_of(name)
+    sleeps = [psutil.Process(pid).num_ctx_switches().voluntary for pid in pids]
+    return len(sleeps) == NUM_ACTORS * catch.CONFIG.processes_per_actor and min(sleeps) > _SLEEPS
+
   def memory(self):
     """MiB that all its processes have for themselves, a share of what they share included."""
     sizes = []
     for pid in self.processes.left_over():
-      with contextlib.suppress(psutil.Error):
-        sizes.append(psutil.Process(pid).memory_full_info().pss)
+      with contextlib.suppress(psutil.Error, OSError):
+        process = psutil.Process(pid)
+        sizes.append(process.memory_full_info().pss)
+        self._shared |= {os.path.basename(mapping.path) for mapping in process.memory_maps()}
     return round(sum(sizes) / 2**20)
 
   def wait_for_frames(self):
@@ -195,11 +208,8 @@ class Training:
       self.processes.wait_until(lambda: not more(), 'end of threads', _SETTLING)
     return more()
 
-  def end(self, shared_memory):
+  def end(self):
     """Stops all in good order, and looks at what is left.
-
-    Args:
-      shared_memory: as `run_files.shared_memory_names` gave before the start.
 
     Returns:
       A dict with `left`: processes, and segments of shared memory, as far as there are any.
@@ -218,10 +228,9 @@ class Training:
         lambda: not self.processes.left_over(), 'end of all processes', _SETTLING
       )
     self.check_episodes()
-    names = run_files.shared_memory_names() - shared_memory
     left = {
       'processes': self.processes.left_over(),
-      'shared memory': names - _mapped(),  # Other programs have theirs, too.
+      'shared memory': run_files.shared_memory_names() & self._shared,
       'temporary files': os.listdir(self.environment['TMPDIR']),
       'half files': [*self.logdir.glob('*.tmp'), *self.logdir.glob('*_temp')],
     }
@@ -237,15 +246,6 @@ class Training:
       f'{len(rows)} by frame {frames[-1]}'
     )
     assert len(self.checkpoints()) <= 3, self.checkpoints()
-
-
-def _mapped():
-  """Names of segments of shared memory that living processes, which are not its own, have."""
-  found = set()
-  for process in psutil.process_iter():
-    with contextlib.suppress(psutil.Error, OSError):
-      found |= {os.path.basename(mapping.path) for mapping in process.memory_maps()}
-  return found
 
 
 def _quietly(condition):
