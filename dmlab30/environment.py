@@ -53,11 +53,13 @@ _HOW_TO_INSTALL = (
 )
 
 
-def check_installed() -> None:
-  """Raises ConfigurationError if there is no module `deepmind_lab`. It is not imported."""
+def check_installed(level: str = 'this level') -> None:
+  """Raises ConfigurationError if there is no module `deepmind_lab`, on which a level runs. It is not
+  imported.
+  """
   if importlib.util.find_spec('deepmind_lab') is None:
     raise ConfigurationError(
-      f'DeepMind Lab, which this level runs on, is not installed. {_HOW_TO_INSTALL}'
+      f'DeepMind Lab, which {level} runs on, is not installed. {_HOW_TO_INSTALL}'
     )
 
 

@@ -156,8 +156,9 @@ class DMLabSuite(Suite):
       ConfigurationError: if DeepMind Lab is not installed, or has no script of a level, or if the
         images that some of the levels need are missing; names these levels.
     """
-    environment.check_installed()
-    for name in self.levels(config) if names is None else names:
+    names = self.levels(config) if names is None else names
+    environment.check_installed(names[0] if len(names) == 1 else config.level_name)
+    for name in names:
       environment.check_script(levels.script(name))
     folder = os.path.expanduser(config.dataset_path)
     if folder not in ('', 'dummy'):
@@ -169,7 +170,7 @@ class DMLabSuite(Suite):
       if problem:
         raise ConfigurationError(f'--dataset_path={folder} {problem}. It should hold {_DATASET}.')
 
-    needing = levels.needing_dataset(self.levels(config) if names is None else names)
+    needing = levels.needing_dataset(names)
     if needing and not folder:
       raise ConfigurationError(
         f'The images for {" and ".join(needing)} are missing. Give --dataset_path the folder with '

@@ -56,7 +56,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     for name in flags.FLAGS:
       _check_number(name, flags.FLAGS[name].value)
     return left
-  except (ConfigurationError, flags.Error, UnicodeError) as error:  # The last of a --flagfile.
+  except (flags.Error, ValueError) as error:  # The latter of flags of absl itself, and --flagfile.
     print(f'Error: {error}\n--help shows all flags.', file=sys.stderr)
     sys.exit(1)
 

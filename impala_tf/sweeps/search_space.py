@@ -21,6 +21,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from impala_tf import config as config_lib
 from impala_tf.config import ConfigurationError, options
+from impala_tf.errors import FileError
 
 _FORM = re.compile(r'\s*(\w+)\s*\((.*)\)\s*', re.DOTALL)
 
@@ -62,7 +63,10 @@ def parse(texts: list[str]) -> Space:
         raise ConfigurationError(
           f'{name} has two distributions, {as_text(space[name])} and {form}. Leave one out.'
         )
-      space[name] = parse_one(name, form)
+      try:
+        space[name] = parse_one(name, form)
+      except ConfigurationError as error:
+        raise (FileError(text, f'is refused: {error}') if is_file else error) from error
   return space
 
 

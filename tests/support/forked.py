@@ -1,0 +1,151 @@
+"""Command lines in forks of a process that can't load TensorFlow: a process of its own for each
+would take seconds, and loading TensorFlow some more.
+
+Tests that generate command lines try some of the values at each place, and all of them, which takes
+minutes, with EXHAUSTIVE=1 in the environment.
+"""
+
+import base64
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from tests.support.processes import ROOT
+
+EXHAUSTIVE = bool(os.environ.get('EXHAUSTIVE'))
+
+# The exit code of what was about to load TensorFlow, or to start a process: it was not refused.
+BEGUN = 77
+
+_PROGRAM = """
+import base64, gc, json, os, runpy, subprocess, sys, traceback
+
+BEGUN = 77
+
+class Refuse:
+  def find_spec(self, name, path=None, target=None):
+    if name.split('.')[0] in ('tensorflow', 'sonnet', 'tensorflow_probability', 'tensorboard'):
+      os._exit(BEGUN)
+
+sys.meta_path.insert(0, Refuse())
+subprocess.Popen.__init__ = lambda *_, **__: os._exit(BEGUN)
+# What commands load when they need it, each once for all of them.
+import ale_py, cv2, gymnasium, matplotlib.figure, optuna, scipy.stats
+matplotlib.figure.Figure.savefig = lambda *_, **__: None
+from impala_tf import cli
+from impala_tf.environments import suites
+suites.registered()
+original = cli.run
+
+def fork_for(module, lines, output, before):
+  def run(main, parse=None):
+    ends = []
+    for i, arguments in enumerate(lines):
+      for path, contents in before:
+        with open(path, 'wb') as file:
+          file.write(base64.b64decode(contents[i]))
+      read, write = os.pipe()
+      if not os.fork():
+        os.dup2(write, 1)
+        os.dup2(write, 2)
+        os.close(read)
+        sys.argv = [module, *arguments]
+        code = 1
+        try:
+          original(main, parse)
+        except SystemExit as end:
+          code = end.code if isinstance(end.code, int) else int(bool(end.code))
+        except BaseException:
+          traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # To clean up takes longer than all the rest.
+      os.close(write)
+      with open(read, errors='replace') as file:
+        text = file.read()
+      ends.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
+    with open(output, 'w') as file:
+      json.dump(ends, file)
+
+  cli.run = run
+  gc.freeze()
+  # Flags of a module can only be defined once, so each has a fork, too.
+  if not os.fork():
+    runpy.run_module(module, run_name='__main__', alter_sys=True)
+    sys.exit()
+  os.wait()
+
+for module, lines, output, before in json.load(sys.stdin):
+  fork_for(module, lines, output, before)
+"""
+
+
+class End(NamedTuple):
+  """The end of a command line: its exit code, and what it printed."""
+
+  module: str
+  arguments: tuple[str, ...]
+  code: int
+  text: str
+
+  def problem(self, *words: str) -> str:
+    """What is wrong with the end: a traceback, a refusal that is too long, or one that names none
+    of the words; empty if nothing is.
+    """
+    if self.code in (0, BEGUN) and 'Traceback' not in self.text:
+      return ''
+    lines = self.text.strip().splitlines()
+    if self.code != 1 or 'Traceback' in self.text:
+      return f'{self.module} {self.arguments} ended with {self.code}:\n{self.text[-2000:]}'
+    if len(lines) > 3 or not any(word in self.text for word in words):
+      return f'{self.module} {self.arguments} said:\n{self.text[-2000:]}'
+    return ''
+
+
+def run(
+  lines: Iterable[Sequence[str]],
+  folder: pathlib.Path,
+  contents: Mapping[pathlib.Path, Sequence[bytes]] | None = None,
+) -> list[End]:
+  """Runs command lines, each a module and its arguments, in a folder; returns their ends, those of
+  a module together.
+
+  Args:
+    lines: the command lines.
+    folder: the working directory.
+    contents: of a file before each line, where all are of one module.
+  """
+  by_module: dict[str, list[tuple[str, ...]]] = {}
+  for module, *arguments in lines:
+    by_module.setdefault(module, []).append(tuple(arguments))
+  outputs = {module: folder / f'.ends_{i}.json' for i, module in enumerate(by_module)}
+  before = [
+    (str(path), [base64.b64encode(content).decode() for content in of_lines])
+    for path, of_lines in (contents or {}).items()
+  ]
+  work = [(module, lines, str(outputs[module]), before) for module, lines in by_module.items()]
+  done = subprocess.run(
+    [sys.executable, '-c', _PROGRAM],
+    input=json.dumps(work),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.STDOUT,
+    text=True,
+    cwd=folder,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    check=False,
+  )
+  assert done.returncode == 0, done.stdout
+  ends = []
+  for module, output in outputs.items():
+    found = json.loads(output.read_text())
+    output.unlink()
+    ends += [
+      End(module, arguments, code, text)
+      for arguments, (code, text) in itertools.zip_longest(by_module[module], found)
+    ]
+  return ends
