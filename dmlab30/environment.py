@@ -54,7 +54,7 @@ _HOW_TO_INSTALL = (
 
 
 def check_installed(level: str = 'this level') -> None:
-  """Raises ConfigurationError if there is no module `deepmind_lab`, on which a level runs. It is not
+  """Raises ConfigurationError, which names a level, if there is no module `deepmind_lab`. It is not
   imported.
   """
   if importlib.util.find_spec('deepmind_lab') is None:
