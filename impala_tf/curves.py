@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from impala_tf import cli, saved_config
+from impala_tf import cli, files, saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.reports import final_return, pictures, statistics
@@ -43,17 +43,22 @@ def read_runs(texts: Sequence[str]) -> dict[str, list[dict[str, Episodes]]]:
     By label, what `read_episodes` gives for each of its runs.
 
   Raises:
-    ConfigurationError: if one has no episodes, or two have the same label by default.
+    ConfigurationError: if one has no episodes, two have the same label by default, or all are
+      damaged; of several runs, those that are damaged are left out with a warning.
   """
-  runs: dict[str, list[dict[str, Episodes]]] = {}
+  folders: list[tuple[str, str]] = []
   for text in texts:
     label, path = cli.split_label(text, cli.last_part)
-    if label in runs and path == text:
+    if path == text and any(label == other for other, _ in folders):
       raise ConfigurationError(
         f"Two runs are called {label!r}: put 'label=' before {path}, the label of the other one if "
         'they are seeds.'
       )
-    runs.setdefault(label, []).extend(map(read_episodes, saved_config.runs_in([path])))
+    folders += [(label, folder) for folder in saved_config.runs_in([path])]
+
+  runs: dict[str, list[dict[str, Episodes]]] = {}
+  for label, run in files.sound_ones(lambda one: (one[0], read_episodes(one[1])), folders):
+    runs.setdefault(label, []).append(run)
   return runs
 
 

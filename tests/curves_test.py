@@ -43,6 +43,17 @@ def test_runs_of_one_label_and_those_in_a_folder_of_runs_are_seeds(tmp_path):
   assert {label: len(runs) for label, runs in found.items()} == {'x': 2, 'runs': 3}
 
 
+def test_damage_to_one_run_of_many_costs_that_run_only(tmp_path, caplog):
+  for name in ('a', 'b'):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / 'episodes.csv').write_text(CSV)
+  (tmp_path / 'a' / 'episodes.csv').write_bytes(b'\xff\n\xff\n')
+  assert list(curves.read_runs([f'{tmp_path}/a', f'{tmp_path}/b'])) == ['b']
+  assert f'{tmp_path}/a/episodes.csv' in caplog.text
+  with pytest.raises(ConfigurationError, match=r'a/episodes\.csv'):
+    curves.read_runs([f'{tmp_path}/a'])
+
+
 def test_a_run_without_episodes_is_named(tmp_path):
   with pytest.raises(ConfigurationError, match=r'has no episodes yet'):
     curves.read_episodes(str(tmp_path))

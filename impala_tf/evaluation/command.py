@@ -16,6 +16,7 @@ from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.environments.suite import Suite
+from impala_tf.errors import FileError
 from impala_tf.evaluation import evaluate, pretrained
 from impala_tf.system import machine, quiet
 
@@ -163,11 +164,19 @@ def _logdirs() -> list[str]:
 
 def _find_suite(logdirs: Sequence[str], levels: Sequence[str]) -> Suite:
   if logdirs:
-    first, *_ = saved_config.runs_in(logdirs)
-    return suites.find(saved_config.load_with(first, {}).level_name)
+    return _suite_of(saved_config.runs_in(logdirs))
   if not levels:
     raise ConfigurationError('--levels is missing: name the levels to play at random.')
   return suites.find(levels[0])
+
+
+def _suite_of(runs):
+  """Returns the suite of the first of some runs that is not damaged."""
+  *others, last = runs
+  for run in others:
+    with contextlib.suppress(FileError):  # It is named when it is to be played.
+      return suites.find(saved_config.load_with(run, {}).level_name)
+  return suites.find(saved_config.load_with(last, {}).level_name)
 
 
 def _default_output(logdirs: Sequence[str]) -> str:

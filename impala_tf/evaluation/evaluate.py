@@ -10,9 +10,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from impala_tf import saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.suite import Suite
+from impala_tf.errors import FileError
 from impala_tf.evaluation import results, schedule
 from impala_tf.evaluation.results import Evaluation
 from impala_tf.evaluation.shares import EvaluatedRun
@@ -72,18 +75,21 @@ def evaluate_runs(
     settings: how to evaluate.
 
   Returns:
-    Everything that `output` now has, and the exit code: 0, or that of the signal that ended the
-    evaluation early.
+    Everything that `output` now has, and the exit code: 0; 1 if runs were left out; or that of the
+    signal that ended the evaluation early.
+
+  Of several runs, those that are damaged, or have no checkpoint that can be read, are left out with
+  a warning.
 
   Raises:
     ConfigurationError: if a run or something that its levels need is missing, if two runs have the
       same level, or if `output` has results of another protocol or other weights, lacks videos of
       levels that are finished, or is in use by another evaluation.
-    CheckpointError: if a run has no checkpoint that can be read, or it is of another agent than its
-      configuration.
+    CheckpointError: if no run has a checkpoint that can be read and is of its configuration.
     ProcessError: if a level can't be played. Levels that were finished before are kept.
   """
-  return _evaluate(suite, _games_of_runs(suite, logdirs, settings), output, settings)
+  games, problems = _games_of_runs(suite, logdirs, settings)
+  return _evaluate(suite, games, output, settings, problems)
 
 
 def evaluate_random_policy(
@@ -100,21 +106,31 @@ def check(suite: Suite, logdirs: Sequence[str], settings: EvaluationSettings) ->
   agent is loaded. This one does not load TensorFlow.
   """
   if logdirs:
-    games = _games_of_runs(suite, logdirs, settings)
+    games, _ = _games_of_runs(suite, logdirs, settings)
   else:
     games = _games_at_random(suite, settings)
   _check_protocol(suite, games, settings)
 
 
 def _games_of_runs(suite, logdirs, settings):
-  configs = {
-    logdir: dataclasses.replace(
-      saved_config.load_with(logdir, settings.changes, suite.config_class), **settings.test_changes
-    )
-    for logdir in saved_config.runs_in(logdirs)
-  }
-  chosen = _choose_levels(suite, configs, settings.levels)
-  return [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
+  """Returns what there is to play, and the errors of runs that are damaged."""
+  configs, problems = {}, []
+  for logdir in saved_config.runs_in(logdirs):
+    try:
+      config = saved_config.load_with(logdir, settings.changes, suite.config_class)
+      configs[logdir] = dataclasses.replace(config, **settings.test_changes)
+    except FileError as error:
+      problems.append(error)
+  try:
+    chosen = _choose_levels(suite, configs, settings.levels)
+  except ConfigurationError:
+    if problems:
+      raise problems[0] from None  # It may be what is missing.
+    raise
+  if not chosen:
+    raise problems[0]
+  games = [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
+  return games, problems
 
 
 def _games_at_random(suite, settings):
@@ -186,7 +202,7 @@ def _check_protocol(suite, games, settings):
   }
 
 
-def _evaluate(suite, games, output, settings):
+def _evaluate(suite, games, output, settings, problems=()):
   """Plays those levels of some runs that `output` does not have yet; returns what `evaluate_runs`
   does.
 
@@ -194,16 +210,25 @@ def _evaluate(suite, games, output, settings):
     suite: the suite.
     games: a list of (`EvaluatedRun` without an agent, its levels).
     output, settings: as for `evaluate_runs`.
+    problems: the errors of runs that are damaged.
   """
   # Refusals come before the first agent is loaded.
   protocol = _check_protocol(suite, games, settings)
   quiet.load_tensorflow()
   from impala_tf.evaluation import play
+  from impala_tf.training.checkpoint_files import CheckpointError
 
-  played = []
+  played, problems = [], list(problems)
   for run, levels in games:
-    agent = play.load_run(suite, run.logdir, run.config) if run.logdir else run
-    played += [(agent, level) for level in levels]
+    try:
+      agent = play.load_run(suite, run.logdir, run.config) if run.logdir else run
+      played += [(agent, level) for level in levels]
+    except CheckpointError as error:
+      problems.append(error)
+  if problems and not played:
+    raise problems[-1]
+  for problem in problems:
+    logging.warning('Left out: %s', problem)
   names = {level: suite.result_name(level) for _, level in played}
   os.makedirs(output, exist_ok=True)
 
@@ -229,7 +254,8 @@ def _evaluate(suite, games, output, settings):
       )
 
     player = play.Player(suite, settings.greedy)
-    return found, schedule.play_all(player, jobs, settings.processes, keep)
+    exit_code = schedule.play_all(player, jobs, settings.processes, keep)
+    return found, exit_code or int(bool(problems))
 
 
 def _jobs_of(found, played, output, settings):

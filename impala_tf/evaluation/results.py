@@ -163,15 +163,11 @@ def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
     A dict by label.
 
   Raises:
-    ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
-      together.
+    ConfigurationError: if one is missing, all are damaged, or those with one label do not fit
+      together; of several evaluations, those that are damaged are left out with a warning.
   """
   by_label: dict[str, Labelled] = {}
-  for text in evaluations:
-    label, path = cli.split_label(text, _default_label)
-    found = load(path)
-    if found is None:
-      raise ConfigurationError(f'No evaluation in {path}: it has no {FILE_NAME}. Evaluate first.')
+  for label, path, found in files.sound_ones(_load_labelled, evaluations):
     labelled = by_label.setdefault(label, Labelled(found.protocol, {}))
     if labelled.protocol != found.protocol:
       raise ConfigurationError(
@@ -186,6 +182,14 @@ def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
         )
       others.append(result)
   return by_label
+
+
+def _load_labelled(text):
+  label, path = cli.split_label(text, _default_label)
+  found = load(path)
+  if found is None:
+    raise ConfigurationError(f'No evaluation in {path}: it has no {FILE_NAME}. Evaluate first.')
+  return label, path, found
 
 
 def _default_label(path):

@@ -18,13 +18,17 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, TypeVar
+
+from absl import logging
 
 from impala_tf import errors
 from impala_tf.files import schema
 from impala_tf.system import quiet
 
+_Item = TypeVar('_Item')
+_Found = TypeVar('_Found')
 _CHUNK = 2**20
 _NOT_FOUND = 5  # Code of `tf.errors.NotFoundError`.
 # Names of `write` and of `prepare_folder`.
@@ -255,6 +259,27 @@ def parse_json(path: str | os.PathLike[str], text: str, type_: Any, remedy: str 
     raise errors.FileError(path, 'is nested too deep', remedy) from None
   except ValueError as error:
     raise errors.FileError(path, f'is not JSON: {error}', remedy) from error
+
+
+def sound_ones(read: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[_Found]:
+  """Returns what `read` makes of each of several items, without those of which a file is damaged:
+  these are named in warnings.
+
+  Raises:
+    FileError: of the last one, if all are damaged.
+  """
+  found, problems = [], []
+  for item in items:
+    try:
+      found.append(read(item))
+    except errors.FileError as error:
+      problems.append(error)
+  last = [] if found else problems[-1:]
+  for problem in problems[: len(problems) - len(last)]:
+    logging.warning('Left out: %s', problem)
+  if last:
+    raise last[0]
+  return found
 
 
 def remove_temporary(folder: str) -> None:

@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Any
 
+from impala_tf import config as config_lib
 from impala_tf import files
+from impala_tf.config import Config, options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,11 @@ class Rate:
   results: list[Measured]
 
   def __post_init__(self):
-    """Checks that something was measured."""
+    """Checks that something was measured, with options that can be."""
     if not self.results:
       raise ValueError('it has no results')
+    for name in self.config.keys() & {*Config.field_names()}:
+      options.check(config_lib.field_of(name), self.config[name])
 
 
 def read(path: str) -> Rate | None:

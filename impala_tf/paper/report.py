@@ -31,6 +31,7 @@ from impala_tf.sweeps.study import Study
 
 _SCORE = 'dmlab30/training_cap_100'
 _FAKE = ', zero-cost environment'
+_FRAMES = 'total_environment_frames'
 
 
 def write(logdir: str, output: str) -> str:
@@ -156,14 +157,13 @@ def _sweeps(experiment, logdir, output):
     groups = {}
     for method in experiment.methods:
       folder = experiments.sweep_folder(logdir, level, method)
-      sweep = definition.load(folder) if os.path.isdir(folder) else None
+      sweep, trials = _sweep_in(folder)
       if sweep is None:
         missing += 1
         continue
 
-      trials = Study(folder, sweep).trials()
       values = [trial.value for trial in sweep_report.ranked(trials)]
-      frames = sweep.given['total_environment_frames']
+      frames = sweep.given[_FRAMES]
       scales.add(frames / experiment.frames)
       deviations.add_sweep(method, level, sweep, experiment.trials)
       rows.append(
@@ -195,6 +195,20 @@ def _sweeps(experiment, logdir, output):
     notes += f' {missing} of the methods and levels have not been run.'
   table = tables.markdown([map(tables.short, row) for row in rows])
   return '\n\n'.join([table, f'{notes} {deviations.text()}', *lines])
+
+
+def _sweep_in(folder):
+  """Returns the sweep in a folder and its trials; None twice if there is none, or with a warning if
+  it is damaged.
+  """
+  try:
+    sweep = definition.load(folder) if os.path.isdir(folder) else None
+    if sweep is not None and _FRAMES not in sweep.given:
+      raise FileError(os.path.join(folder, definition.FILE_NAME), 'is missing', field=_FRAMES)
+    return (None, None) if sweep is None else (sweep, Study(folder, sweep).trials())
+  except FileError as error:
+    logging.warning('%s', error)
+    return None, None
 
 
 def _draw_sweeps(experiment, level, group, sweeps, output):
@@ -243,9 +257,10 @@ def _agents(experiment, logdir, output):
   ]
   ran = subprocess.run(command, check=False, capture_output=True, text=True)
   if ran.returncode:
-    raise ConfigurationError(
-      f'{" ".join(command[1:])} failed:\n{ran.stderr.strip() or ran.stdout.strip()}'
-    )
+    logging.warning('%s failed:\n%s', ' '.join(command[1:]), (ran.stderr or ran.stdout).strip())
+    return None
+  if ran.stderr.strip():
+    logging.warning('%s', ran.stderr.strip())
   deviations, all_frames = Deviations(), set()
   for method, config in _trained(experiment, logdir):
     deviations.add(method, config.level_name, config)
@@ -262,7 +277,11 @@ def _trained(experiment: Agents, logdir: str) -> Iterator[tuple[Method, Config]]
   """Yields the configuration of each training of an experiment, with its method."""
   for method in experiment.methods:
     for path, _, names in os.walk(experiments.agents_folder(logdir, experiment, method)):
-      config = saved_config.load(path) if saved_config.FILE_NAME in names else None
+      try:
+        config = saved_config.load(path) if saved_config.FILE_NAME in names else None
+      except FileError as error:
+        logging.warning('%s', error)
+        continue
       if config is not None:
         yield method, config
 
@@ -274,7 +293,11 @@ def _curves(experiment, logdir, output, over_hours):
   for method in experiment.methods:
     folder = experiments.agents_folder(logdir, experiment, method)
     if method.trainer != 'experts' and os.path.isdir(folder):
-      points = _history(folder, method)
+      try:
+        points = _history(folder, method)
+      except FileError as error:
+        logging.warning('%s', error)
+        continue
       if points:
         curves[method.label] = [
           (hours if over_hours else frames, score) for frames, hours, score in points

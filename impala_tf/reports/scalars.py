@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import re
 from typing import NamedTuple
 
 from impala_tf import files
 from impala_tf.system import quiet
 
-_PREFIX = 'events.out.tfevents.'
+_NAME = re.compile(r'events\.out\.tfevents\.(\d+)\.')
 
 
 class Point(NamedTuple):
@@ -34,7 +35,7 @@ def read(logdir: str, name: str) -> list[Point]:
   points: list[Point] = []
   hours_before = 0.0
 
-  names = [name for name in files.names_in(logdir) if name.startswith(_PREFIX)]
+  names = [name for name in files.names_in(logdir) if _NAME.match(name)]
   for file in sorted(names, key=_start):
     start = last = None
 
@@ -65,4 +66,4 @@ def _events(path):
 
 def _start(name):
   """Returns when a file was begun, which its name says in seconds."""
-  return int(name.split('.')[3])
+  return int(_NAME.match(name)[1])

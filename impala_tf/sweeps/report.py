@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from impala_tf import cli
+from impala_tf import cli, files
 from impala_tf.config import ConfigurationError
 from impala_tf.errors import FileError
 from impala_tf.reports import final_return, pictures, tables
@@ -200,17 +200,23 @@ def read(texts: Sequence[str]) -> Sweeps:
     Sweeps as `write` takes them.
 
   Raises:
-    ConfigurationError: if a folder has no sweep, or two have the same label.
+    ConfigurationError: if a folder has no sweep, two have the same label, or all are damaged; of
+      several sweeps, those that are damaged are left out with a warning.
   """
-  sweeps = {}
+  folders: dict[str, str] = {}
   for text in texts:
     label, path = cli.split_label(text, cli.last_part)
-    if label in sweeps:
+    if label in folders:
       raise ConfigurationError(
         f"Two sweeps are called {label!r}: put another 'label=' before {path}."
       )
-    sweep = definition.load(path)
-    if sweep is None:
-      raise ConfigurationError(f'No sweep in {path}: it has no {definition.FILE_NAME}.')
-    sweeps[label] = (path, Study(path, sweep).trials())
-  return sweeps
+    folders[label] = path
+  return dict(files.sound_ones(_read_one, folders.items()))
+
+
+def _read_one(label_and_path):
+  label, path = label_and_path
+  sweep = definition.load(path)
+  if sweep is None:
+    raise ConfigurationError(f'No sweep in {path}: it has no {definition.FILE_NAME}.')
+  return label, (path, Study(path, sweep).trials())

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import files, saved_config
+from impala_tf import errors, files, saved_config
 from impala_tf.acting import weights
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import py_process
@@ -174,6 +174,19 @@ def test_runs_of_a_folder_play_their_own_levels_into_one_evaluation(tmp_path):
   assert found.levels['one_test'].weights != found.levels['three_test'].weights
   again, _ = play(suite, [*runs, runs[1]], tmp_path / 'again', levels=['three'])
   assert again.levels == {'three_test': found.levels['three_test']}
+
+
+@pytest.mark.parametrize('damaged', ['config.json', 'ckpt-1.index'])
+def test_damage_to_one_run_of_many_costs_that_run_only(tmp_path, damaged, caplog):
+  suite = dice.DiceSuite(tmp_path)
+  runs = [make_run(tmp_path / name, name) for name in ('one', 'three')]
+  (tmp_path / 'one' / damaged).write_text('{"level_name": "one"')
+  found, exit_code = play(suite, runs, tmp_path / 'out', processes=2)
+  assert exit_code == 1
+  assert found.levels.keys() == {'three_test'}
+  assert str(tmp_path / 'one' / damaged.removesuffix('.index')) in caplog.text
+  with pytest.raises(errors.UserError, match=str(tmp_path / 'one')):
+    play(suite, runs, tmp_path / 'again', levels=['one'])
 
 
 @pytest.mark.parametrize(('envs_per_process', 'made'), [(2, 2), (8, 3)])

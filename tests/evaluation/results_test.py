@@ -43,6 +43,16 @@ def test_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
   assert sorted(path.name for path in tmp_path.iterdir()) == ['results.csv', 'results.json']
 
 
+def test_damage_to_one_evaluation_of_many_costs_that_one_only(tmp_path, caplog):
+  for name in ('a', 'b'):
+    made_up('maze', 1.0).save(str(tmp_path / name), {})
+  (tmp_path / 'a' / 'results.json').write_text('[]')
+  assert list(results.load_labelled([f'{tmp_path}/a', f'{tmp_path}/b'])) == ['b']
+  assert f'{tmp_path}/a/results.json' in caplog.text
+  with pytest.raises(ConfigurationError, match=r'a/results\.json'):
+    results.load_labelled([f'{tmp_path}/a'])
+
+
 def test_damaged_files_are_refused(tmp_path):
   assert results.load(str(tmp_path)) is None
   whole = json.dumps(dataclasses.asdict(made_up('a', 1.0)))

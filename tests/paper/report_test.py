@@ -133,6 +133,44 @@ def test_throughput_stands_beside_the_papers(tmp_path):
   assert set(measured.values()) == {('', '')}
 
 
+@pytest.mark.parametrize('damage', [{'num_actors': None}, {'learning_rate': 'fast'}, []])
+def test_a_damaged_rate_is_left_out(tmp_path, caplog, damage):
+  machine = {'cores': 2, 'gpus': 0, 'processor': 'Z80', 'tensorflow': '2.0'}
+  result = {'frames_per_second': 99.0, 'cpu_seconds_per_1000_frames': 0.125}
+  paths = []
+  for method, config in zip(EXPERIMENTS['table1'].methods[:2], ({}, damage), strict=True):
+    paths.append(experiments.rate_file(str(tmp_path), 'pong', method))
+    os.makedirs(os.path.dirname(paths[-1]), exist_ok=True)
+    with open(paths[-1], 'w') as file:
+      json.dump({'machine': machine, 'config': config, 'results': [result]}, file)
+  _, rows = written(tmp_path, 'table1')
+  assert sum(row['here: pong'] == '99' for row in rows) == 1
+  assert paths[1] in caplog.text
+  assert paths[0] not in caplog.text
+
+
+@pytest.mark.parametrize(
+  ('name', 'damage'),
+  [
+    ('sweep.json', '{"given": {"learning_rate": "fast"}}'),
+    ('sweep.json', '{"given": {}, "space": {}, "num_trials": 1, "sweep_seed": 1}'),
+    ('journal.log', '[]\n'),
+    ('trial_000/episodes.csv', 'x\ny\n'),
+  ],
+)
+def test_damage_to_a_sweep_costs_its_row_only(tmp_path, caplog, name, damage):
+  methods = EXPERIMENTS['figureE3'].methods[:2]
+  folders = [experiments.sweep_folder(str(tmp_path), 'pong', method) for method in methods]
+  for folder in folders:
+    sweep_of(folder, [1.0, 9.0])
+  pathlib.Path(folders[0], name).write_text(damage)
+  _, rows = written(tmp_path, 'figureE3')
+  # The returns of trials are in the journal, too.
+  lost = [] if name.startswith('trial') else [methods[0].label]
+  assert [row['method'] for row in rows] == [m.label for m in methods if m.label not in lost]
+  assert str(pathlib.Path(folders[0], name)) in caplog.text
+
+
 @pytest.mark.parametrize(('gpus', 'filled'), [(0, 'IMPALA, 48 actors'), (1, 'Batched A2C')])
 def test_a_row_with_a_graphics_card_is_filled_where_there_was_one(tmp_path, gpus, filled):
   machine = {'cores': 2, 'gpus': gpus, 'processor': 'Z80', 'tensorflow': '2.0'}

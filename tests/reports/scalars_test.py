@@ -52,6 +52,12 @@ def test_frames_hours_and_values_over_several_starts(tmp_path):
   assert scalars.read(str(tmp_path / 'nowhere'), 'score') == []
 
 
+def test_files_of_other_names_are_left_alone(tmp_path):
+  write(tmp_path, 9_000_000, [(3600, 100, {'score': 1.0})])
+  (tmp_path / 'events.out.tfevents.copy').write_text('')
+  assert scalars.read(str(tmp_path), 'score') == [(100, pytest.approx(1.0), 1.0)]
+
+
 def test_an_event_that_is_cut_off_is_left_out(tmp_path):
   write(tmp_path, 9_000_000, [(3600, 100, {'score': 1.0}), (7200, 200, {'score': 2.0})])
   (path,) = tmp_path.iterdir()

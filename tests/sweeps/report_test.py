@@ -55,6 +55,19 @@ def test_sweeps_are_distinguished_by_their_labels(sweep, tmp_path):
     report.read([str(tmp_path)])
 
 
+@pytest.mark.parametrize('name', ['sweep.json', 'journal.log'])
+def test_damage_to_one_sweep_of_many_costs_that_sweep_only(tmp_path, caplog, name):
+  for label in ('a', 'b'):
+    (tmp_path / label).mkdir()
+    space = search_space.parse(['learning_rate=uniform(0,1)'])
+    definition.check_or_save(str(tmp_path / label), Sweep({}, space, num_trials=2))
+  (tmp_path / 'a' / name).write_text('[]\n')
+  assert list(report.read([f'{tmp_path}/a', f'{tmp_path}/b'])) == ['b']
+  assert f'{tmp_path}/a/{name}' in caplog.text
+  with pytest.raises(ConfigurationError, match=f'a/{name}'):
+    report.read([f'{tmp_path}/a'])
+
+
 def test_trials_with_a_return_are_ranked():
   assert [t.number for t in report.ranked(TRIALS)] == [1, 3, 0, 4]
 
