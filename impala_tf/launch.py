@@ -83,7 +83,7 @@ def run(num_actor_processes: int, arguments: list[str]) -> int:
         return 1
       if ended.name == 'learner':
         return ended.code or 0
-      if ended.code == 1:
+      if ended.code:
         _show(f'{ended.name} failed, so all end.')
         return 1
   return stop.exit_code

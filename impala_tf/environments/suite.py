@@ -183,7 +183,7 @@ class Suite:
     """Returns a function as `make_environment` does, for an evaluation that is filmed or watched.
 
     By default it is that of any evaluation. The environment has a method `render`, see
-    `recording.RecordingEnvironment`.
+    `viewed.ViewedEnvironment`.
     """
     return self.make_environment(level, seed, True, config)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from impala_tf import structs
 from impala_tf.config import ConfigurationError
-from impala_tf.environments import base
+from impala_tf.environments import base, viewed
 
 _HEIGHT = 420  # Pixels at least, unless the picture is higher.
 _REMEDY = '--record_video=1 makes a film instead, anywhere.'
@@ -74,50 +74,29 @@ class Window:
       self._root = None
 
 
-class WatchedEnvironment:
+class WatchedEnvironment(viewed.ViewedEnvironment):
   """Environment whose steps are shown in a window."""
 
+  _flag = 'render'
+
   def __init__(self, make_environment: Callable[[], Any], title: str, frames_per_second: float):
-    """Makes the environment, and opens the window.
-
-    Args:
-      make_environment: gives a `base.Environment` with a method `render`, which returns uint8
-        [height, width, 3]. If it has an attribute `frames_per_second`, that is its speed.
-      title: of the window.
-      frames_per_second: the speed of other environments.
-
-    Raises:
-      ConfigurationError: if the environment gives no pictures.
-    """
-    self._environment = make_environment()
-    if not hasattr(self._environment, 'render'):
-      self._environment.close()
-      raise ConfigurationError(
-        f'{type(self._environment).__name__} has no method `render`, and so no pictures to show. '
-        'Leave --render out.'
-      )
-    self.observation_spec = self._environment.observation_spec
-    self.num_actions = self._environment.num_actions
-    rate = getattr(self._environment, 'frames_per_second', frames_per_second)
-    self._window = Window(title, rate)
+    """Makes the environment as `viewed.ViewedEnvironment`, and opens a window with a title."""
+    super().__init__(make_environment, frames_per_second)
+    self._window = Window(title, self.frames_per_second)
 
   def reset(self) -> structs.Observation:
     """Starts an episode, and shows where it starts."""
-    observation = self._environment.reset()
+    observation = super().reset()
     self._window.show(self.render())
     return observation
 
   def step(self, action: int) -> base.Transition:
     """Takes a step, and shows what it leads to."""
-    transition = self._environment.step(action)
+    transition = super().step(action)
     self._window.show(self.render())
     return transition
-
-  def render(self) -> np.ndarray:
-    """The environment's picture."""
-    return self._environment.render()
 
   def close(self) -> None:
     """Closes window and environment."""
     self._window.close()
-    self._environment.close()
+    super().close()

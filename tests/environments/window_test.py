@@ -10,7 +10,6 @@ import pytest
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import window
 from tests.environments.recording_test import Screen
-from tests.support import timed
 
 
 class Tk(types.ModuleType):
@@ -76,11 +75,6 @@ def test_play_continues_when_somebody_closes_the_window(tk):
   assert len(tk.shown) == 2  # The one that failed is the last.
   watched.close()
   assert not tk.is_closed
-
-
-def test_an_environment_without_pictures_is_named(tk):
-  with pytest.raises(ConfigurationError, match='Timed'):
-    window.WatchedEnvironment(functools.partial(timed.Timed, 5, 3.0), 'a level', 15)
 
 
 def test_without_a_display_or_tkinter_the_remedy_is_a_film(tk, monkeypatch):
