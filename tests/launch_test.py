@@ -100,7 +100,7 @@ sys.exit(7)
 
 @pytest.mark.parametrize('code', [1, 120])  # Python's own when it can't write to its output.
 def test_an_actor_that_fails_ends_all(part, capfd, code):
-  assert part(f"sys.exit({code}) if '--task=1' in sys.argv else time.sleep(600)") == 1
+  assert part(f"sys.exit({code}) if '--task=1' in sys.argv else time.sleep(60)") == 1
   assert 'actor 1 failed' in capfd.readouterr().out
 
 

@@ -49,12 +49,12 @@ def test_modules_of_rooms_can_be_had_from_the_package():
 
 
 def test_a_torso_that_is_not_installed_is_named():
-  with pytest.raises(ConfigurationError, match="agent='nowhere:Torso' can not be imported"):
+  with pytest.raises(ConfigurationError, match="agent='nowhere:Torso'"):
     catch.SUITE.configure('catch', agent='nowhere:Torso')
 
 
 def test_there_must_be_a_run(tmp_path):
-  with pytest.raises(ConfigurationError, match='No run in'):
+  with pytest.raises(ConfigurationError, match=str(tmp_path)):
     impala_tf.load_agent(str(tmp_path))
 
 

@@ -19,35 +19,35 @@ from tests.support import experiment
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
-    (('--preset=atari_expert_deep',), '--level_name is missing'),
+    (('--preset=atari_expert_deep',), '--level_name '),
     (
       ('--preset=atari_expert_deep', '--level_name=rooms_watermaze'),
-      'atari_expert_deep is not for rooms_watermaze',
+      '--preset=atari_expert_deep ',
     ),
     (
       ('--level_name=atari57', '--nofull_action_space'),
-      'needs actions that mean the same in all games',
+      '--full_action_space',
     ),
-    (('--level_name=atari57', '--preset=atari_expert_deep'), 'Give --full_action_space'),
+    (('--level_name=atari57', '--preset=atari_expert_deep'), '--full_action_space'),
     (('--level_name=atari57', '--num_actors=8', '--envs_per_actor=7'), 'num_actors=8'),
-    (('--level_name=atari75',), 'Did you mean atari57'),
-    (('--level_name=pong', '--logdir={empty}', '--mode=export'), 'Train first'),
+    (('--level_name=atari75',), ' atari57'),
+    (('--level_name=pong', '--logdir={empty}', '--mode=export'), '--logdir'),
     (
       ('--level_name=pnog',),
-      "'pnog'. Did you mean pong?",
+      ' pong?',
     ),
-    (('--level_name=room_watermaze',), 'Did you mean rooms_watermaze'),
-    (('--level_name=dmlab3',), 'Did you mean dmlab30'),
-    (('--level_name=xyzzy',), 'Known: alien, amidar,'),
+    (('--level_name=room_watermaze',), ' rooms_watermaze'),
+    (('--level_name=dmlab3',), ' dmlab30'),
+    (('--level_name=xyzzy',), 'alien, amidar,'),
     (
       ('--level_name=pong+breakot',),
-      "'breakot' is not one of the 57 Atari games. Did you mean breakout?",
+      "'breakot'",
     ),
-    (('--level_name=pong+Pong-v4',), "'pong+Pong-v4' has pong twice. Name each game once."),
-    (('--level_name=/contributed/dmlab30/room_watermaze',), 'Did you mean rooms_watermaze'),
+    (('--level_name=pong+Pong-v4',), "'pong+Pong-v4'"),
+    (('--level_name=/contributed/dmlab30/room_watermaze',), ' rooms_watermaze'),
     (
       ('--level_name=ALE/Pnog-v5',),
-      "'ALE/Pnog-v5' is not one of the 57 Atari games. Did you mean pong?",
+      "'ALE/Pnog-v5'",
     ),
     # Where DeepMind Lab is not installed that is the error, elsewhere that the folder is missing.
     (
@@ -58,35 +58,35 @@ from tests.support import experiment
       ('--level_name=rooms_watermaze', '--level_cache_max_gigabytes=0'),
       'level_cache_max_gigabytes=0.0',
     ),
-    (('--level_name=pong', '--renderer=hardware'), '--renderer is not an option of atari57'),
+    (('--level_name=pong', '--renderer=hardware'), '--renderer '),
     (
       ('--level_name=pong', '--height=30'),
-      'height=30 and width=84 must be at least 36 for this network.',
+      'height=30 ',
     ),
     # A learner of a cluster has no environments, but their settings.
     (
       ('--level_name=rooms_watermaze', '--frame_stack=4', '--job_name=learner'),
-      '--frame_stack is not an option of dmlab30',
+      '--frame_stack ',
     ),
     (
       ('--level_name=atari57', '--nofull_action_space', '--job_name=learner'),
-      'needs actions that mean the same in all',
+      '--full_action_space',
     ),
     (
       ('--level_name=pong', '--batch_size=0'),
-      'batch_size=0 (unrolls in each update of each learner; paper: 32) must be at least 1',
+      'batch_size=0 ',
     ),
     (('--level_name=pong', '--unroll_length=-3'), 'unroll_length=-3'),
     (('--level_name=pong', '--num_actors=-1'), 'num_actors=-1'),
     (
       ('--level_name=pong', '--random_policy'),
-      '--random_policy is for tests: say --mode=test, too.',
+      '--random_policy ',
     ),
     (
       ('--level_name=pong', '--test_num_episodes=3', '--mode=export'),
-      '--test_num_episodes is for tests',
+      '--test_num_episodes ',
     ),
-    (('--level_name=pong', '--give_up_after=60'), '--give_up_after is for clusters'),
+    (('--level_name=pong', '--give_up_after=60'), '--give_up_after '),
     # Not waiting for a learner.
     (
       (
@@ -96,14 +96,14 @@ from tests.support import experiment
         '--task=0',
         '--give_up_after=1',
       ),
-      'Leave --inference out',
+      '--inference',
     ),
     (
       ('--level_name=pong', '--clip_global_norm=often'),
-      '--clip_global_norm=often is not a number or none',
+      '--clip_global_norm=often ',
     ),
-    (('--level_name=pong', '--logdir={empty}', '--mode=test'), 'Train first'),
-    (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), 'Train first'),
+    (('--level_name=pong', '--logdir={empty}', '--mode=test'), '--logdir'),
+    (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), '--logdir'),
   ],
 )
 def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, given, message):

@@ -1,19 +1,16 @@
 """Unrolls against those of the authors' code, and against environments that show what happened."""
 
-import threading
 import types
-import weakref
 
 import numpy as np
-import pytest
 import tensorflow as tf
 import tree
 
 from impala_tf import structs
-from impala_tf.acting import actors, group, inference, weights
+from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents, networks
-from impala_tf.system import timing
 from tests.support import golden, scripted
+from tests.support.linear_agent import LinearAgent
 
 GOLDEN = golden.load('actor')
 
@@ -33,22 +30,6 @@ class Scripted(scripted.Counting):
 
   def _observe(self):
     return super()._observe()._replace(instruction=f'word{self._n % 3} go'.encode())
-
-
-class LinearAgent(agents.Agent):
-  """The smallest agent; its state is the sum of the rewards it has consumed since the last done."""
-
-  def __init__(self):
-    super().__init__(
-      9, torso=lambda frames: tf.reshape(tf.cast(frames, tf.float32), [tf.shape(frames)[0], 4])
-    )
-
-  def initial_state(self, batch_size):
-    return tf.zeros([batch_size])
-
-  def step(self, last_actions, step_outputs, state):
-    output, _ = super().step(last_actions, step_outputs, ())
-    return output, tf.where(step_outputs.done, 0.0, state) + step_outputs.reward
 
 
 def make_unroller(*batches, unroll_length=5, agent=None, published=None, levels=None):
@@ -226,121 +207,6 @@ def test_actions_are_samples_of_the_policy():
   assert abs(counts[0] - 700) < 5 * np.sqrt(1000 * 0.7 * 0.3)
 
 
-class FakeUnroller:
-  """Counts the unrolls of each actor; fails where told."""
-
-  def __init__(self, fail_at=None):
-    self.counts = {}
-    self.fail_at = fail_at
-
-  def initial(self, index):
-    return 0
-
-  def unroll(self, index, carry):
-    if (index, carry) == self.fail_at:
-      raise ValueError('the emulator is on fire')
-    self.counts[index] = carry + 1
-    return carry + 1, (index, carry)
-
-
-class Timer:
-  """A `timing.StageTimer` that does nothing."""
-
-  def __call__(self, stage):
-    return self
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *exception):
-    return None
-
-
-def test_threads_pass_on_carry_and_unrolls_until_stopped():
-  enqueued, enough = [], threading.Event()
-
-  def enqueue(unrolls):
-    enqueued.append(unrolls)
-    if len(enqueued) > 50:
-      enough.set()
-
-  threads = actors.ActorThreads(FakeUnroller(), 3, enqueue, Timer(), on_failure=lambda: None)
-  threads.start()
-  assert enough.wait(30)
-  threads.stop()
-  threads.join()
-  assert threads.error is None
-  for index in range(3):
-    carries = [carry for i, carry in enqueued if i == index]
-    assert carries == list(range(len(carries)))
-
-
-def test_unrolls_are_let_go_before_the_next_are_made():
-  made, alive = [], []
-  enough = threading.Event()
-
-  class Watched(FakeUnroller):
-    """Looks whether the unrolls before are still there."""
-
-    def unroll(self, index, carry):
-      alive.extend(unrolls() for unrolls in made)
-      unrolls = FakeUnroller()  # Anything.
-      made.append(weakref.ref(unrolls))
-      if len(made) > 5:
-        enough.set()
-      return carry, unrolls
-
-  threads = actors.ActorThreads(Watched(), 1, lambda unrolls: None, Timer(), on_failure=pytest.fail)
-  threads.start()
-  assert enough.wait(30)
-  threads.stop()
-  threads.join()
-  assert alive
-  assert set(alive) == {None}
-
-
-def test_first_failure_is_kept_and_ends_all():
-  failed = threading.Event()
-  threads = actors.ActorThreads(
-    FakeUnroller(fail_at=(1, 3)), 3, lambda unrolls: None, Timer(), failed.set
-  )
-  threads.start()
-  assert failed.wait(30)
-  threads.join()
-  assert isinstance(threads.error, ValueError)
-  assert 'on fire' in str(threads.error)
-
-
-def test_an_error_after_the_stop_is_no_failure():
-  entered, release = threading.Event(), threading.Event()
-
-  def enqueue(unrolls):
-    entered.set()
-    release.wait(30)
-    raise tf.errors.CancelledError(None, None, 'closed')
-
-  threads = actors.ActorThreads(FakeUnroller(), 1, enqueue, Timer(), on_failure=pytest.fail)
-  threads.start()
-  assert entered.wait(30)
-  threads.stop()
-  release.set()
-  threads.join()
-  assert threads.error is None
-
-
-def test_join_names_threads_that_do_not_end():
-  release = threading.Event()
-  threads = actors.ActorThreads(
-    FakeUnroller(), 1, lambda unrolls: release.wait(30), Timer(), on_failure=pytest.fail
-  )
-  threads.start()
-  threads.stop()
-  with pytest.raises(RuntimeError, match='actor-0'):
-    threads.join(timeout=0.1)
-  release.set()
-  threads.join()
-
-
 def test_a_memory_made_of_an_lstm_resets_where_done():
   agent = agents.Agent(
     9, torso=lambda frames: tf.ones([tf.shape(frames)[0], 4]), core=networks.LSTM(8)
@@ -372,41 +238,3 @@ def test_what_is_rearranged_stays_on_the_host_and_the_network_is_free_to_go_else
     == {'device:CPU:0'}
   )
   assert {operation.device for operation in operations if is_network(operation)} == {''}
-
-
-class Clock:
-  """Time that passes by acting."""
-
-  now = 0.0
-
-  def __call__(self):
-    return self.now
-
-
-class SlowToBegin(FakeUnroller):
-  """Whose environments take long for their first episode; ends after two unrolls."""
-
-  def __init__(self, clock, timer):
-    super().__init__(fail_at=(0, 2))
-    self._clock, self._timer = clock, timer
-
-  def initial(self, index):
-    with self._timer('environment'):
-      self._clock.now += 9.0
-    return super().initial(index)
-
-  def unroll(self, index, carry):
-    self._clock.now += 0.5
-    return super().unroll(index, carry)
-
-
-def test_the_first_episode_is_a_part_of_the_time_of_unrolls():
-  clock = Clock()
-  timer = timing.StageTimer(clock)
-  shares = group.stage_shares(timer)
-  threads = actors.ActorThreads(
-    SlowToBegin(clock, timer), 1, lambda unrolls: None, timer, on_failure=lambda: None
-  )
-  threads.start()
-  threads.join()
-  assert shares() == pytest.approx({'environment': 9 / 10.5, 'inference': 1.5 / 10.5, 'queue': 0.0})

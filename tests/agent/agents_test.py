@@ -1,3 +1,5 @@
+"""Agents: steps, unrolls and resets of their memory."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -177,7 +179,7 @@ def test_instructions_that_are_missing_are_missed():
   agent = agents.make_agent(
     5, 'shallow', use_lstm=True, use_last_action_and_reward=True, use_instruction=True
   )
-  with pytest.raises(ValueError, match='observations have none'):
+  with pytest.raises(ValueError, match='instruction'):
     agent.build(SMALL_OBSERVATION)
 
 

@@ -1,3 +1,5 @@
+"""The torsos, the LSTM and the instruction encoder."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,9 +68,7 @@ def test_features_of_a_torso(torso, features):
 )
 def test_frames_too_small_for_the_convolutions_are_refused(torso, least):
   assert torso()(tf.zeros([1, least, least + 9, 1], tf.uint8)).shape[0] == 1
-  with pytest.raises(
-    ConfigurationError, match=rf'height={least + 9} and width={least - 1} must be at least {least} '
-  ):
+  with pytest.raises(ConfigurationError, match=f'height={least + 9} .*width={least - 1} .*{least}'):
     torso()(tf.zeros([1, least + 9, least - 1, 1], tf.uint8))
 
 

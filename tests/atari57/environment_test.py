@@ -1,144 +1,16 @@
-"""Tests of the Atari environment.
+"""Tests of the Atari environment: episodes, lives, starts and actions."""
 
-`python tests/atari57/environment_test.py` in the repository's root writes
-tests/golden/atari_frames.json anew.
-"""
-
-import collections
 import functools
-import hashlib
-import json
-import pathlib
 import re
 
 import ale_py
-import cv2
-import gymnasium
 import numpy as np
 import pytest
 
 from atari57 import environment
 from atari57.environment import AtariEnvironment
 from impala_tf.environments import base, py_process
-
-GOLDEN = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'atari_frames.json'
-GOLDEN_GAMES = ('pong', 'breakout', 'seaquest')
-
-
-def _actions(atari, steps, seed=7):
-  return np.random.default_rng(seed).integers(atari.num_actions, size=steps).tolist()
-
-
-def _emulator(game, **settings):
-  ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
-  ale = ale_py.ALEInterface()
-  ale.setFloat('repeat_action_probability', 0.0)
-  for name, value in settings.items():
-    ale.setInt(name, value)
-  ale.loadROM(ale_py.roms.get_rom_path(game))
-  ale.reset_game()
-  return ale
-
-
-def record(game):
-  """What 300 random steps of a training environment give: a hash of all frames, rewards and ends by
-  step.
-  """
-  atari = AtariEnvironment(game, seed=3)
-  digest = hashlib.sha256(atari.reset().frame.tobytes())
-  result = {'rewards': {}, 'lives_lost': [], 'finished': []}
-  for step, action in enumerate(_actions(atari, 300)):
-    observation, reward, done, finished, _ = atari.step(action)
-    if finished:
-      result['finished'].append(step)
-      observation = atari.reset()
-    elif done:
-      result['lives_lost'].append(step)
-    if reward:
-      result['rewards'][str(step)] = reward
-    digest.update(observation.frame.tobytes())
-  return {'frames_sha256': digest.hexdigest(), **result}
-
-
-@pytest.mark.parametrize('game', GOLDEN_GAMES)
-def test_frames_rewards_and_ends_are_the_recorded_ones(game):
-  assert record(game) == json.loads(GOLDEN.read_text())[game]
-
-
-@pytest.mark.parametrize(
-  ('game', 'steps'),
-  [
-    ('pong', 250),
-    ('breakout', 400),
-    ('seaquest', 400),
-    ('space_invaders', 500),
-    ('ms_pacman', 500),
-    ('beam_rider', 500),
-  ],
-)
-def test_frames_rewards_and_ends_equal_those_of_gymnasiums_wrappers(game, steps):
-  gymnasium.register_envs(ale_py)
-  name = f'ALE/{"".join(word.capitalize() for word in game.split("_"))}-v5'
-  theirs = gymnasium.make(name, frameskip=1, repeat_action_probability=0.0, full_action_space=False)
-  theirs = gymnasium.wrappers.AtariPreprocessing(theirs, noop_max=0, frame_skip=4, screen_size=84)
-  theirs = gymnasium.wrappers.FrameStackObservation(theirs, 4, padding_type='zero')
-  ours = AtariEnvironment(game, seed=1, max_noops=0)
-  assert ours.num_actions == theirs.action_space.n
-  frames, info = theirs.reset(seed=1)
-  np.testing.assert_array_equal(ours.reset().frame, np.moveaxis(frames, 0, -1))
-  rewards, lives_lost, lives = 0, 0, info['lives']
-  for action in _actions(ours, steps):
-    frames, reward, terminated, truncated, info = theirs.step(action)
-    transition = ours.step(action)
-    assert transition.reward == reward
-    assert transition.finished == (terminated or truncated)
-    assert transition.done == (transition.finished or info['lives'] < lives)
-    rewards += reward != 0
-    lives_lost += info['lives'] < lives
-    lives = info['lives']
-    frame = transition.observation.frame
-    if terminated:  # the frame before the reset is seen by no agent
-      frames, info = theirs.reset()
-      lives = info['lives']
-      frame = ours.reset().frame
-    np.testing.assert_array_equal(frame, np.moveaxis(frames, 0, -1))
-  assert rewards > 0
-  assert game == 'pong' or lives_lost > 0
-
-
-def test_frame_is_the_maximum_of_the_last_two_scaled_with_the_newest_last():
-  ale = _emulator('seaquest')
-  action_set = ale.getMinimalActionSet()
-  atari = AtariEnvironment('seaquest', seed=1, max_noops=0)
-  scale = lambda screen: cv2.resize(screen, (84, 84), interpolation=cv2.INTER_AREA)
-  expected = collections.deque(
-    [np.zeros((84, 84), np.uint8)] * 3 + [scale(ale.getScreenGrayscale())], maxlen=4
-  )
-  np.testing.assert_array_equal(atari.reset().frame, np.stack(expected, axis=-1))
-  flickers = False
-  for action in _actions(atari, 60):
-    screens = []
-    for _ in range(4):
-      ale.act(action_set[action])
-      screens.append(ale.getScreenGrayscale())
-    expected.append(scale(np.maximum(screens[2], screens[3])))
-    np.testing.assert_array_equal(atari.step(action).observation.frame, np.stack(expected, axis=-1))
-    flickers |= (screens[2] > screens[3]).any()
-  assert flickers, 'the maximum was never needed'
-
-
-def test_one_repeat_is_one_frame_without_maximum():
-  ale = _emulator('seaquest')
-  action_set = ale.getMinimalActionSet()
-  atari = AtariEnvironment(
-    'seaquest', seed=1, max_noops=0, num_action_repeats=1, frame_stack=1, height=210, width=160
-  )
-  atari.reset()
-  for action in _actions(atari, 60):
-    ale.act(action_set[action])
-    frame = atari.step(action).observation.frame
-    assert frame.shape == (210, 160, 1)
-    np.testing.assert_array_equal(frame[..., 0], ale.getScreenGrayscale())
+from tests.support.atari import emulator, random_actions
 
 
 @pytest.mark.parametrize('is_test', [False, True])
@@ -148,7 +20,7 @@ def test_lost_life_is_done_in_training_and_never_ends_the_game(is_test):
   atari.reset()
   lost = ends = 0
   reloaded = []
-  for action in _actions(atari, 1200):
+  for action in random_actions(atari, 1200):
     before = ale.lives()
     frames_before = ale.getEpisodeFrameNumber()
     _, _, done, finished, _ = atari.step(action)
@@ -210,7 +82,7 @@ def test_episodes_start_with_various_numbers_of_noops():
 
 def test_noops_take_no_action():
   atari = AtariEnvironment('skiing', seed=1, max_noops=20)
-  ale = _emulator('skiing')
+  ale = emulator('skiing')
   frame = atari.reset().frame
   for _ in range(atari._ale.getEpisodeFrameNumber()):
     ale.act(ale_py.Action.NOOP)
@@ -293,7 +165,7 @@ def test_actions_do_not_stick():
   for seed in (1, 2):
     atari = AtariEnvironment('breakout', seed=seed, max_noops=0)
     atari.reset()
-    frames.append([atari.step(action).observation.frame for action in _actions(atari, 100)])
+    frames.append([atari.step(action).observation.frame for action in random_actions(atari, 100)])
   np.testing.assert_array_equal(*frames)
 
 
@@ -304,7 +176,7 @@ def test_actions_stick_if_asked():
     atari = AtariEnvironment('breakout', seed=seed, max_noops=0, repeat_action_probability=0.25)
     assert atari._ale.getFloat('repeat_action_probability') == 0.25
     atari.reset()
-    screens.append([atari.step(action).observation.frame for action in _actions(atari, 100)])
+    screens.append([atari.step(action).observation.frame for action in random_actions(atari, 100)])
   assert (np.array(screens[0]) != screens[1]).any()
 
 
@@ -324,7 +196,7 @@ def test_action_sets(game, minimal):
     for action in range(number):
       atari.step(action)
     for wrong in (-1, number):
-      with pytest.raises(ValueError, match=f'Action {wrong} is not in 0..{number - 1}'):
+      with pytest.raises(ValueError, match=f' {wrong} '):
         atari.step(wrong)
 
 
@@ -351,25 +223,19 @@ def test_skiing_moves_with_the_stick_whether_or_not_fire_is_pressed():
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
-    ({'seed': -1}, 'seed must be at least 0, not -1'),
-    ({'num_action_repeats': 0}, 'num_action_repeats must be at least 1, not 0'),
-    ({'max_noops': -1}, 'max_noops must be at least 0, not -1'),
-    ({'frame_stack': 0}, 'frame_stack must be at least 1'),
-    ({'height': 0}, 'height must be at least 1'),
-    ({'width': 0}, 'width must be at least 1'),
-    ({'max_episode_frames': 30}, 'max_episode_frames must be at least 31, not 30'),
-    ({'game': 'pongg'}, 'Did you mean pong'),
+    ({'seed': -1}, 'seed '),
+    ({'num_action_repeats': 0}, 'num_action_repeats '),
+    ({'max_noops': -1}, 'max_noops '),
+    ({'frame_stack': 0}, 'frame_stack '),
+    ({'height': 0}, 'height '),
+    ({'width': 0}, 'width '),
+    ({'max_episode_frames': 30}, 'max_episode_frames '),
+    ({'game': 'pongg'}, "'pongg'"),
   ],
 )
 def test_wrong_arguments_are_refused(arguments, message):
   with pytest.raises(ValueError, match=re.escape(message)):
     AtariEnvironment(**({'game': 'pong', 'seed': 1} | arguments))
-
-
-def test_screen_can_be_seen():
-  atari = AtariEnvironment('pong', seed=1)
-  atari.reset()
-  assert atari.render().shape == (210, 160, 3)
 
 
 def test_all_games_load_and_step():
@@ -396,7 +262,3 @@ class Spy(base.EnvironmentBatch):
     import sys
 
     return list(sys.modules)
-
-
-if __name__ == '__main__':
-  GOLDEN.write_text(json.dumps({game: record(game) for game in GOLDEN_GAMES}, indent=1) + '\n')

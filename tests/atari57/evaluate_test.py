@@ -103,9 +103,7 @@ def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
     assert 4 * (len(frames) - 1) in result.episode_frames
   # The same is there already; more can't be had of what was played.
   play_randomly(tmp_path, levels=['breakout'], record_video=2)
-  with pytest.raises(
-    ConfigurationError, match=r'no --record_video=3 of breakout, .* Use another --output'
-  ):
+  with pytest.raises(ConfigurationError, match=r'--record_video=3 .*breakout.*--output'):
     play_randomly(tmp_path, levels=['breakout'], record_video=3)
 
 

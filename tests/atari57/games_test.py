@@ -53,11 +53,11 @@ def test_find_knows_each_name_and_id():
 
 
 def test_unknown_game_is_refused_with_a_suggestion():
-  with pytest.raises(ValueError, match=r"'brakeout'.*Did you mean breakout"):
+  with pytest.raises(ValueError, match=r"'brakeout'.* breakout"):
     games.find('brakeout')
-  with pytest.raises(ValueError, match=r"'xyzzy'.*Known: alien, .*zaxxon"):
+  with pytest.raises(ValueError, match=r"'xyzzy'.* alien, .*zaxxon"):
     games.find('xyzzy')
-  with pytest.raises(ValueError, match="'' is not"):
+  with pytest.raises(ValueError, match="''"):
     games.find('')
 
 

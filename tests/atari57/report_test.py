@@ -139,7 +139,7 @@ def test_what_was_not_evaluated_stays_blank(tmp_path):
   assert rows['zaxxon'][-2:] == ['32935.5', '']
   assert rows['yars_revenge'][-1] == str(means['yars_revenge'])
   assert rows['human-normalised median, %'][-1] == ''
-  assert 'ours: 56 of 57 games are evaluated, so it has no score.' in text
+  assert 'ours: 56 of 57 games' in text
   assert 'ours' not in {row[0] for row in read(tmp_path / 'out' / 'statistics.csv')}
   assert 'nan' not in text.lower().split()
 
@@ -224,7 +224,7 @@ def test_learning_curves_of_runs(tmp_path):
   report.write([], str(tmp_path / 'out'), runs)
   assert (tmp_path / 'out' / 'curves.png').read_bytes().startswith(b'\x89PNG')
   assert report._references('pong') == {'random': -20.7, 'human': 14.6}
-  with pytest.raises(ConfigurationError, match=r'nothing/episodes\.csv has no episodes yet'):
+  with pytest.raises(ConfigurationError, match=r'nothing/episodes\.csv'):
     report.write([], str(tmp_path / 'none'), [str(tmp_path / 'nothing')])
   assert not (tmp_path / 'none').exists()
 
@@ -233,9 +233,9 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
   one = save(tmp_path / 'one', {'pong': 1.0})
   other = save(tmp_path / 'other', {'qbert': 1.0}, protocol=PROTOCOL | {'seed': 2})
   arena = save(tmp_path / 'arena', {'seekavoid_arena_01': 1.0})
-  with pytest.raises(ConfigurationError, match="'a' have the same agent twice on pong"):
+  with pytest.raises(ConfigurationError, match=r"'a'.* agent .*pong"):
     report.read_columns([f'a={one}', f'a={one}'])
-  with pytest.raises(ConfigurationError, match=r"'a' have different protocols \(seed: 1 and 2\)"):
+  with pytest.raises(ConfigurationError, match=r"'a'.*seed: "):
     report.read_columns([f'a={one}', f'a={other}'])
   with pytest.raises(ConfigurationError, match='seekavoid_arena_01'):
     report.read_columns([arena])

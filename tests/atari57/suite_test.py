@@ -65,9 +65,7 @@ def test_one_agent_for_some_games():
   atari.check(settings)
   assert atari.levels(settings) == ('pong', 'breakout')
   assert atari.num_actions(settings) == 18
-  with pytest.raises(
-    ConfigurationError, match=r'One agent for pong\+breakout needs actions .*--nofull_action_space'
-  ):
+  with pytest.raises(ConfigurationError, match=r'pong\+breakout .*--full_action_space'):
     atari.check(dataclasses.replace(settings, full_action_space=False))
 
 

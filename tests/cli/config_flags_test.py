@@ -43,5 +43,5 @@ def test_arguments_are_what_was_given(parse):
 
 
 def test_a_value_of_no_kind_is_refused(parse):
-  with pytest.raises(ConfigurationError, match='--clip_global_norm=often is not a number or none'):
+  with pytest.raises(ConfigurationError, match='--clip_global_norm=often '):
     parse('--clip_global_norm=often')

@@ -137,7 +137,7 @@ def test_a_learner_with_other_settings_is_told_and_left():
   assert link.tape == []
   with pytest.raises(
     ConfigurationError,
-    match=r'(?s)10\.0\.0\.1:1 has other settings.*discounting: 0\.5 there, 0\.99 here',
+    match=r'(?s)10\.0\.0\.1:1 .*discounting: 0\.5 .*0\.99',
   ):
     acting.check(heartbeats.LearnerHeartbeat('running', 1, signature=theirs), link)
   assert link.tape == ['discounting']
@@ -151,15 +151,13 @@ def test_a_lost_learner_is_no_failure_unless_nothing_ever_arrives(monkeypatch):
     acting._classify_end(LOST, has_sent, link, False)
   assert waits == [1, 2, 1, 2, 3, 4]
   assert link.tape == ['lost'] * 6
-  with pytest.raises(ActorError, match=r'5 connections in a row .* from 10\.0\.0\.2:2: .*gone'):
+  with pytest.raises(ActorError, match=r'10\.0\.0\.2:2.*gone'):
     acting._classify_end(LOST, False, link, False)
 
 
 def test_attempts_to_connect_become_rarer_until_it_gives_up(link_to):
   link, clock = link_to(itertools.repeat(None))
-  with pytest.raises(
-    connection.LearnerLostError, match=r'No answer of a learner at 10\.0\.0\.1:1 for 60 s\.'
-  ):
+  with pytest.raises(connection.LearnerLostError, match=r'10\.0\.0\.1:1 .*60 s'):
     link.connect(False)
   assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
 
@@ -176,7 +174,7 @@ def test_a_learner_that_has_stopped_is_waited_for(link_to):
 
 
 def test_an_error_of_another_kind_is_a_failure():
-  with pytest.raises(ActorError, match=r'An actor failed: .*a defect'):
+  with pytest.raises(ActorError, match='a defect'):
     make()._classify_end(KeyError('a defect'), True, Link(), False)
 
 

@@ -112,9 +112,7 @@ def test_senseless_roles_are_refused(arguments, environment, message):
 def test_a_learner_whose_name_is_loopback_here_is_refused_with_what_to_give(monkeypatch):
   # Debian's /etc/hosts has 127.0.1.1 for the machine's own name.
   monkeypatch.setattr(roles, '_own_host', lambda learner: '127.0.0.1')
-  with pytest.raises(
-    ConfigurationError, match=r'node7:8470, is this machine, .* --learner_address as a number'
-  ):
+  with pytest.raises(ConfigurationError, match=r'node7:8470.*--learner_address'):
     roles.resolve('actor', 0, 'node7:8470', None, environment={})
 
 

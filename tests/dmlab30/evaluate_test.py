@@ -65,15 +65,15 @@ def test_plays_test_versions_with_the_protocol_in_the_results(modules, tmp_path)
 
 def test_only_the_levels_to_play_must_have_their_images(modules, tmp_path):
   run = make_run(tmp_path / 'run')
-  with pytest.raises(ConfigurationError, match='not installed'):
+  with pytest.raises(ConfigurationError, match='google-deepmind/lab'):
     play(run, tmp_path / 'out', levels=['rooms_watermaze'])
   stand_in.install(modules)
   with pytest.raises(
     ConfigurationError,
-    match='images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous',
+    match=r'psychlab_arbitrary_visuomotor_mapping .*psychlab_continuous',
   ):
     play(run, tmp_path / 'out')
-  with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
+  with pytest.raises(ConfigurationError, match=' rooms_watermaze'):
     play(run, tmp_path / 'out', levels=['rooms_watermase'])
   assert not (tmp_path / 'out').exists()
   found, _ = play(run, tmp_path / 'out', levels=['rooms_watermaze'], num_episodes=1)

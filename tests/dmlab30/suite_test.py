@@ -86,7 +86,7 @@ def test_the_level_cache_is_on_and_in_the_users_cache_folder(monkeypatch):
 
 
 def test_unknown_levels_are_refused():
-  with pytest.raises(ConfigurationError, match='Did you mean rooms_watermaze'):
+  with pytest.raises(ConfigurationError, match=' rooms_watermaze'):
     suite.SUITE.configure('room_watermaze', agent='shallow')
 
 
@@ -119,7 +119,7 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(install, agent, p
 
 def test_xla_can_not_compile_what_reads_instructions(install):
   install()
-  with pytest.raises(ConfigurationError, match=r'jit_compile: .* rooms_watermaze has instructions'):
+  with pytest.raises(ConfigurationError, match=r'jit_compile: .* rooms_watermaze '):
     loop.make_learner(suite.DMLabSuite(), settings('rooms_watermaze', jit_compile=True))
 
 
@@ -185,13 +185,11 @@ def test_a_level_script_that_does_not_exist_is_named(install, tmp_path, monkeypa
 
 def test_check_says_what_is_missing(install, tmp_path):
   dmlab = suite.DMLabSuite()
-  with pytest.raises(ConfigurationError, match='not installed'):
+  with pytest.raises(ConfigurationError, match='google-deepmind/lab'):
     dmlab.check_installed(settings())
   install()
   dmlab.check_installed(settings())
-  with pytest.raises(
-    ConfigurationError, match=rf'--dataset_path={tmp_path} has no 0001.png. .*bradylab'
-  ):
+  with pytest.raises(ConfigurationError, match=rf'--dataset_path={tmp_path} .*0001\.png'):
     dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
   (tmp_path / '0001.png').touch()
   dmlab.check_installed(settings('dmlab30', num_actors=30, dataset_path=str(tmp_path)))
@@ -206,7 +204,7 @@ def test_check_says_what_is_missing(install, tmp_path):
     assert part in str(refused.value)
   with pytest.raises(ConfigurationError, match='psychlab_continuous_recognition'):
     dmlab.check_installed(settings('psychlab_continuous_recognition'))
-  with pytest.raises(ConfigurationError, match='--dataset_path=/no/where is not a folder'):
+  with pytest.raises(ConfigurationError, match='--dataset_path=/no/where '):
     dmlab.check_installed(settings(dataset_path='/no/where'))
 
 
@@ -221,7 +219,7 @@ def test_check_says_what_is_missing(install, tmp_path):
 )
 def test_fields_of_atari_are_refused(changes):
   ((name, value),) = changes.items()
-  with pytest.raises(ConfigurationError, match=f'--{name} is not an option of dmlab30'):
+  with pytest.raises(ConfigurationError, match=f'--{name} .*dmlab30'):
     suite.SUITE.configure('rooms_watermaze', **{name: value})
 
 

@@ -10,8 +10,8 @@ from impala_tf.acting import actors, inference, weights
 from impala_tf.environments import py_process
 from impala_tf.evaluation import play, whole_episodes
 from impala_tf.training import checkpoints
-from tests.acting.actors_test import LinearAgent
 from tests.support import catch, dice, frail, scripted
+from tests.support.linear_agent import LinearAgent
 from tests.support.processes import wait_until
 
 

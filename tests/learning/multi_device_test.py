@@ -12,8 +12,7 @@ from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
 from impala_tf.learning import multi_device
 from impala_tf.training import checkpoints
-from tests.learning import learner_test
-from tests.support import catch, several_learners
+from tests.support import catch, several_learners, small_learner
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -38,11 +37,11 @@ def run(kind, count, folder, *place):
 @pytest.mark.parametrize('place', [(), ('cluster',)])
 def test_four_learners_do_what_one_with_all_their_batches_does(tmp_path, place):
   several = run('small', 4, tmp_path, *place)
-  one = learner_test.make_small(
+  one = small_learner.make_small(
     instructed=True, batch_size=8, clip_global_norm=several_learners.CLIP
   )
   for number, batch in enumerate(several_learners.small_batches()):
-    metrics = learner_test.numbers(one.update(batch))
+    metrics = small_learner.numbers(one.update(batch))
     assert metrics[5] > several_learners.CLIP  # the norm of the gradient: it was clipped
     np.testing.assert_allclose(several[f'metrics_{number}'], metrics, rtol=1e-4, atol=1e-6)
     for name, group in (
@@ -65,7 +64,5 @@ def test_a_run_is_stopped_and_goes_on_and_any_agent_can_read_it(tmp_path):
 
 
 def test_each_learner_needs_a_device():
-  with pytest.raises(
-    ConfigurationError, match='num_learners=64 needs a device for each, and there are 1'
-  ):
+  with pytest.raises(ConfigurationError, match=r'num_learners=64 .*1'):
     multi_device.make_strategy(64)

@@ -1,3 +1,5 @@
+"""RMSProp as TensorFlow 1 had it, the decay of the learning rate, and the clipping."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,3 +1,5 @@
+"""V-trace against the sums of the paper, and what it is in special cases."""
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -214,16 +216,16 @@ def test_further_dimensions_broadcast():
 def test_wrong_ranks_are_refused_while_tracing(name, shape, rank):
   specs = {n: tf.TensorSpec([None, None]) for n in ('log_rhos', 'discounts', 'rewards', 'values')}
   specs |= {'bootstrap_value': tf.TensorSpec([None]), name: tf.TensorSpec(shape)}
-  with pytest.raises(ValueError, match=f'{name} must have rank {rank}'):
+  with pytest.raises(ValueError, match=f'{name} .*rank {rank}'):
     tf.function(
       lambda arguments: vtrace.from_importance_weights(**arguments)
     ).get_concrete_function(specs)
 
 
 def test_logits_and_actions_of_wrong_rank_are_refused():
-  with pytest.raises(ValueError, match='policy_logits must have rank 3'):
+  with pytest.raises(ValueError, match=r'policy_logits .*3'):
     vtrace.log_probs_from_logits_and_actions(np.zeros([2, 3], np.float32), np.zeros([2], np.int32))
-  with pytest.raises(ValueError, match='actions must have rank 2'):
+  with pytest.raises(ValueError, match=r'actions .*2'):
     vtrace.log_probs_from_logits_and_actions(
       np.zeros([2, 3, 4], np.float32), np.zeros([2], np.int32)
     )

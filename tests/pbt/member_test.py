@@ -284,7 +284,7 @@ def test_a_decaying_learning_rate_is_refused(population):
 
 
 def test_a_run_outside_a_population_is_refused(tmp_path):
-  with pytest.raises(config.ConfigurationError, match=r'no population\.json'):
+  with pytest.raises(config.ConfigurationError, match=r'population\.json'):
     Run(tmp_path, 0)
 
 

@@ -96,10 +96,10 @@ def test_a_member_that_has_copied_has_the_fitness_of_what_it_copied():
 
 
 def test_a_report_of_nothing_is_refused(tmp_path):
-  with pytest.raises(ConfigurationError, match='No population'):
+  with pytest.raises(ConfigurationError, match=str(tmp_path)):
     report.write(str(tmp_path), str(tmp_path / 'report'))
   folder.define(str(tmp_path), POPULATION)
-  with pytest.raises(ConfigurationError, match=r'No member .* evaluated yet'):
+  with pytest.raises(ConfigurationError, match=str(tmp_path)):
     report.write(str(tmp_path), str(tmp_path / 'report'))
 
 

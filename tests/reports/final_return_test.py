@@ -1,3 +1,5 @@
+"""The final return of a run."""
+
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -1,3 +1,5 @@
+"""Summaries, read back."""
+
 import os
 
 import pytest

@@ -1,3 +1,5 @@
+"""What a soak reports of itself."""
+
 from tests.soak import summary
 
 LOST = {'frames_lost': 160, 'frames_since_checkpoint': 320}

@@ -7,6 +7,9 @@ Each but the first two has something that a program should cope with.
 import gymnasium
 import numpy as np
 
+MODULE = __name__
+TASKS = f'gymnasium:{MODULE}'  # What the names of levels begin with.
+
 _NUMBER = gymnasium.spaces.Box(-1, 1, (1,))
 
 
@@ -103,6 +106,37 @@ class Odd(OneState):
     return observation, reward, False, False, {}
 
 
-for _class in (TwoArms, Seeing, Pictured, Odd):
+class Echo(gymnasium.Env):
+  """Actions 5, 6 and 7; the reward is the action. Pictures of random noise. Ends with the fourth
+  step.
+  """
+
+  action_space = gymnasium.spaces.Discrete(3, start=5)
+
+  def __init__(self, shape=(20, 30, 3)):
+    self.observation_space = gymnasium.spaces.Box(0, 255, shape, np.uint8)
+
+  def reset(self, *, seed=None, options=None):
+    super().reset(seed=seed)
+    self._steps = 0
+    return self._picture(), {}
+
+  def step(self, action):
+    self._steps += 1
+    return self._picture(), action, self._steps == 4, False, {}
+
+  def _picture(self):
+    return self.np_random.integers(0, 256, self.observation_space.shape, np.uint8)
+
+
+class Sentences(gymnasium.Env):
+  """Observations of a space that nobody knows."""
+
+  action_space = gymnasium.spaces.Discrete(2)
+  observation_space = gymnasium.spaces.Dict({'mission': gymnasium.Space()})
+
+
+for _class in (TwoArms, Seeing, Pictured, Odd, Echo, Sentences):
   gymnasium.register(f'{_class.__name__}-v0', f'{__name__}:{_class.__name__}')
 gymnasium.register('OneState-v0', f'{__name__}:OneState', max_episode_steps=10)
+gymnasium.register('GreyEcho-v0', f'{__name__}:Echo', kwargs={'shape': (20, 30)})

@@ -20,20 +20,19 @@ import tensorflow as tf
 from impala_tf.cluster import connection, roles
 from impala_tf.learning import learner, multi_device
 from impala_tf.training import loop, run_log
-from tests.learning import learner_test
-from tests.support import catch
+from tests.support import catch, small_learner
 
 CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
 
 
 def small_batches():
   """Four batches of eight unrolls."""
-  return [learner_test.small_unroll(seed, columns=8, instructed=True) for seed in range(4)]
+  return [small_learner.small_unroll(seed, columns=8, instructed=True) for seed in range(4)]
 
 
 def _small(strategy):
   count = strategy.num_replicas_in_sync
-  subject = learner_test.make_small(
+  subject = small_learner.make_small(
     strategy=strategy,
     instructed=True,
     num_learners=count,
@@ -74,7 +73,7 @@ def main(kind, count, path, *place):
   subject, batches, variables, slots = _small(strategy)
   written = {}
   for number, batch in enumerate(batches):
-    written[f'metrics_{number}'] = learner_test.numbers(subject.update(batch))
+    written[f'metrics_{number}'] = small_learner.numbers(subject.update(batch))
     for name, group in (('variables', variables), ('slots', slots)):
       for i, variable in enumerate(group):
         copies = [copy.numpy() for copy in strategy.experimental_local_results(variable)]

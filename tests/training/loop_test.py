@@ -1,12 +1,8 @@
-"""Whole runs on a small task: learning, resuming, and ending well whatever happens. Real processes
-throughout.
-"""
+"""Whole runs on a small task: learning, resuming, what is left. Real processes throughout."""
 
 import dataclasses
 import functools
-import io
 import json
-import os
 import signal
 import threading
 import types
@@ -15,37 +11,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from impala_tf import config, files, saved_config
-from impala_tf.acting import group
+from impala_tf import config
 from impala_tf.environments import process_group
 from impala_tf.evaluation import play
 from impala_tf.learning import learner, optimizers
-from impala_tf.system import locks, timing
-from impala_tf.training import checkpoints, episodes, impala, loop, progress, run_log
+from impala_tf.system import timing
+from impala_tf.training import checkpoints, impala, loop, run_log
 from tests.support import catch, frail
 from tests.support.run_files import read_episodes, read_scalars
-
-SHORT = dataclasses.replace(
-  catch.CONFIG, total_environment_frames=160 * 12, checkpoint_interval=1e6, summary_interval=1e6
-)
+from tests.support.short_runs import SHORT, restored
 
 
 def returns(logdir):
   return [float(row['episode_return']) for row in read_episodes(logdir)]
-
-
-def restored(logdir, settings):
-  """Frames, updates and weights in a folder's newest checkpoint."""
-  suite = catch.CatchSuite()
-  trained = loop.make_learner(suite, settings)
-  checkpoints.Checkpointer(
-    str(logdir), learner=trained, run=checkpoints.RunState(0)
-  ).restore_latest()
-  return (
-    int(trained.frames),
-    int(trained.updates),
-    [v.numpy() for v in trained.agent.trainable_variables],
-  )
 
 
 def play_at_random(num_episodes):
@@ -213,97 +191,6 @@ def test_one_environment_fills_a_batch_of_eight(tmp_path):
   assert restored(tmp_path, SHORT)[0] == 160 * 12
 
 
-def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
-  settings = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
-  add, episodes_in = run_log.RunLogger.log, episodes.episodes_in
-
-  def add_and_kill(self, frames, *args):
-    add(self, frames, *args)
-    if frames == 160 * 5:
-      os.kill(self._source.actors.environments[1].pid, signal.SIGKILL)
-
-  consumed = []
-
-  def note(unrolls, count):
-    consumed.append(tf.nest.map_structure(np.asarray, unrolls.step_outputs))
-    return episodes_in(unrolls, count)
-
-  monkeypatch.setattr(run_log.RunLogger, 'log', add_and_kill)
-  monkeypatch.setattr(episodes, 'episodes_in', note)
-  assert loop.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
-
-  assert restored(tmp_path, settings)[:2] == (160 * 40, 40)
-  # An episode has seven steps. All rows go on from the one before but for one in each environment
-  # of the killed process.
-  restarts, ends = 0, 0
-  for rows in consumed[:40]:
-    before, steps = rows.info.episode_steps[:-1], rows.info.episode_steps[1:]
-    restarted = steps == 0
-    np.testing.assert_array_equal(steps, np.where(restarted, 0, before % 7 + 1))
-    assert rows.done[1:][restarted].all()
-    assert not rows.reward[1:][restarted].any()
-    np.testing.assert_array_equal(rows.info.finished[1:], steps == 7)
-    restarts += restarted.sum()
-    ends += (steps == 7).sum()
-  assert restarts == settings.envs_per_actor
-  assert len(read_episodes(tmp_path)) == ends
-  assert read_scalars(tmp_path)['environments/restarts'] == [(160 * 40, 1.0)]
-  progress, saved = capsys.readouterr().out.splitlines()[-2:]
-  assert 'restarts 1' in progress
-  assert saved == f'Saved at frame 6_400 in {tmp_path}.'
-
-
-@pytest.mark.parametrize(
-  ('failure', 'message'), [('exit', 'ended with exit code 7'), ('raise', 'the ball is stuck')]
-)
-def test_a_process_that_keeps_failing_ends_the_run_with_a_checkpoint(tmp_path, failure, message):
-  settings = dataclasses.replace(SHORT, total_environment_frames=10**9)
-  expected = rf'(?s)at frame [\d_]+: .*{message}.*restarted 3 times in a row'
-  with pytest.raises(group.ActorError, match=expected) as raised:
-    loop.train(frail.FrailSuite(tmp_path, failure, 150), settings, str(tmp_path / 'run'))
-  assert '__inference' not in str(raised.value)
-  frames, updates, _ = restored(tmp_path / 'run', settings)
-  assert frames == 160 * updates > 0
-  assert f'frame {frames:_}:' in str(raised.value)
-
-
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
-  settings = dataclasses.replace(SHORT, total_environment_frames=10**9, checkpoint_interval=0.001)
-  with pytest.raises(learner.NonFiniteLossError, match=r'Update \d+ '):
-    loop.train(frail.FrailSuite(tmp_path, 'nan', 150), settings, str(tmp_path / 'run'))
-  frames, updates, values = restored(tmp_path / 'run', settings)
-  assert frames == 160 * updates > 0
-  assert all(np.isfinite(value).all() for value in values)
-
-
-def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-  settings = dataclasses.replace(SHORT, summary_interval=0.001, checkpoint_interval=0.001)
-  path, add = tmp_path / 'episodes.csv', run_log.RunLogger.log
-  text = []
-
-  def add_and_fill(self, frames, *args):
-    if frames == 160 * 8:
-      # As a disk that is full, for this file alone, until the run has ended.
-      text.append(path.read_text())
-      path.unlink()
-      path.symlink_to('/dev/full')
-    add(self, frames, *args)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(run_log.RunLogger, 'log', add_and_fill)
-    with pytest.raises(files.StorageError, match=r'episodes\.csv: .*No space left on device'):
-      loop.train(catch.CatchSuite(), settings, str(tmp_path))
-  assert restored(tmp_path, settings)[0] == 160 * 7
-  path.unlink()
-  path.write_text(text[0] + '12')  # cut off
-  assert loop.train(catch.CatchSuite(), settings, str(tmp_path)) == 0
-  frames = [int(row['frames']) for row in read_episodes(tmp_path)]
-  assert frames == sorted(frames)
-  assert (
-    0.8 * SHORT.total_environment_frames / 7 < len(frames) <= SHORT.total_environment_frames / 7
-  )
-
-
 def test_a_run_leaves_summaries_and_nothing_running(tmp_path):
   before = set(threading.enumerate())
   logdir = tmp_path / 'run'
@@ -353,101 +240,6 @@ def test_lag_is_updates_since_the_unroll_began(tmp_path):
   assert lags[-1][1] < 20
 
 
-class Halving(loop.Callback):
-  """A `loop.Callback` that halves the learning rate after each update, counts, and saves after the
-  second.
-  """
-
-  def __init__(self):
-    self.tape = []
-
-  def bind(self, learner):
-    self.tunable = learner.tunable
-    self.state = tf.Module(name='halving')
-    self.state.learning_rate = learner.tunable.learning_rate
-    return {'halving': self.state}
-
-  def start(self, frames):
-    self.tape.append(('start', frames, self.tunable.learning_rate.numpy()))
-
-  def on_update(self, frames, metrics, episodes, save):
-    self.tunable.learning_rate.assign(self.tunable.learning_rate / 2)
-    self.tape.append((frames, self.tunable.learning_rate.numpy(), len(episodes)))
-    if frames == 320:
-      save()
-      raise RuntimeError('killed')
-
-
-def test_a_callback_changes_the_learner_and_is_saved_with_it(tmp_path, monkeypatch):
-  suite, callback = catch.CatchSuite(), Halving()
-  # As if killed: nothing is saved on the way out.
-  original, saves = checkpoints.Checkpointer.save, []
-  monkeypatch.setattr(
-    checkpoints.Checkpointer,
-    'save',
-    lambda self: saves.append(0) or (original(self) if len(saves) < 2 else None),
-  )
-  with pytest.raises(RuntimeError, match='killed'):
-    loop.train(suite, SHORT, str(tmp_path), [callback])
-  np.testing.assert_allclose([row[1] for row in callback.tape[1:]], [0.0015, 0.00075], rtol=1e-6)
-  assert [row[0] for row in callback.tape] == ['start', 160, 320]
-  assert sum(row[2] for row in callback.tape[1:]) == len(read_episodes(tmp_path)) > 0
-
-  monkeypatch.setattr(checkpoints.Checkpointer, 'save', original)
-  for path in tmp_path.glob('events*'):
-    path.unlink()
-  resumed = Halving()
-  assert loop.train(suite, SHORT, str(tmp_path), [loop.Callback(), resumed]) == 0
-  assert resumed.tape[0][:2] == ('start', 320)
-  np.testing.assert_allclose(resumed.tape[0][2], 0.00075, rtol=1e-6)
-  assert len(resumed.tape) == 1 + 10
-  rates = [rate for _, rate in read_scalars(tmp_path)['learner/learning_rate']]
-  # What the last update used: the eleventh halving, and the decay has left a twelfth.
-  np.testing.assert_allclose(rates[-1], 0.003 / 2**11 / 12, rtol=1e-5)
-
-
-class Refusing(loop.Callback):
-  """Does not go with the run."""
-
-  def start(self, frames):
-    raise ValueError('This run is not for me.')
-
-
-def test_a_callback_that_refuses_at_the_start_leaves_no_checkpoint(tmp_path):
-  with pytest.raises(ValueError, match='not for me'):
-    loop.train(catch.CatchSuite(), SHORT, str(tmp_path), callbacks=[Refusing()])
-  assert not list(tmp_path.glob('ckpt*'))
-
-
-class Head(io.StringIO):
-  """Standard output whose reader ends after the first line."""
-
-  has_ended = False
-
-  def write(self, text):
-    self.has_ended = bool(self.getvalue())
-    self.flush()
-    return super().write(text)
-
-  def flush(self):
-    if self.has_ended:
-      raise BrokenPipeError('Nobody reads.')
-
-
-def test_a_closed_standard_output_costs_neither_checkpoint_nor_summaries(tmp_path, monkeypatch):
-  closed = []
-  close = run_log.Summaries.close
-  monkeypatch.setattr(run_log.Summaries, 'close', lambda self: (closed.append(1), close(self)))
-  line = progress.ProgressLine
-  monkeypatch.setattr(
-    progress, 'ProgressLine', lambda *arguments: line(*arguments, stream=Head(), interval=0.0)
-  )
-  with pytest.raises(BrokenPipeError):
-    loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
-  assert closed
-  assert list(tmp_path.glob('ckpt*'))
-
-
 def test_the_learner_has_the_suites_agent_and_the_optimizer_of_the_configuration(monkeypatch):
   config = dataclasses.replace(catch.CONFIG, decay=0.21, momentum=0.22)
   monkeypatch.setattr(optimizers, 'RMSProp', lambda variables, **rates: (variables, rates))
@@ -456,16 +248,3 @@ def test_the_learner_has_the_suites_agent_and_the_optimizer_of_the_configuration
   assert [v.ref() for v in variables] == [v.ref() for v in agent.trainable_variables]
   assert rates == {'decay': 0.21, 'momentum': 0.22}
   assert given is config
-
-
-def test_a_folder_that_another_process_trains_in_is_refused(tmp_path):
-  with locks.held(str(tmp_path)), pytest.raises(config.ConfigurationError, match=str(tmp_path)):
-    loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
-  assert saved_config.load(str(tmp_path)) is None
-
-
-def test_what_can_not_be_trained_binds_no_folder(tmp_path):
-  with pytest.raises(config.ConfigurationError, match=r'num_learners=2 .*Change --num_learners'):
-    loop.train(catch.CatchSuite(), dataclasses.replace(catch.CONFIG, num_learners=2), str(tmp_path))
-  # Or what the message advises would be refused as another configuration.
-  assert saved_config.load(str(tmp_path)) is None

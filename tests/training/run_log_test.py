@@ -83,9 +83,7 @@ def test_summaries_tell_of_a_disk_that_takes_no_more(tmp_path):
   resource.setrlimit(resource.RLIMIT_FSIZE, (1, limits[1]))
   try:
     for deed in (lambda: summaries.write(0, {'x': 1.0}), make):
-      with pytest.raises(
-        files.StorageError, match=rf"^Can't write {tmp_path}: .*File too large\. Make room, .*$"
-      ):
+      with pytest.raises(files.StorageError, match=f'{tmp_path}: .*File too large'):
         deed()
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -312,19 +312,15 @@ def test_an_actor_that_fails_ends_the_run_with_a_checkpoint(tmp_path, baseline):
     (
       'a2c_sync_step',
       {'envs_per_actor': 5},
-      r'2 actors of 5 are 10, the batch has 8\. Change --num_actors',
+      '10.*8.*--num_actors',
     ),
-    ('a2c_sync_trajectories', {'replay_fraction': 0.5}, r'2 actors of 4 are 8, the batch has 4\.'),
-    ('a2c_sync_step', {'inference': 'shared'}, r'leave out --inference=shared'),
-    ('a3c', {'inference': 'shared'}, r'leave out --inference=shared'),
-    ('a3c', {'batch_size': 8}, r'batch_size=8 must be envs_per_actor=4'),
-    ('a3c', {'replay_fraction': 0.5}, r'--replay_fraction must be left out'),
-    ('a3c', {'policy_lag': 1}, r'--policy_lag must be left out'),
-    (
-      'a3c',
-      {'num_learners': 2},
-      r'num_learners=2: with architecture=a3c actors compute the gradients',
-    ),
+    ('a2c_sync_trajectories', {'replay_fraction': 0.5}, '8.*4.*--num_actors'),
+    ('a2c_sync_step', {'inference': 'shared'}, '--inference'),
+    ('a3c', {'inference': 'shared'}, '--inference'),
+    ('a3c', {'batch_size': 8}, 'batch_size=8.*envs_per_actor=4'),
+    ('a3c', {'replay_fraction': 0.5}, '--replay_fraction'),
+    ('a3c', {'policy_lag': 1}, '--policy_lag'),
+    ('a3c', {'num_learners': 2}, 'num_learners=2.*architecture=a3c'),
   ],
 )
 def test_what_does_not_go_together_is_refused_before_anything_is_written(

@@ -7,7 +7,7 @@ import pytest
 
 from impala_tf.config import ConfigurationError
 from impala_tf.training import tracking
-from tests.config_test import make
+from tests.support.configurations import make
 
 
 class Service(types.ModuleType):

@@ -1,3 +1,5 @@
+"""Configurations: values and their limits, text, and what differs between two."""
+
 import dataclasses
 import json
 import subprocess
@@ -8,155 +10,7 @@ import pytest
 from impala_tf import config as config_lib
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.learning import losses
-
-VALUES = {
-  'level_name': 'my_level',
-  'agent': 'shallow',
-  'total_environment_frames': 200_000_000,
-  'batch_size': 32,
-  'unroll_length': 20,
-  'num_action_repeats': 4,
-  'seed': 1,
-  'entropy_cost': 0.01,
-  'baseline_cost': 0.5,
-  'discounting': 0.99,
-  'reward_clipping': 'abs_one',
-  'reward_scale': 0.1,
-  'learning_rate': 0.0006,
-  'decay': 0.99,
-  'momentum': 0.0,
-  'epsilon': 0.01,
-  'clip_global_norm': 40.0,
-  'learning_rate_decay': 'linear',
-  'correction': 'one_step_is',
-  'extra_loss': 'math:fsum',
-  'clip_rho_threshold': 2.0,
-  'clip_c_threshold': 1.5,
-  'clip_pg_rho_threshold': 3.0,
-  'lambda_': 0.9,
-  'q_estimate': 'baseline',
-  'architecture': 'a2c_sync_step',
-  'policy_lag': 3,
-  'replay_fraction': 0.5,
-  'replay_capacity': 500,
-  'replay_beside': True,
-  'callbacks': 'math:fsum,math:prod',
-  'precision': 'bfloat16',
-  'num_learners': 2,
-  'jit_compile': True,
-  'num_actors': 3,
-  'envs_per_actor': 5,
-  'processes_per_actor': 2,
-  'queue_capacity': 7,
-  'checkpoint_interval': 60.0,
-  'summary_interval': 5.0,
-  'track': 'wandb',
-  'inference': 'shared',
-  'inference_maximum_batch': 64,
-  'inference_timeout_ms': 20.0,
-  'hang_warning': 30.0,
-  'hang_timeout': 90.0,
-}
-RESUMABLE = (
-  'jit_compile',
-  'num_actors',
-  'envs_per_actor',
-  'processes_per_actor',
-  'queue_capacity',
-  'checkpoint_interval',
-  'summary_interval',
-  'track',
-  'inference',
-  'inference_maximum_batch',
-  'inference_timeout_ms',
-  'hang_warning',
-  'hang_timeout',
-)
-OPTIONAL = (
-  'reward_scale',
-  'learning_rate_decay',
-  'correction',
-  'extra_loss',
-  'clip_rho_threshold',
-  'clip_c_threshold',
-  'clip_pg_rho_threshold',
-  'lambda_',
-  'q_estimate',
-  'architecture',
-  'policy_lag',
-  'replay_fraction',
-  'replay_capacity',
-  'replay_beside',
-  'callbacks',
-  'precision',
-  'num_learners',
-)
-NAMES = tuple(field.name for field in dataclasses.fields(Config))
-
-
-def make(**changes):
-  return Config(**{**VALUES, **changes})
-
-
-def another(name):
-  """A valid value of field `name` that is not that of VALUES."""
-  special = {
-    'level_name': 'breakout',
-    'agent': 'deep',
-    'reward_clipping': 'soft_asymmetric',
-    'clip_global_norm': None,
-    'learning_rate_decay': 'none',
-    'correction': 'none',
-    'extra_loss': '',
-    'callbacks': '',
-    'clip_rho_threshold': None,
-    'q_estimate': 'target',
-    'architecture': 'a3c',
-    'replay_beside': False,
-    'precision': 'float32',
-    'jit_compile': False,
-    'inference': 'own',
-    'track': 'none',
-  }
-  if name in special:
-    return special[name]
-  value = VALUES[name]
-  return value + 1 if isinstance(value, int) else value / 3 + 0.25
-
-
-# The defaults are the paper's; what the machine decides is 0.
-DEFAULTS = {
-  'reward_scale': 1.0,
-  'learning_rate_decay': 'linear',
-  'correction': 'vtrace',
-  'extra_loss': '',
-  'clip_rho_threshold': 1.0,
-  'clip_c_threshold': 1.0,
-  'clip_pg_rho_threshold': 1.0,
-  'lambda_': 1.0,
-  'q_estimate': 'target',
-  'architecture': 'impala',
-  'policy_lag': 0,
-  'replay_fraction': 0.0,
-  'replay_capacity': 10_000,
-  'replay_beside': False,
-  'precision': 'float32',
-  'num_learners': 1,
-  'jit_compile': False,
-  'num_actors': 0,
-  'envs_per_actor': 0,
-  'processes_per_actor': 0,
-  'queue_capacity': 1,
-  'checkpoint_interval': 300.0,
-  'summary_interval': 30.0,
-  'track': 'none',
-  'callbacks': '',
-  'inference': 'auto',
-  'inference_maximum_batch': 1024,
-  'inference_timeout_ms': 0.0,
-  'hang_warning': 120.0,
-  'hang_timeout': 600.0,
-}
+from tests.support.configurations import DEFAULTS, NAMES, OPTIONAL, RESUMABLE, VALUES, another, make
 
 
 class TestValues:
@@ -311,7 +165,7 @@ class TestText:
   def test_fields_that_mean_nothing_here_are_ignored_if_they_are_known(self):
     values = {**VALUES, 'max_noops': 30}
     assert Config.from_values(values, ignored={'max_noops'}) == make()
-    with pytest.raises(ConfigurationError, match='unknown: max_noops'):
+    with pytest.raises(ConfigurationError, match='max_noops'):
       Config.from_values(values, ignored={'renderer'})
 
   def test_the_minimum_batch_of_older_versions_is_dropped_with_its_timeout(self):
@@ -320,14 +174,12 @@ class TestText:
 
   def test_unknown_field(self):
     values = {**VALUES, 'batchsize': 3}
-    with pytest.raises(
-      ConfigurationError, match=r'unknown: batchsize \(did you mean batch_size\?\)'
-    ):
+    with pytest.raises(ConfigurationError, match=r'batchsize .*batch_size'):
       Config.from_values(values)
 
   def test_missing_field(self):
     values = {name: value for name, value in VALUES.items() if name not in ('seed', 'decay')}
-    with pytest.raises(ConfigurationError, match='missing: seed, decay'):
+    with pytest.raises(ConfigurationError, match='seed, decay'):
       Config.from_values(values)
 
   def test_values_are_checked(self):
@@ -377,7 +229,7 @@ def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
 
 
 def test_what_several_learners_can_not_share_is_refused():
-  with pytest.raises(ConfigurationError, match='makes them 46, which num_learners=8 '):
+  with pytest.raises(ConfigurationError, match=r'46.* num_learners=8 '):
     make(batch_size=4, num_learners=8, replay_fraction=0.3, replay_beside=True)
 
 
