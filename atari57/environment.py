@@ -144,11 +144,11 @@ class AtariEnvironment:
     return base.Transition(self._observe(), float(reward), done, finished)
 
   def render(self) -> np.ndarray:
-    """The console's screen, uint8 [210 or 250, 160, 3], as of the last frame."""
+    """Returns the console's screen, uint8 [210 or 250, 160, 3], as of the last frame."""
     return self._ale.getScreenRGB()
 
   def close(self) -> None:
-    """Has nothing to free that Python does not."""
+    """Frees nothing: Python does."""
 
   def _observe(self):
     self._stack.append(cv2.resize(self._screen, self._size, interpolation=cv2.INTER_AREA))
@@ -157,8 +157,8 @@ class AtariEnvironment:
 
 @functools.cache  # To load a game takes 0.15 s of a processor.
 def num_actions(game: str, full_action_space: bool) -> int:
-  """The number of actions that an `AtariEnvironment` of this game will have, 18 with the full
-  action space.
+  """Returns the number of actions that an `AtariEnvironment` of this game will have, 18 with the
+  full action space.
   """
   if full_action_space:
     return _NUM_ALL_ACTIONS
@@ -192,7 +192,7 @@ def _load(
 
 
 def _full_actions(ale: ale_py.ALEInterface) -> list[ale_py.Action]:
-  """The console's 18 actions, replaced by what they do in games that do not read the button.
+  """Returns the console's 18 actions, or what stands for them in games that do not read the button.
 
   The emulator lists nine actions for Skiing, those without FIRE, and takes the others for no
   action; the console would move as the stick says. An agent for all games keeps 18 outputs, and

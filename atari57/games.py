@@ -41,7 +41,7 @@ class Game:
   impala_deep_experts: float
 
   def human_normalised(self, score: float, *, paper_implied: bool = False) -> float:
-    """A score in percent: 0 is the random agent's, 100 the human's.
+    """Returns a score in percent: 0 is the random agent's, 100 the human's.
 
     Args:
       score: mean return.
@@ -54,7 +54,7 @@ class Game:
 
 @functools.cache
 def all_games() -> tuple[Game, ...]:
-  """The 57 games, by name."""
+  """Returns the 57 games, by name."""
   text = (
     importlib.resources.files(__package__).joinpath('data/atari57.csv').read_text(encoding='utf-8')
   )
@@ -71,7 +71,7 @@ def all_games() -> tuple[Game, ...]:
 
 
 def find(name: str) -> Game:
-  """The game of a name in any usual spelling: ms_pacman, MsPacman, ALE/MsPacman-v5,
+  """Returns the game of a name in any usual spelling: ms_pacman, MsPacman, ALE/MsPacman-v5,
   MsPacmanNoFrameskip-v4.
 
   Raises:
@@ -91,8 +91,8 @@ def find(name: str) -> Game:
 
 
 def find_level(name: str) -> str:
-  """The name under which a run has a level: 'atari57', or that of a game or, with '+' between,
-  several, in any spelling.
+  """Returns the name under which a run has a level: 'atari57', or that of a game or, with '+'
+  between, several, in any spelling.
 
   Raises:
     ConfigurationError: if there is no such game, with the names that are nearest, or one is named
@@ -108,12 +108,12 @@ def find_level(name: str) -> str:
 
 
 def names_in(level: str) -> tuple[str, ...]:
-  """The games that a name from `find_level` stands for."""
+  """Returns the games that a name from `find_level` stands for."""
   return tuple(game.name for game in all_games()) if level == SUITE else tuple(level.split('+'))
 
 
 def normalised(scores: Mapping[str, float], *, paper_implied: bool = False) -> np.ndarray:
-  """Human-normalised scores of all games in percent, float64 [57], in the order of `all_games`.
+  """Returns human-normalised scores of all games in percent, float64 [57], as `all_games` has them.
 
   Args:
     scores: mean returns by game.

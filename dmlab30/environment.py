@@ -80,7 +80,7 @@ def check_script(name: str) -> None:
 
 
 def observation_spec(height: int, width: int) -> structs.Observation:
-  """The observations of a `DMLabEnvironment`: uint8 [height, width, 3] and a string."""
+  """Returns the observations of a `DMLabEnvironment`: uint8 [height, width, 3] and a string."""
   return structs.Observation(
     structs.ArraySpec((height, width, 3), np.uint8), structs.ArraySpec((), np.bytes_)
   )
@@ -179,14 +179,14 @@ class DMLabEnvironment:
     return base.Transition(observation, float(reward), done=finished, finished=finished)
 
   def render(self) -> np.ndarray:
-    """The last frame that the agent saw, uint8 [height, width, 3], both even as films need it."""
+    """Returns the last frame that the agent saw, uint8 [height, width, 3], both even for films."""
     assert self._observation is not None, 'It was not reset.'
     frame = self._observation.frame
     height, width, _ = frame.shape
     return frame[: height // 2 * 2, : width // 2 * 2]
 
   def statistics(self) -> dict[str, int]:
-    """How the cache of compiled maps did, by name; empty without one."""
+    """Returns counters of the cache of compiled maps by name; empty without one."""
     if self._cache is None:
       return {}
     return {f'level_cache/{name}': count for name, count in self._cache.statistics().items()}
@@ -212,7 +212,7 @@ class DMLabEnvironment:
 def make(
   level: str, seed: int, *, level_cache_dir: str, level_cache_max_gigabytes: float, **settings
 ) -> DMLabEnvironment:
-  """A `DMLabEnvironment` with a level cache of its own, unless `level_cache_dir` is empty;
+  """Makes a `DMLabEnvironment` with a level cache of its own, unless `level_cache_dir` is empty;
   `settings` as there.
   """
   cache = (

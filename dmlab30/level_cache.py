@@ -143,12 +143,12 @@ class LevelCache:
 
 
 def _file_name(key):
-  """A file name of its own for any key."""
+  """Returns a file name of its own for any key."""
   return urllib.parse.quote(key, safe='') + _SUFFIX
 
 
 def _contents(entry):
-  """The map in an entry, None if it is not what was written."""
+  """Returns the map in an entry, None if it is not what was written."""
   digest, contents = entry[:_DIGEST_BYTES], entry[_DIGEST_BYTES:]
   return contents if hashlib.sha256(contents).digest() == digest else None
 
@@ -192,7 +192,7 @@ class _LocalFiles:
     self._folder = os.path.expanduser(folder)
 
   def read(self, name):
-    """The contents, None if there is no such file."""
+    """Returns the contents, None if there is no such file."""
     try:
       with open(self._path(name), 'rb') as file:
         return file.read()
@@ -220,7 +220,7 @@ class _LocalFiles:
       os.remove(self._path(name))
 
   def entries(self):
-    """An `_Entry` for each file of the cache; others in the folder are left alone."""
+    """Returns an `_Entry` for each file of the cache; others in the folder are left alone."""
     found = []
     with os.scandir(self._folder) as files:
       for file in files:
@@ -249,7 +249,7 @@ class _RemoteFiles:
     self._folder = folder
 
   def read(self, name):
-    """The contents, None if there is no such file."""
+    """Returns the contents, None if there is no such file."""
     try:
       with self._gfile.GFile(self._path(name), 'rb') as file:
         return file.read()
@@ -277,7 +277,7 @@ class _RemoteFiles:
       self._gfile.remove(self._path(name))
 
   def entries(self):
-    """An `_Entry` for each file of the cache; others in the folder are left alone."""
+    """Returns an `_Entry` for each file of the cache; others in the folder are left alone."""
     found = []
     for name in self._gfile.listdir(self._folder):
       if _SUFFIX in name:

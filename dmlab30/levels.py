@@ -55,7 +55,7 @@ class Level:
   paper_impala: float
 
   def human_normalised(self, score: float, references: str = 'paper') -> float:
-    """A mean return in percent: 0 is the random agent's, 100 the human's.
+    """Returns a mean return in percent: 0 is the random agent's, 100 the human's.
 
     Args:
       score: mean return.
@@ -72,7 +72,7 @@ class Level:
 
 @functools.cache
 def all_levels() -> tuple[Level, ...]:
-  """The thirty levels in the order of the authors' code."""
+  """Returns the thirty levels in the order of the authors' code."""
   text = (
     importlib.resources.files(__package__).joinpath('data/dmlab30.csv').read_text(encoding='utf-8')
   )
@@ -114,12 +114,12 @@ def _by_name() -> dict[str, Level]:
 
 
 def get(name: str) -> Level | None:
-  """The level of the suite with this training or test name, None if it is not one of the thirty."""
+  """Returns the level with this training or test name, None if it is not one of the thirty."""
   return _by_name().get(name.removeprefix('/').removeprefix(_FOLDER))
 
 
 def find(name: str) -> str:
-  """The name under which a run has a level.
+  """Returns the name under which a run has a level.
 
   Args:
     name: 'dmlab30' for all levels, a training or test name of one of them, a level of DeepMind

@@ -350,7 +350,7 @@ def _view(logdir):
 
 
 def run() -> None:
-  """Entry point of the console command."""
+  """Runs the command; the entry point of the installed one."""
   cli.run(main, config_flags.parse_flags)
 
 

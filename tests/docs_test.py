@@ -149,6 +149,9 @@ def test_walks_go_through_functions_that_exist_and_are_short():
     'to change the loss': (2,),
   }.items():
     assert all(len(part) <= limit for part, limit in zip(walks[name], most, strict=True)), name
+  # Those in bold are all that a reader needs.
+  for files in re.findall(r'^\| .+ \| [\d +]+ \| (.*\*\*.*) \|$', table, re.MULTILINE):
+    assert len(re.findall(r'\*\*`[\w/]+\.py` `\w+`\*\*', files)) == files.count('**') / 2 == 4
   loss = [ROOT / 'impala_tf/learning' / name for name in ('losses.py', 'vtrace.py')]
   assert sum(len(path.read_text().splitlines()) for path in loss) <= 450
 

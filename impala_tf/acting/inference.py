@@ -24,8 +24,8 @@ _ids = itertools.count()
 
 
 def is_shared(config: config_lib.Config) -> bool:
-  """Whether the actors of a run share their inference: as `config.inference` says, 'auto' meaning
-  if there is a GPU.
+  """Returns whether the actors of a run share their inference, as `config.inference` says: 'auto'
+  means that they do if there is a GPU.
 
   On processors alone each actor's own inference is the cheaper one: batches of several environments
   are all that a processor needs, and waiting for others costs more than larger ones save.

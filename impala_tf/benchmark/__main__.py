@@ -34,6 +34,7 @@ from impala_tf.system import machine, quiet
 _PARTS = ('train', 'act', 'infer', 'env', 'learn', 'queue', 'cluster')
 _WITH_ENVIRONMENTS = {'train', 'act', 'env'}
 _COMPARED = ('env', 'infer', 'learn')
+_MOST_CONNECTIONS = 9000  # whose numbers have four digits, see `crowd`
 _PACKAGES = ('tensorflow', 'dm-sonnet', 'tensorflow-probability', 'numpy', 'ale-py')
 
 
@@ -176,6 +177,10 @@ def _actor_counts():
   if not all(text.isdecimal() and int(text) for text in texts):
     raise ConfigurationError(
       f'--{name}={",".join(texts)} must be whole numbers above 0, such as 1,2,4.'
+    )
+  if name == 'connections' and any(int(text) > _MOST_CONNECTIONS for text in texts):
+    raise ConfigurationError(
+      f'--connections={",".join(texts)} must be at most {_MOST_CONNECTIONS} each.'
     )
   if len({int(text) for text in texts}) < len(texts):
     raise ConfigurationError(

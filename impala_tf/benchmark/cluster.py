@@ -68,7 +68,7 @@ def _serve():
 def cluster_of(
   count: int, suite: suite_lib.Suite, config: Config, speak: bool = False
 ) -> Iterator[parts.Part]:
-  """A part as those of `parts`: a learner with `count` actors.
+  """Returns a part as those of `parts`: a learner with `count` actors.
 
   Args:
     count: how many.

@@ -1,4 +1,4 @@
-"""What an actor's process and its learner say to each other, overheard.
+"""Requests between an actor's process and its learner, overheard.
 
 Between the two stands a pair of servers that hand on each call: those of the actor to the learner,
 and those of the learner, which fetches unrolls, to the actor. `crowd` repeats what was heard for
@@ -60,7 +60,7 @@ class Function:
 
 @dataclasses.dataclass(frozen=True)
 class Conversation:
-  """What an actor says.
+  """The requests of an actor.
 
   task: the number of its task.
   context: the request by which it connects.

@@ -24,7 +24,6 @@ from impala_tf.cluster import sockets
 from impala_tf.system import machine
 
 FIRST_TASK = 1000  # All have numbers of four digits, as the one that was overheard.
-MOST = 9000
 _PER_PROCESS = 250
 # Actors of a process that ask for something at the same time; the others wait as if they played.
 _AT_A_TIME = 32
@@ -54,11 +53,11 @@ class Crowd:
       self._pipes.append(ours)
 
   def is_alive(self) -> bool:
-    """Whether any of them has not ended."""
+    """Returns whether any of them has not ended."""
     return any(process.is_alive() for process in self._processes)
 
   def are_ready(self) -> bool:
-    """Whether all actors have connected, pulled and sent."""
+    """Returns whether all actors have connected, pulled and sent."""
     return all(pipe.poll() for pipe in self._pipes)
 
   def pulls(self, begin: float, end: float) -> np.ndarray:

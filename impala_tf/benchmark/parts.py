@@ -46,7 +46,7 @@ class Part(NamedTuple):
 
 @contextlib.contextmanager
 def train(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
-  """The whole training, but for reports and checkpoints."""
+  """Measures the whole training, but for reports and checkpoints."""
   learner, timer = loop.make_learner(suite, config), timing.StageTimer()
   with loop.SOURCES[config.architecture](suite, config, learner, [config.seed]) as source:
     readers = {'learner': timer.reader(), 'actors': source.actors.shares()}
@@ -75,7 +75,7 @@ def act(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
 
 @contextlib.contextmanager
 def env(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
-  """The environments of one actor, stepped in this process by random actions."""
+  """Measures the environments of one actor, stepped in this process by random actions."""
   seeds = np.random.SeedSequence(config.seed).generate_state(config.envs_per_actor) >> 1
   levels = itertools.cycle(suite.levels(config))
   batch = base.EnvironmentBatch(
@@ -98,7 +98,7 @@ def env(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
 
 @contextlib.contextmanager
 def infer(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
-  """The agent choosing actions for the environments of one actor, unroll after unroll, on
+  """Measures the agent choosing actions for the environments of one actor, unroll after unroll, on
   observations that stay.
   """
   agent = agents.for_suite(suite, config)
@@ -142,7 +142,7 @@ class _SameBatch(sources.Source):
 
 @contextlib.contextmanager
 def learn(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
-  """The learner's update, and the publishing of its weights, on one batch again and again."""
+  """Measures the learner's update and the publishing of its weights, on one batch each time."""
   learner = loop.make_learner(suite, config)
   batch_size = config.batch_total
   batch = example_unroll(suite, config, learner.agent, batch_size)
@@ -169,8 +169,8 @@ def learn(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
 
 @contextlib.contextmanager
 def queue(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
-  """Queue and staging area, fed by one thread of this process with the same unrolls again and
-  again.
+  """Measures queue and staging area, fed by one thread of this process with the same unrolls each
+  time.
   """
   agent = agents.for_suite(suite, config)
   unrolls = unrolls_to_send(suite, config, agent)

@@ -1,4 +1,4 @@
-"""What the learner of a cluster takes from its queue: unrolls that it can learn from.
+"""The intake of a cluster's learner: unrolls from its queue that it can learn from.
 
 Actors check what they send by the settings that they share with the learner, but an unroll may come
 from a machine with a defect, or from a program that is not this one. One level that does not exist,

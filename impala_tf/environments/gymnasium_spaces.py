@@ -1,4 +1,4 @@
-"""What an agent sees of a Gymnasium observation space: images, numbers and a text.
+"""The part of a Gymnasium observation space that an agent sees: images, numbers and a text.
 
     space = ObservationSpace(
       environment.observation_space, image_values='pixels', height=84, width=84

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _Facts(NamedTuple):
-  """What an environment says of itself."""
+  """The number of actions and the observations of an environment, by its own account."""
 
   num_actions: int
   observation_spec: structs.Observation

@@ -28,12 +28,12 @@ _MAX_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class Activity(NamedTuple):
-  """What a process is at. It is equal to a later one if nothing has happened in between.
+  """Work of a process, equal to a later one if nothing has happened in between.
 
   pid: its id.
   method: that it was called for.
   calls: how many it had had by then.
-  reports: how often it had reported what it was at.
+  reports: how often it had reported its progress.
   environment: the index of the environment that was at work.
   """
 
@@ -46,7 +46,7 @@ class Activity(NamedTuple):
 
 @dataclasses.dataclass
 class _Call:
-  """What a process is at.
+  """The call that a process is busy with.
 
   activity: as it was seen; None if it is idle.
   since: when it was seen first.

@@ -56,7 +56,6 @@ def make_environments(
     timer: calls count for its stage 'environment'.
     processes_per_actor: how many processes share an actor's environments, as evenly as they can.
   """
-
   py_process.preload(suite.shared_modules)
   observation_spec = suite.observation_spec(config)
   num_environments = len(levels[0])

@@ -1,4 +1,4 @@
-"""What films and windows have in common: an environment of which a picture is shown each step."""
+"""Environments that show a picture of each step; the base of films and windows."""
 
 from collections.abc import Callable
 from typing import Any

@@ -2,10 +2,10 @@
 
     python -m impala_tf.evaluation.pretrained --logdir=runs/pong --name=pong_shallow
 
-Each is a folder in `pretrained` beside the package, like that of a run: config.json, and
-a checkpoint with nothing but the agent's weights and the frames it was trained for. So whatever
-plays with a run's agent plays with it. The command refuses more than 10 MB. It prints the agent's
-row for the table in pretrained/README.md, which is completed by hand.
+Each is a folder in `pretrained` beside the package, like that of a run: config.json, and a
+checkpoint with nothing but the agent's weights and the frames it was trained for. So a command that
+plays with a run's agent plays with it. The command above refuses more than 10 MB. It prints the
+agent's row for the table in pretrained/README.md, which is completed by hand.
 """
 
 import os

@@ -50,7 +50,7 @@ class Share(NamedTuple):
 
 
 class View(NamedTuple):
-  """What is to be seen of a test.
+  """The pictures that a test makes.
 
   folder: where films go.
   record_video: of how many episodes of each level there is one.

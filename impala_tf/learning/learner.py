@@ -147,8 +147,8 @@ class Learner(tf.Module):
 
     Args:
       batch: unrolls, time-major: [T+1, B, ...] for step and agent outputs, [B, ...] for the rest,
-        of the same static shape each time; or `Gradients`, which are applied to whatever the
-        weights are by now.
+        of the same static shape each time; or `Gradients`, which are applied to the weights as
+        they are by now.
 
     Raises:
       NonFiniteLossError: if the loss or the gradient is not finite. No variable has changed then.

@@ -133,7 +133,7 @@ def _throughput(experiment, logdir, output):
 
 
 def _is_for(method, rate):
-  """Whether a rate was measured with a graphics card if the method has one, and without if not."""
+  """Returns whether a rate was measured with a graphics card, if and only if the method has one."""
   return bool(rate.machine.gpus) == bool(method.paper['GPUs'])
 
 

@@ -79,7 +79,7 @@ def read_population(path: str) -> Population:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-  """What a member publishes of its last evaluation: the contents of member.json."""
+  """The last evaluation of a member, as it publishes it: the contents of member.json."""
 
   member: str
   frames: int

@@ -2,9 +2,8 @@
 copies it, and explores.
 
 The members have no master. They meet in a folder that all of them see, see `folder`. A member reads
-the others' files and writes only its own. Whatever happens to one of them, at any moment, the
-others continue: a file that is missing or torn means one opponent less, and a checkpoint appears
-when it is whole.
+the others' files and writes only its own. If one of them dies, at any moment, the others continue:
+a file that is missing or torn means one opponent less, and a checkpoint appears when it is whole.
 """
 
 import dataclasses

@@ -155,7 +155,7 @@ class Study:
     )
 
   def _records(self):
-    """The newest record of each trial that was ever claimed, by its number."""
+    """Returns the newest record of each trial that was ever claimed, by its number."""
     if not os.path.exists(self._journal_path):
       return {}
     with self._named_errors():
@@ -184,7 +184,7 @@ class Study:
 
   @functools.cached_property
   def _storage(self):
-    """The journal, opened when it is first needed and made if it is missing."""
+    """Returns the journal, opened when it is first needed and made if it is missing."""
     # Unlike Optuna's other lock, this one does not depend on how the path is written.
     lock = journal.JournalFileOpenLock(self._journal_path)
     _drop_torn_line(self._journal_path, lock)

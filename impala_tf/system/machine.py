@@ -98,8 +98,8 @@ def allow_many_files() -> None:
 
 
 def has_bfloat16() -> bool:
-  """Whether oneDNN multiplies in bfloat16 on this processor, by AVX-512 or AVX-NE-CONVERT; True
-  where the system does not say.
+  """Returns whether oneDNN multiplies in bfloat16 on this processor, by AVX-512 or AVX-NE-CONVERT;
+  True where the system does not say.
   """
   try:
     found = re.search(r'^flags\s*:(.*)$', _read(_CPU_INFO), re.MULTILINE)

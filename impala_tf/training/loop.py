@@ -62,7 +62,7 @@ class Callback:
     return {}
 
   def start(self, frames: int) -> None:
-    """Called before the first update, when all is restored; `frames` is the learner's counter."""
+    """Runs before the first update, when all is restored; `frames` is the learner's counter."""
 
   def on_update(
     self,
@@ -71,7 +71,7 @@ class Callback:
     episodes: list[Episode],
     save: Callable[[], None],
   ) -> None:
-    """Called after each update, and may then change variables of the learner.
+    """Runs after each update, and may then change variables of the learner.
 
     Args:
       frames: the learner's counter after the update.

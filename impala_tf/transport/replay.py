@@ -28,7 +28,7 @@ def make(
   seed: Sequence[int],
   over_network: bool = False,
 ) -> 'FreshBatches':
-  """The batches of a run, `FreshBatches` or `ReplayedBatches`.
+  """Makes the batches of a run, `FreshBatches` or `ReplayedBatches`.
 
   Args:
     unroll_spec: of `tf.TensorSpec`, one unroll.

@@ -12,10 +12,12 @@ import pytest
 
 from atari57 import suite as atari57_suite
 from impala_tf.agent import agents
+from impala_tf.benchmark import __main__ as command
 from impala_tf.benchmark import fake_environment, measurement, parts
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.base import EnvironmentBatch
-from tests.support import catch
+from impala_tf.system import machine
+from tests.support import catch, own_flags
 
 
 class FakeTree:
@@ -188,6 +190,28 @@ def test_training_and_its_bound_as_a_command(tmp_path):
   assert report['config']['batch_size'] == 2
 
 
+def test_a_comparison_is_with_what_the_parts_need_together(monkeypatch, tmp_path, capsys):
+  seconds = {'train': 0.8, 'env': 0.1, 'infer': 0.1, 'learn': 0.2}
+  measured = []
+
+  def measure_all(suite, config, names):
+    measured.extend(names)
+    return [measurement.Result(name, 0.0, [], seconds[name], 0.0, 0.0, {}, {}) for name in names]
+
+  monkeypatch.setattr(command, '_measure_all', measure_all)
+  monkeypatch.setattr(machine, 'cores', lambda: 4)
+  path = tmp_path / 'found.json'
+  flags = ('--compare', '--level_name=pong', f'--output={path}')
+  own_flags.parse(monkeypatch, command.define_flags, *flags)
+  assert command.main(['benchmark', 'train']) == 0
+  assert measured == ['train', 'env', 'infer', 'learn']
+  report = json.loads(path.read_text())
+  assert report['bound_cpu_seconds_per_1000_frames'] == pytest.approx(0.4)
+  assert report['share_of_bound'] == pytest.approx(0.5)
+  printed = capsys.readouterr().out
+  assert all(number in printed for number in (' 0.4000 ', ' 10,000 ', ' 4 cores', ' 50 %'))
+
+
 def test_parts_without_environments_do_not_need_the_engine():
   level = ('--level_name=rooms_watermaze', '--agent=shallow')
   done = run('infer', *level, '--envs_per_actor=2', *SHORT)
@@ -246,6 +270,7 @@ def atari57_parameters():
   [
     (['cluster', '--level_name=pong', '--actor_processes=2,1,2'], '--actor_processes=2,1,2 '),
     (['cluster', '--level_name=pong', '--connections=64,0'], '--connections=64,0 '),
+    (['cluster', '--level_name=pong', '--connections=9001'], '--connections=9001 '),
     (['cluster', '--level_name=pong', '--actor_processes=1,x'], '--actor_processes=1,x '),
     (['learn'], '--level_name '),
     (['learn', '--level_name=pnog'], ' pong'),
@@ -255,6 +280,6 @@ def atari57_parameters():
   ],
 )
 def test_bad_input(arguments, message):
-  done = run(*arguments)
+  done = run(*arguments, *SHORT)  # Short if it is not refused.
   assert done.returncode == 1
   assert message in done.stderr + done.stdout

@@ -100,6 +100,16 @@ def test_flags_define_the_population(monkeypatch):
   assert calls == [('here', population, {'members': [0], 'time_slice': 9.0, 'cluster': '5'})]
 
 
+@pytest.mark.parametrize('given', ['--time_slice=9', '--member=0'])
+def test_members_that_run_one_at_a_time_may_share_a_learners_address(monkeypatch, given):
+  clusters = []
+  monkeypatch.setattr(pbt, 'run', lambda *args, cluster, **how: (clusters.append(cluster), 0)[1])
+  flags = ('--logdir=here', f'--level_name={CATCH}', '--cluster=node7:1', given)
+  own_flags.parse(monkeypatch, pbt.define_flags, *flags)
+  assert pbt.main(['pbt']) == 0
+  assert clusters == ['node7:1']
+
+
 @pytest.mark.parametrize(
   ('given', 'message'),
   [
@@ -112,6 +122,7 @@ def test_flags_define_the_population(monkeypatch):
 def test_a_population_without_a_level_is_refused_and_binds_no_folder(
   tmp_path, monkeypatch, capsys, given, message
 ):
+  monkeypatch.setattr(pbt, 'run', lambda *args, **how: pytest.fail('It has started.'))
   own_flags.parse(monkeypatch, pbt.define_flags, f'--logdir={tmp_path}', *given)
   assert pbt.main(['pbt']) == 1
   assert message in capsys.readouterr().err
