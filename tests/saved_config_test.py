@@ -35,8 +35,8 @@ class TestCheck:
     with pytest.raises(ConfigurationError) as error:
       saved_config.check(str(tmp_path), make(batch_size=16, clip_global_norm=None, num_actors=9))
     message = str(error.value)
-    assert '  batch_size: 32 in config.json, 16 now\n' in message
-    assert '  clip_global_norm: 40.0 in config.json, none now\n' in message
+    assert '  batch_size: 32 ' in message
+    assert '  clip_global_norm: 40.0 ' in message
     assert 'num_actors' not in message
     assert str(tmp_path) in message
     assert '--logdir' in message

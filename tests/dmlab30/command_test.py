@@ -38,7 +38,7 @@ def test_the_command_trains_and_tests_with_the_users_level_cache(
   monkeypatch.setenv('HOME', str(tmp_path))
   assert experiment.main(*flags, '--mode=test', '--test_num_episodes=2') == 0
   played = capsys.readouterr().out
-  assert 'rooms_watermaze, agent after 200 frames: mean return' in played
+  assert 'rooms_watermaze, agent after 200 frames: ' in played
   assert 'over 2 complete episodes' in played
 
 
@@ -46,10 +46,8 @@ def test_the_command_refuses_levels_without_their_images(install, modules, tmp_p
   install()
   refused = command(modules, tmp_path, '--level_name=dmlab30')
   assert refused.returncode == 1
-  assert (
-    'images for psychlab_arbitrary_visuomotor_mapping and psychlab_continuous_recognition'
-    in refused.stderr
-  )
+  for level in ('psychlab_arbitrary_visuomotor_mapping', 'psychlab_continuous_recognition'):
+    assert level in refused.stderr
   assert 'https://bradylab.ucsd.edu' in refused.stderr
   assert 'Traceback' not in refused.stderr
   assert not (tmp_path / 'runs').exists()

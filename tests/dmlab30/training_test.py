@@ -344,7 +344,7 @@ def test_a_process_that_keeps_dying_ends_the_run_with_its_last_error(
     loop.train(suite.DMLabSuite(), chosen, str(tmp_path / 'run'))
   error = str(raised.value)
   assert message in error
-  assert 'rooms_watermaze was restarted 3 times in a row' in error
+  assert 'rooms_watermaze was restarted 3 times' in error
   pids = [pid for pid, _, seed in stand_in.journal(modules) if seed is None]
   assert len(set(pids)) == 4
   assert f'process {pids[-1]}' in error.lower()  # the last one's

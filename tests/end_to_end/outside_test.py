@@ -76,10 +76,10 @@ def test_it_is_launched_in_a_cluster_and_resumed(tmp_path):
   assert done.returncode == 0, done.stdout + done.stderr
   assert 'Saved at frame' in done.stdout
   resumed = run('run_experiment.py', *given, cwd=ROOT)
-  assert 'already has its 1_000 frames' in resumed.stdout
+  assert '1_000 frames' in resumed.stdout
   other = run('run_experiment.py', *given, '--num_arms=3', cwd=ROOT)
   assert other.returncode == 1
-  assert 'num_arms: 2 in config.json, 3 now' in other.stderr
+  assert 'num_arms: 2 ' in other.stderr
 
 
 def test_it_is_swept_over_its_own_option(tmp_path):

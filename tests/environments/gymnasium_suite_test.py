@@ -31,11 +31,11 @@ class Mine(gymnasium.Env):
 @pytest.mark.parametrize(
   ('level_name', 'given', 'message'),
   [
-    ('gymnasium:CartPoel-v1', {}, 'has no environment'),
+    ('gymnasium:CartPoel-v1', {}, 'CartPoel-v1'),
     ('gymnasium:nowhere:Thing-v0', {}, "No module named 'nowhere'"),
-    ('gymnasium:.relative:Thing-v0', {}, 'has no environment'),
-    ('gymnasium:ALE/Pnog-v5', {}, 'has no environment'),
-    ('gymnasium:Sentences-v0', {}, 'mission is of the space'),
+    ('gymnasium:.relative:Thing-v0', {}, 'Thing-v0'),
+    ('gymnasium:ALE/Pnog-v5', {}, 'Pnog-v5'),
+    ('gymnasium:Sentences-v0', {}, 'mission '),
     ('gymnasium:CartPole-v1+Acrobot-v1', {}, '4 numbers(.|\n)*6 numbers'),
     ('gymnasium:CartPole-v1', {'env_kwargs': "{'size': 8}"}, 'env_kwargs'),
     ('gymnasium:CartPole-v1', {'env_kwargs': '[8]'}, 'env_kwargs'),
@@ -44,8 +44,8 @@ class Mine(gymnasium.Env):
     (f'{TASKS}:Odd-v0', {'env_kwargs': '{"trouble": "constructor"}'}, 'No such map'),
     (f'{TASKS}:Odd-v0', {'env_kwargs': '{"trouble": "old reset"}'}, 'old Gym'),
     (f'{TASKS}:Odd-v0', {'env_kwargs': '{"trouble": "old step", "at": 1}'}, 'old Gym'),
-    ('gymnasium:Pendulum-v1', {}, 'chooses among discrete ones'),
-    ('gymnasium:CartPole-v1', {'agent': 'deep'}, 'Take --agent=shallow'),
+    ('gymnasium:Pendulum-v1', {}, 'Pendulum-v1 .*Box'),
+    ('gymnasium:CartPole-v1', {'agent': 'deep'}, '--agent=shallow'),
     ('gymnasium:CartPole-v1', {'frame_stack': 4}, '--frame_stack=1'),
     ('gymnasium:CartPole-v1', {'precision': 'bfloat16'}, '--precision=float32'),
     ('gymnasium:CartPole-v1', {'max_noops': 30}, '--max_noops '),
@@ -84,9 +84,9 @@ def test_an_environment_of_another_package_is_found_by_its_module(tmp_path):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('import no_such_module', 'of_mine needs no_such_module.*pip install no_such_module'),
+    ('import no_such_module', 'of_mine .*pip install no_such_module'),
     ('import no_such_module.inner', 'pip install no_such_module`'),
-    ('1 / 0', 'of_mine can not be imported: ZeroDivisionError'),
+    ('1 / 0', 'of_mine .*ZeroDivisionError'),
     ('import of_mine.inner', "No module named 'of_mine.inner'"),
   ],
 )
