@@ -11,7 +11,7 @@ import numpy as np
 
 from atari57 import games
 from impala_tf import structs
-from impala_tf.config import ConfigurationError, ImageConfig
+from impala_tf.config import ConfigurationError, StackedImageConfig
 from impala_tf.config.options import option
 from impala_tf.environments import base
 from impala_tf.environments.suite import Suite
@@ -20,12 +20,9 @@ _MAX_LISTED = 5  # Of the games that are missing.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AtariConfig(ImageConfig):
+class AtariConfig(StackedImageConfig):
   """The configuration of a run on Atari."""
 
-  frame_stack: int = option(
-    'most recent images in an observation, one for each agent step; paper: 4', minimum=1
-  )
   max_noops: int = option(
     'most no-operation frames with which a game starts, drawn from 1 to this many; 0 for none; '
     'paper: 30',
@@ -35,13 +32,6 @@ class AtariConfig(ImageConfig):
     'all 18 actions of the console instead of those that a game uses; paper: for one agent on all '
     'games only',
     default=False,
-  )
-  repeat_action_probability: float = option(
-    'probability with which each frame takes the action of the frame before (sticky actions); '
-    'paper: 0',
-    default=0.0,
-    minimum=0,
-    below=1,
   )
 
 

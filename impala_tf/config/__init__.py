@@ -285,6 +285,22 @@ class ImageConfig(Config):
   )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StackedImageConfig(ImageConfig):
+  """The configuration of a suite that stacks images, and where actions may be sticky."""
+
+  frame_stack: int = option(
+    'most recent images in an observation, one for each agent step; paper: 4 on Atari', minimum=1
+  )
+  repeat_action_probability: float = option(
+    'probability with which each frame of an Atari game, or step of an environment of Gymnasium, '
+    'takes the action of the one before (sticky actions); paper: 0',
+    default=0.0,
+    minimum=0,
+    below=1,
+  )
+
+
 def differences(a: Config, b: Config) -> list[tuple[str, Value, Value]]:
   """Returns how the learning of two runs differs: (name, value in `a`, in `b`)."""
   names = dict.fromkeys([*a.learning_fields(), *b.learning_fields()])

@@ -11,23 +11,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from impala_tf.config import ConfigurationError, ImageConfig
+from impala_tf.config import ConfigurationError, StackedImageConfig
 from impala_tf.config.options import option, read_json
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GymnasiumConfig(ImageConfig):
+class GymnasiumConfig(StackedImageConfig):
   """The configuration of a run on Gymnasium environments."""
 
-  frame_stack: int = option(
-    'most recent images in an observation, one for each agent step', minimum=1
-  )
-  repeat_action_probability: float = option(
-    'probability with which each step takes the action of the step before (sticky actions)',
-    default=0.0,
-    minimum=0,
-    below=1,
-  )
   use_lstm: bool = option(
     'whether the agent has a memory, an LSTM of 256, which also sees its last action and reward',
     default=False,

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from impala_tf import config as config_lib
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import Config, ConfigurationError, StackedImageConfig
 from impala_tf.learning import losses
 from tests.support.configurations import DEFAULTS, NAMES, OPTIONAL, RESUMABLE, VALUES, another, make
 
@@ -231,6 +231,20 @@ def test_shares_that_come_to_nothing_or_all_are_refused(size, fraction):
 def test_what_several_learners_can_not_share_is_refused():
   with pytest.raises(ConfigurationError, match=r'46.* num_learners=8 '):
     make(batch_size=4, num_learners=8, replay_fraction=0.3, replay_beside=True)
+
+
+@pytest.mark.parametrize(
+  ('name', 'value'),
+  [('frame_stack', 0), ('repeat_action_probability', -0.1), ('repeat_action_probability', 1.0)],
+)
+def test_stacks_and_sticky_actions_have_limits(name, value):
+  images = {'width': 84, 'height': 84, 'frame_stack': 4}
+  assert StackedImageConfig(**VALUES, **images).repeat_action_probability == 0
+  with pytest.raises(ConfigurationError, match=name):
+    StackedImageConfig(**VALUES, **images | {name: value})
+  del images['frame_stack']
+  with pytest.raises(TypeError, match='frame_stack'):
+    StackedImageConfig(**VALUES, **images)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_find(spelling, name):
 @pytest.mark.parametrize(
   ('name', 'message'),
   [
-    ('room_watermaze', "'room_watermaze' .*  rooms_watermaze"),
+    ('room_watermaze', "'room_watermaze' .* rooms_watermaze"),
     ('contributed/dmlab30/room_watermaze', ' rooms_watermaze'),
     ('/contributed/dmlab30/room_watermaze', ' rooms_watermaze'),
     ('dmlab_30', ' dmlab30'),

@@ -66,6 +66,16 @@ def test_each_step_is_shown_until_it_is_closed(tk):
   assert tk.is_closed
 
 
+def test_steps_are_shown_as_fast_as_a_person_would_play(tk, monkeypatch):
+  waited = []
+  clock = types.SimpleNamespace(monotonic=lambda: 7.0, sleep=waited.append)
+  monkeypatch.setattr(window, 'time', clock)
+  watched = window.WatchedEnvironment(functools.partial(Screen, 5, 3.0), 'a level', 16)
+  watched.reset()
+  watched.step(1)
+  assert waited == [0, 1 / 16]
+
+
 def test_play_continues_when_somebody_closes_the_window(tk):
   tk.updates_left = 1
   watched = window.WatchedEnvironment(functools.partial(Screen, 5, 3.0), 'a level', 15)

@@ -65,6 +65,14 @@ def test_equals_the_papers_sums(columns, lambda_, rho_bar, pg_rho_bar):
   np.testing.assert_allclose(returns.pg_advantages, pg_advantages, rtol=2e-5, atol=2e-5)
 
 
+def test_all_is_clipped_at_one_by_default():
+  inputs = random_inputs(8, 5)
+  returns = vtrace.from_importance_weights(**inputs)
+  vs, pg_advantages = paper_sums(**inputs, rho_bar=1.0, pg_rho_bar=1.0)
+  np.testing.assert_allclose(returns.vs, vs, rtol=2e-5, atol=2e-5)
+  np.testing.assert_allclose(returns.pg_advantages, pg_advantages, rtol=2e-5, atol=2e-5)
+
+
 @pytest.mark.parametrize('case', ['c0', 'c1'])
 @pytest.mark.parametrize('thresholds', ['t0', 't1', 't2'])
 def test_equals_the_authors_numbers(case, thresholds):
