@@ -1,4 +1,4 @@
-"""What policy lag costs: return over frames of small tasks, with the lag made by the number of
+"""What a policy lag costs: return over frames of small tasks, with the lag made by the number of
 environments, with V-trace and without correction.
 
     PYTHONPATH=. python results/policy_lag.py --logdir=runs/policy_lag --output=results/policy_lag
@@ -105,7 +105,7 @@ def _curve(run: Run) -> list[float | None]:
   returns = np.array([row.episode_return for row in rows])
   ends = np.linspace(0, FRAMES[run.level], WINDOWS + 1)
   windows = [returns[(frames > low) & (frames <= high)] for low, high in itertools.pairwise(ends)]
-  return [float(np.mean(window)) if len(window) else None for window in windows]
+  return [round(float(np.mean(window)), 3) if len(window) else None for window in windows]
 
 
 def _lag(run: Run) -> float:
@@ -149,13 +149,15 @@ def report(done: Sequence[Run]) -> None:
     for level, value in randoms.items()
   ]
   tables.write(_OUTPUT.value, {'table.md': '\n'.join([tables.markdown(short), '', *notes, ''])})
-  _draw(curves, lags, randoms)
+  _draw(curves, randoms)
 
 
 def _labels(run):
-  environments = run.ratio * BATCH
-  law = f'{sizes.expected_lag(environments, BATCH):.0f}'
-  return [run.level.rpartition(':')[2], str(environments), law]
+  return [run.level.rpartition(':')[2], str(run.ratio * BATCH), _law(run.ratio)]
+
+
+def _law(ratio):
+  return f'{sizes.expected_lag(ratio * BATCH, BATCH):.0f}'
 
 
 def _quarters(curve):
@@ -168,7 +170,7 @@ def _mean_and_range(values):
   return f'{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})'
 
 
-def _draw(curves, lags, randoms):
+def _draw(curves, randoms):
   path = os.path.join(_OUTPUT.value, 'policy_lag.png')
   with pictures.picture(path, rows=2, columns=2, size=(11, 7)) as panels:
     places = [(level, correction) for level in FRAMES for correction in CORRECTIONS]
@@ -180,15 +182,17 @@ def _draw(curves, lags, randoms):
         ]
         if of_ratio:
           y = np.array([[np.nan if v is None else v for v in curves[r]] for r in of_ratio])
-          lag = np.mean([lags[r] for r in of_ratio])
-          (line,) = axes.plot(x, y.mean(0), label=f'lag {lag:.0f}, {ratio * BATCH} environments')
+          label = f'{ratio * BATCH} environments, lag {_law(ratio)}'
+          (line,) = axes.plot(x, y.mean(0), label=label)
           axes.fill_between(x, y.min(0), y.max(0), alpha=0.2, color=line.get_color())
       axes.axhline(randoms[level], linestyle='--', color='gray', label='random policy')
       axes.set_title(f'{level.rpartition(":")[2]}, {CORRECTIONS[correction]}')
-      axes.set_xlabel('environment frames')
       axes.set_ylabel('return: mean and range of seeds')
-      axes.grid(alpha=0.3)
-      axes.legend(fontsize='small')
+      pictures.show_frames(axes)
+    # Both corrections of a task have the same scale.
+    for left, right in zip(panels[::2], panels[1::2], strict=True):
+      right.sharey(left)
+      left.autoscale(axis='y')
 
 
 @cli.report_user_errors()

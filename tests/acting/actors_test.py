@@ -83,6 +83,20 @@ def test_three_unrolls_agree_with_the_authors_code():
       )
 
 
+def test_an_unroll_begins_with_the_newest_weights_of_a_copy_that_actors_share():
+  agent = LinearAgent()
+  agent.build(scripted.Counting().observation_spec)
+  published = weights.PublishedWeights(agent)
+  copy = weights.SharedCopy(agent, published)
+  copy.refresh()
+  unroller = make_unroller([scripted.Counting()], agent=agent, published=copy)
+  carry = unroller.initial(0)
+  for version in (3, 4):
+    published.publish(tf.constant(version))
+    carry, unrolls = unroller.unroll(0, carry)
+    assert unrolls.policy_version.numpy().tolist() == [version]
+
+
 def test_each_row_holds_the_action_and_what_it_led_to():
   unroller = make_unroller([scripted.Counting(first=0), scripted.Counting(length=3, first=100)])
   carry, first = unroller.unroll(0, unroller.initial(0))

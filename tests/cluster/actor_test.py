@@ -12,7 +12,7 @@ import types
 import pytest
 import tensorflow as tf
 
-from impala_tf.acting import actors
+from impala_tf.acting import actors, weights
 from impala_tf.acting.group import ActorError
 from impala_tf.cluster import actor, connection, heartbeats, roles
 from impala_tf.config import ConfigurationError
@@ -82,6 +82,12 @@ def make(task=0, suite=None, **changes):
   return actor.ClusterActor(
     suite or catch.CatchSuite(), settings, role, heartbeats.LearnerHeartbeat('running', 1)
   )
+
+
+def test_threads_of_a_process_share_one_copy_of_the_weights():
+  acting = make(num_actors=4)
+  assert isinstance(acting._weights, weights.SharedCopy)
+  assert acting._actors.policy._published is acting._weights
 
 
 def test_levels_are_dealt_out_over_the_actors_of_all_processes():
@@ -274,6 +280,15 @@ def test_an_actor_whose_queue_was_closed_asks_why_before_it_waits_for_unrolls(ac
   made, link = acting(Freed), Answering('running', 'finished')
   with made:
     assert made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
+
+
+def test_an_actor_that_connects_again_copies_the_weights_again(acting):
+  made, link = acting(Freed), Answering('running', 'finished')
+  # Of the learner before, which may have been at the same version.
+  made._weights._copied = 7
+  with made:
+    made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
+  assert made._weights._copied is None
 
 
 def test_a_learner_that_is_there_and_does_nothing_is_given_up(acting, monkeypatch):

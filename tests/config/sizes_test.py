@@ -109,6 +109,9 @@ def test_what_is_given_is_kept_and_the_rest_follows():
   assert choose(64, 57, 32, num_actors=8)[:2] == (8, 26)
   assert choose(64, 57, 32, num_actors=2)[:2] == (2, 57)
   assert choose(64, 57, 1, num_actors=5)[:2] == (5, 12)
+  # All levels have as many.
+  assert choose(64, 4, 32, num_actors=15)[:2] == (15, 12)
+  assert choose(64, 4, 1)[:2] == (1, 4)
   assert choose(64, 1, 32, num_actors=2, envs_per_actor=8, processes_per_actor=3) == (2, 8, 3)
 
 
@@ -119,15 +122,19 @@ def test_what_is_given_is_kept_and_the_rest_follows():
     ('a2c_sync_trajectories', {'num_actors': 8}, (8, 4)),
     ('a2c_sync_trajectories', {'envs_per_actor': 1}, (32, 1)),
     ('a3c', {'batch_size': 1}, (6, 1)),
+    ('a3c', {'batch_size': 1, 'num_actors': 32}, (32, 1)),
   ],
 )
 def test_the_papers_baselines_have_as_many_as_their_batches_ask_for(
-  monkeypatch, architecture, given, expected
+  monkeypatch, caplog, architecture, given, expected
 ):
   monkeypatch.setattr(machine, 'cores', lambda: 64)
   suite, config = suites.resolve('pong', architecture=architecture, **given)
   assert (config.num_actors, config.envs_per_actor) == expected
-  group.check(suite, config)
+  with caplog.at_level(logging.WARNING, logger='absl'):
+    group.check(suite, config)
+  # Theirs is not that of a queue.
+  assert not any('lag' in record.getMessage() for record in caplog.records)
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@ follows."""
 
 import contextlib
 import dataclasses
+import io
 import logging
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -128,6 +130,22 @@ def test_time_without_a_core_does_not_count(clock, named, monkeypatch):
   assert len(named()) == 1
 
 
+def test_the_time_without_a_core_is_read_of_the_process_at_work(monkeypatch):
+  opened = []
+
+  def open_(path):
+    opened.append(path)
+    # Nanoseconds with a core and without, and turns.
+    return io.StringIO('7000000000 1500000000 9\n')
+
+  monkeypatch.setattr(hangs, 'open', open_, raising=False)
+  assert hangs._waited_for_core(STEP._replace(pid=12)) == 1.5
+  assert opened == ['/proc/12/schedstat']
+  monkeypatch.undo()
+  # Idle, and ended.
+  assert hangs._waited_for_core(None) == hangs._waited_for_core(STEP) == 0.0
+
+
 def make(suite, levels, **changes):
   config = dataclasses.replace(catch.CONFIG, **changes)
   return process_group.make_environments(
@@ -145,8 +163,8 @@ def test_a_stopped_process_is_replaced_while_the_others_play(named):
     outputs = []
     thread = threading.Thread(target=lambda: outputs.append(group[0].step(1, STAY)))
     thread.start()
-    steps = 0
-    while thread.is_alive():
+    steps, deadline = 0, time.monotonic() + 120
+    while thread.is_alive() and time.monotonic() < deadline:
       group[1].step(1, STAY)
       steps += 1
     assert outputs[0].done.all()
