@@ -9,8 +9,9 @@ import re
 import pytest
 import yaml
 
-from impala_tf.config import Config
+from impala_tf.config import Config, sizes
 from impala_tf.environments import suites
+from impala_tf.system import machine
 from tests import rooms_test
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -217,6 +218,55 @@ def test_manifest_fences_both_ports_and_numbers_the_actors():
       f'$({variable["name"]})' in ' '.join(arguments) or 'value' in variable
       for variable in container['env']
     )
+
+
+def _number(pattern, text):
+  (found,) = set(re.findall(pattern, text))
+  return int(found)
+
+
+def test_recipes_have_the_lag_that_they_state():
+  sections = _sections((ROOT / 'docs/cluster.md').read_text())
+  manifest = (ROOT / 'docs/kubernetes.yaml').read_text()
+  hosts = re.search(r'for host in ([\d. ]+);', sections['ssh'])[1].split()
+  _, config = suites.resolve('pong')
+  for processes, flags, said in (
+    (len(hosts), sections['ssh'], sections['ssh']),
+    (_number(r'--ntasks=(\d+) --exclude', sections['Slurm']), sections['Slurm'], sections['Slurm']),
+    (_number(r'replicas: (\d\d)', manifest), manifest, sections['Kubernetes']),
+    (_number(r'(\d+) actor processes on', manifest), manifest, manifest),
+  ):
+    each = _number(r'--num_actors=(\d+)', flags) * _number(r'--envs_per_actor=(\d+)', flags)
+    lag = sizes.expected_lag(processes * each, config.fresh_per_batch)
+    assert lag <= sizes.MOST_LAG
+    assert f' {lag:.0f} updates' in said
+    assert said is manifest or f'{each} environments' in said
+
+
+ROWS_OF_DEFAULTS = {
+  'one game: actors x environments, processes of each actor': 'pong',
+  'all 57 games': 'atari57',
+  'one level of DMLab-30': 'rooms_watermaze',
+  'all 30 levels': 'dmlab30',
+  'Gymnasium, batches of 8': 'gymnasium:CartPole-v1',
+}
+
+
+def test_the_table_of_defaults_has_them(monkeypatch):
+  section = _sections((ROOT / 'docs/scaling.md').read_text())['The policy lag']
+  header, _, *rows = [
+    line.strip('| ').split(' | ') for line in section.splitlines() if line.startswith('|')
+  ]
+  assert [row[0] for row in rows[::2]] == list(ROWS_OF_DEFAULTS)
+  for row, lags in zip(rows[::2], rows[1::2], strict=True):
+    assert lags[0] == 'lag'
+    for cores, cell, lag in zip(header[1:], row[1:], lags[1:], strict=True):
+      monkeypatch.setattr(machine, 'cores', lambda cores=cores: int(cores.removesuffix(' cores')))
+      _, config = suites.resolve(ROWS_OF_DEFAULTS[row[0]])
+      hosted = f'{config.num_actors} x {config.envs_per_actor}'
+      if config.envs_per_actor > 1:
+        hosted += f', {config.processes_per_actor}'
+      assert (cell, lag) == (hosted, f'{config.expected_lag:.2g}'), (row[0], cores)
 
 
 def test_readme_is_short():

@@ -2,7 +2,7 @@
 
 Actors check what they send by the settings that they share with the learner, but an unroll may come
 from a machine with a defect, or from a program that is not this one. One level that does not exist,
-or one number that is not finite, would end the training, so such unrolls are left out.
+or one number that makes the loss infinite, would end the training, so such unrolls are left out.
 
 intake = Intake(queue, num_actions, len(levels), actors)
 batch = intake.batch(32)                            # waits; 32 sound unrolls, time-major
@@ -18,6 +18,11 @@ import tree
 from impala_tf import structs
 from impala_tf.system import machine
 from impala_tf.transport import unroll_queue
+
+# Larger numbers may overflow in the loss or in its gradient, whose squares are summed. No
+# environment has such rewards; all else passes functions that are bounded.
+_MAX_REWARD = 1e9
+_MAX_NUMBER = 1e30
 
 
 class Intake:
@@ -97,13 +102,19 @@ def find_faults(unrolls: structs.Unroll, num_actions: int, num_levels: int) -> d
     """Returns whether any element of each unroll is true."""
     return tf.reduce_any(tf.reshape(tensor, [tf.shape(tensor)[0], -1]), axis=1)
 
+  def are_beyond(numbers, limit):
+    numbers = tf.cast(numbers, tf.float32)
+    # NaN needs an operation of its own: TensorFlow turns the negation of <= into >.
+    return of_unrolls(~tf.math.is_finite(numbers) | (tf.abs(numbers) > limit))
+
   action = unrolls.agent_outputs.action
   numbers = [leaf for leaf in tree.flatten(unrolls) if leaf.dtype.is_floating]
-  not_finite = [of_unrolls(~tf.math.is_finite(leaf)) for leaf in numbers]
+  beyond = [are_beyond(leaf, _MAX_NUMBER) for leaf in numbers]
+  beyond.append(are_beyond(unrolls.step_outputs.reward, _MAX_REWARD))
   return {
     'a level that the run does not have': (unrolls.level < 0) | (unrolls.level >= num_levels),
     'an action that the agent does not have': of_unrolls((action < 0) | (action >= num_actions)),
-    'a number that is not finite': tf.reduce_any(not_finite, axis=0),
+    'a number that is not finite, or too large': tf.reduce_any(beyond, axis=0),
   }
 
 

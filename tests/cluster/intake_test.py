@@ -11,6 +11,8 @@ import tree
 from impala_tf.acting import specs
 from impala_tf.agent import agents
 from impala_tf.cluster import intake
+from impala_tf.learning import learner as learner_lib
+from impala_tf.training import loop
 from impala_tf.transport import unroll_queue
 from tests.support import catch
 
@@ -61,6 +63,8 @@ def make(spec, sender=7):
     (lambda unrolls: unrolls.step_outputs.reward, np.inf, 'finite'),
     (lambda unrolls: unrolls.step_outputs.info.episode_return, -np.inf, 'finite'),
     (lambda unrolls: unrolls.agent_state[0], np.nan, 'finite'),
+    (lambda unrolls: unrolls.agent_state[1], -1e31, 'too large'),
+    (lambda unrolls: unrolls.step_outputs.reward, 1e10, 'too large'),
   ],
 )
 def test_what_would_end_the_learner_is_left_out_and_its_sender_named(spec, leaf, value, reason):
@@ -76,6 +80,39 @@ def test_what_would_end_the_learner_is_left_out_and_its_sender_named(spec, leaf,
   assert sender == 7
   assert reason in said
   actors.count.assert_called_once_with([0, 0, 1])
+
+
+def test_what_is_let_in_has_a_finite_loss_however_large_it_is():
+  config = dataclasses.replace(
+    catch.CONFIG, level_name='catch_with_memory', unroll_length=T, reward_clipping='none'
+  )
+  learner = loop.make_learner(catch.CatchSuite(), config)
+  spec = make_spec(T)
+  sound = make_unrolls(spec, range(config.batch_size))
+
+  def update(path, value):
+    leaves = [
+      np.full_like(leaf, value) if leaf_path == path else leaf
+      for leaf_path, leaf in tree.flatten_with_path(sound)
+    ]
+    unrolls = tree.map_structure(tf.constant, tree.unflatten_as(spec, leaves))
+    is_left_out = any(
+      is_faulty.numpy().all() for is_faulty in intake.find_faults(unrolls, ACTIONS, LEVELS).values()
+    )
+    try:
+      learner.update(unroll_queue.as_batch(unrolls))
+    except learner_lib.NonFiniteLossError:
+      return is_left_out, False
+    return is_left_out, True
+
+  paths = [path for path, leaf in tree.flatten_with_path(spec) if leaf.dtype.is_floating]
+  reward = ('step_outputs', 'reward')
+  assert reward in paths
+  for path in paths:
+    for sign in (-1, 1):
+      assert update(path, sign * (1e9 if path == reward else 1e30)) == (False, True)
+  # This one would end the training.
+  assert update(reward, 1e30) == (True, False)
 
 
 def test_what_is_left_is_as_it_was_sent(spec):
