@@ -38,6 +38,9 @@ def run(
     parse: parses the command line; by default `parse_flags`.
   """
   output.tolerate_failures()
+  if any(argument.lstrip('-').startswith('help') for argument in sys.argv[1:]):
+    # `--help | head` ends as other programs do, without a word.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
   try:
     app.run(main, flags_parser=parse or parse_flags)
   except KeyboardInterrupt:  # Before there was anything that could end in good order.

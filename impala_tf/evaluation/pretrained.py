@@ -10,10 +10,12 @@ agent's row for the table in pretrained/README.md, which is completed by hand.
 
 import os
 import pathlib
+import shlex
 
 from absl import flags
 
 from impala_tf import cli, files, saved_config
+from impala_tf.cli import config_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.system import quiet
 
@@ -73,13 +75,20 @@ def add(logdir: str, name: str) -> str:
   if size > MAX_BYTES:
     raise ConfigurationError(f'The weights take {size:_} bytes; at most {MAX_BYTES:_} are kept.')
 
+  preset = suites.find(config.level_name).configure(config.level_name, agent=config.agent)
+  named = {'level_name': config.level_name, 'agent': config.agent, 'seed': config.seed}
+  others = {
+    name: getattr(config, name)
+    for name in config.learning_fields()
+    if name not in named and getattr(config, name) != getattr(preset, name)
+  }
+  given = shlex.join(config_flags.arguments(named | others))
   files.prepare_folder(str(target))
   saved_config.save(str(target), config)
   checkpoints.Checkpointer(str(target), learner=learner).save()
   return (
     f'| `{name}` | {config.level_name} | {config.agent} | {frames:_} | test | random | commit | '
-    f'`python run_experiment.py --level_name={config.level_name} --agent={config.agent} '
-    f'--seed={config.seed}` |'
+    f'`python run_experiment.py {given}` |'
   )
 
 

@@ -5,6 +5,7 @@ to load.
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -94,3 +95,17 @@ def test_help_comes_without_tensorflow():
     assert code in (0, 1), (module, text)
     assert '--logdir' in text or '--output' in text, (module, text)
     assert 'Traceback' not in text, module
+
+
+def test_help_says_nothing_to_a_reader_that_has_gone():
+  ours, theirs = os.pipe()
+  os.close(ours)
+  done = subprocess.run(
+    [sys.executable, '-m', 'impala_tf.curves', '--help'],
+    stdout=theirs,
+    stderr=subprocess.PIPE,
+    cwd=ROOT,
+    check=False,
+  )
+  os.close(theirs)
+  assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b'')

@@ -68,11 +68,12 @@ def test_the_agent_of_a_run_is_added_with_its_weights_alone(tmp_path, monkeypatc
   monkeypatch.setattr(pretrained, 'ROOT', tmp_path / 'pretrained')
   with pytest.raises(ConfigurationError, match='clone'):
     pretrained.folder('mine')
-  config = catch.SUITE.configure('tests.support.catch:catch')
+  config = catch.SUITE.configure('tests.support.catch:catch', discounting=0.5)
   logdir = run_files.make_run(catch.SUITE, config, tmp_path / 'run', frames=1234)
   row = pretrained.add(logdir, 'mine')
   assert '`mine`' in row
   assert '1_234' in row
+  assert '--seed=1 --discounting=0.5`' in row
   with pytest.raises(ConfigurationError, match='mine is taken'):
     pretrained.add(logdir, 'mine')
 
