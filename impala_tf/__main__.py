@@ -28,7 +28,7 @@ from absl import flags
 
 from impala_tf import cli, files, saved_config
 from impala_tf.cli import config_flags
-from impala_tf.cluster import roles
+from impala_tf.cluster import role_flags
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites, window
 from impala_tf.evaluation import pretrained, shares
@@ -88,41 +88,7 @@ _POPULATION_MEMBER = flags.DEFINE_boolean(
   False,
   'the run is a member of the population in the folder above --logdir; impala_tf.pbt sets this',
 )
-_JOB_NAME = flags.DEFINE_enum(
-  'job_name',
-  None,
-  roles.JOBS,
-  'part of this process in a cluster; left out, and without TF_CONFIG, it does everything itself',
-  module_name=config_flags.CLUSTER,
-)
-_TASK = flags.DEFINE_integer(
-  'task',
-  None,
-  'number of the actor, which no other actor has: 0, 1, 2 and so on',
-  module_name=config_flags.CLUSTER,
-)
-_LEARNER_ADDRESS = flags.DEFINE_string(
-  'learner_address',
-  None,
-  f'host:port of the learner (default: this machine alone, port {roles.DEFAULT_PORT})',
-  module_name=config_flags.CLUSTER,
-)
-_ACTOR_ADDRESS = flags.DEFINE_string(
-  'actor_address',
-  None,
-  'host:port at which the learner finds this actor (default: the way to the learner, any free '
-  'port)',
-  module_name=config_flags.CLUSTER,
-)
-_GIVE_UP_AFTER = flags.DEFINE_float(
-  'give_up_after',
-  1800.0,
-  'seconds without a word from the learner after which an actor ends',
-  lower_bound=0.0,
-  module_name=config_flags.CLUSTER,
-)
 config_flags.define(command=__name__)
-
 
 _ACTORS_OF_LEVELS = 64  # as many levels as a suite may have, where each has actors of its own
 
@@ -132,38 +98,15 @@ def main(argv: list[str]) -> int:
   """Runs what the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
   cli.set_up_log()
+  _check_flags()
+  role = role_flags.role(_MODE.value)
   given = config_flags.given()
-  for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES, _RECORD_VIDEO, _RENDER):
-    if flag.present and _MODE.value != 'test':
-      raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
-  is_training = _MODE.value == 'train'
-  if _PARALLEL.present and not _SEEDS.value:
-    raise ConfigurationError('--parallel is for several runs: say --seeds=3, too.')
-  if _SEEDS.value and not is_training:
-    raise ConfigurationError(
-      f'--seeds is for training. For --mode={_MODE.value} give --logdir one of the runs.'
-    )
-  if _JOB_NAME.present and not is_training:
-    raise ConfigurationError(
-      f'--mode={_MODE.value} is not for a part of a cluster: leave --job_name out.'
-    )
+
   if _PRETRAINED.value:
     return _with_pretrained(_PRETRAINED.value, given)
-  role = roles.resolve(
-    _JOB_NAME.value,
-    _TASK.value,
-    _LEARNER_ADDRESS.value,
-    _ACTOR_ADDRESS.value,
-    os.environ if is_training else {},
-  )
-  if role and role.job == 'learner':
-    roles.check_leads_here(role)
-  if _GIVE_UP_AFTER.present and not role:
-    raise ConfigurationError(
-      '--give_up_after is for clusters: say --job_name=learner or --job_name=actor, too.'
-    )
   if role and role.job == 'actor' and 'level_name' not in given and not _PRESET.value:
     return _act_for_any(role, given)
+
   suite, config, given = _resolve(_PRESET.value, given)
   if _SEEDS.value:
     if role or _POPULATION_MEMBER.value:
@@ -172,9 +115,22 @@ def main(argv: list[str]) -> int:
         "actor processes, by --space='seed=each(1,2,3)'."
       )
     return _train_seeds(suite, config)
-  return _run(
-    suite, config, given, _LOGDIR.value or saved_config.default_logdir(config.level_name), role
-  )
+
+  logdir = _LOGDIR.value or saved_config.default_logdir(config.level_name)
+  return _run(suite, config, given, logdir, role)
+
+
+def _check_flags():
+  """Refuses flags that say nothing without others."""
+  for flag in (_RANDOM_POLICY, _TEST_NUM_EPISODES, _RECORD_VIDEO, _RENDER):
+    if flag.present and _MODE.value != 'test':
+      raise ConfigurationError(f'--{flag.name} is for tests: say --mode=test, too.')
+  if _PARALLEL.present and not _SEEDS.value:
+    raise ConfigurationError('--parallel is for several runs: say --seeds=3, too.')
+  if _SEEDS.value and _MODE.value != 'train':
+    raise ConfigurationError(
+      f'--seeds is for training. For --mode={_MODE.value} give --logdir one of the runs.'
+    )
 
 
 def _train_seeds(suite, config):
@@ -182,6 +138,7 @@ def _train_seeds(suite, config):
   logdir = _LOGDIR.value or f'{saved_config.default_logdir(config.level_name)}_seeds'
   suite.check(config)
   suite.check_installed(config)
+
   from impala_tf import curves
   from impala_tf.sweeps import seeds
 
@@ -191,6 +148,7 @@ def _train_seeds(suite, config):
     output = os.path.join(logdir, 'report', 'curves.png')
     curves.draw(curves.read_runs([logdir]), output, lambda level: {})
     print(f'The curve of all seeds is in {output}.', flush=True)
+
   return code
 
 
@@ -201,6 +159,7 @@ def _with_pretrained(name, given):
       '--pretrained is for --mode=test and --mode=export, and goes without --random_policy and '
       '--preset. To train from the start, leave it out.'
     )
+
   folder = pretrained.folder(name)
   level_name = saved_config.load_with(folder, {}).level_name
   suite, config, given = _resolve(None, {'level_name': level_name} | given)
@@ -227,8 +186,10 @@ def _resolve(preset_name, given):
     raise ConfigurationError(
       '--level_name is missing: name the level to train on, such as --level_name=pong.'
     )
+
   suite = suites.find(level_name)
   given = {name: value for name, value in given.items() if name != 'level_name'}
+
   if named:
     if preset_name not in suite.presets:
       raise ConfigurationError(
@@ -237,6 +198,7 @@ def _resolve(preset_name, given):
     given = {'agent': named.agent, **given}
     known = dataclasses.asdict(named) | given
     return suite, suite.configure(**known | {'level_name': level_name}), given
+
   return suite, suite.configure(level_name, **given), given
 
 
@@ -260,7 +222,7 @@ def _act_for_any(role, given):
 
   # By default there are fewer actors than that, whichever level it is.
   machine.configure_tensorflow(given.get('num_actors') or 2 * machine.cores() + _ACTORS_OF_LEVELS)
-  return actor.act(configure, role, _GIVE_UP_AFTER.value)
+  return actor.act(configure, role, role_flags.give_up_after())
 
 
 def _described(deed, suite, config):
@@ -281,7 +243,6 @@ def _run(suite, config, given, logdir, role, trained=None):
     trained: folder of the agent to test or export, `logdir` if left out.
   """
   trained = trained or logdir
-  # TensorFlow takes seconds to load: not at the top, so that --help and refusals come at once.
   seed = config.seed
   if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
     # An evaluation may draw other episodes than the training did; all else that was given must be
@@ -293,6 +254,7 @@ def _run(suite, config, given, logdir, role, trained=None):
   elif _MODE.value == 'train' and not (role and role.job == 'actor'):
     saved_config.check(logdir, config)
     files.check_folder(logdir)
+
   view = _view(logdir) if _MODE.value == 'test' else None
   suite.check(config)
   # A learner of a cluster has no environments.
@@ -300,6 +262,8 @@ def _run(suite, config, given, logdir, role, trained=None):
     suite.check_installed(config)
   if view and (view.record_video or view.is_shown):
     suite.check_pictures(config)
+
+  # It takes seconds to load: not at the top, so that --help and refusals come at once.
   quiet.load_tensorflow()
   from impala_tf.cluster import actor, connection
   from impala_tf.cluster import learner as cluster_learner
@@ -310,10 +274,11 @@ def _run(suite, config, given, logdir, role, trained=None):
   machine.configure_tensorflow(config.num_actors, config.num_learners)
   if role and role.job == 'actor':
     loop.check(suite, config, cluster_learner.ClusterSource)
-    return actor.act(lambda signature: (suite, config), role, _GIVE_UP_AFTER.value)
+    return actor.act(lambda signature: (suite, config), role, role_flags.give_up_after())
   if role:
     connection.connect(role)
     connection.warn_if_exposed(role)
+
   if _MODE.value == 'train':
     callbacks = [member.Member(suite, config, logdir)] if _POPULATION_MEMBER.value else []
     path = os.path.join(logdir, saved_config.FILE_NAME)
@@ -322,11 +287,13 @@ def _run(suite, config, given, logdir, role, trained=None):
       print(introduction, flush=True)
     source = cluster_learner.ClusterSource if role else None
     return loop.train(suite, config, logdir, callbacks, source)
+
   if _MODE.value == 'export':
     folder = os.path.join(logdir, 'saved_model')
     loaded = export.export(suite, config, trained, folder)
     print(f'Wrote the agent after {loaded.frames:_} frames to {folder}.')
     return 0
+
   with signals.Stop() as stop:
     if _RANDOM_POLICY.value:
       play.evaluate_random(suite, config, _TEST_NUM_EPISODES.value, seed, view, stop)

@@ -61,6 +61,7 @@ CONFIG = {*Config.field_names(), *suites.option_names(), 'num_arms'}
 SHARED = {
   'config_flags.define(': CONFIG,
   'trainer.define_flag(': {'cluster'},
+  'import role_flags': 'impala_tf/cluster/role_flags.py',
   'evaluation import command': 'impala_tf/evaluation/command.py',
 }
 

@@ -87,6 +87,8 @@ from tests.support import experiment
       '--test_num_episodes ',
     ),
     (('--level_name=pong', '--give_up_after=60'), '--give_up_after '),
+    (('--level_name=pong', '--mode=test', '--job_name=learner'), '--job_name '),
+    (('--pretrained=cartpole', '--mode=test', '--job_name=learner'), '--job_name '),
     # Not waiting for a learner.
     (
       (
