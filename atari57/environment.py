@@ -82,6 +82,7 @@ class AtariEnvironment:
     ):
       if value < least:
         raise ValueError(f'{name} must be at least {least}, not {value}.')
+
     cv2.setNumThreads(1)  # a process of environments is one thread's work
     emulator_seed, noop_seed = np.random.SeedSequence(seed).generate_state(2)
     self._random = np.random.default_rng(noop_seed)

@@ -67,6 +67,7 @@ def all_games() -> tuple[Game, ...]:
       for name, number in zip(names[1:], numbers, strict=True)
     }
     games.append(Game(name=game, **_by_field(scores)))
+
   return tuple(games)
 
 

@@ -135,6 +135,7 @@ class DMLabEnvironment:
     self._cache = cache
     self._observation: structs.Observation | None = None
     self._lab: Any = None  # The engine, until `close`.
+
     # As in the authors' code: by default the engine tells standard output what it loads.
     config: dict[str, Any] = {'width': width, 'height': height, 'logLevel': 'WARN'}
     if dataset_path:
@@ -142,9 +143,11 @@ class DMLabEnvironment:
       config['datasetPath'] = (
         dataset_path if dataset_path == 'dummy' else os.path.abspath(dataset_path)
       )
+
     if is_test:
       config |= {'allowHoldOutLevels': 'true', 'mixerSeed': TEST_MIXER_SEED}
     module = _import_deepmind_lab()
+
     # DeepMind Lab leaves its files behind when its process is killed.
     if temp_folder:
       _remove_folders_of_the_dead(temp_folder)

@@ -93,6 +93,7 @@ class LevelCache:
           1,
           error,
         )
+
     self._statistics['hits' if found else 'misses'] += 1
     return found
 
@@ -127,6 +128,7 @@ class LevelCache:
       self._bytes_since_look += num_bytes
       if self._bytes_since_look < self._max_bytes * _BYTES_BETWEEN_LOOKS:
         return
+
     self._bytes_since_look = 0
     # Files that a killed process did not finish count like entries, and go like them.
     entries = self._files.entries()

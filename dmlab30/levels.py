@@ -142,6 +142,7 @@ def find(name: str) -> str:
     or ('/' in name and not name.removeprefix('/').startswith(_FOLDER))
   ):
     return name
+
   known = [SUITE, *_by_name(), *_OTHER_LEVELS]
   nearest = difflib.get_close_matches(name.removeprefix('/').removeprefix(_FOLDER), known)
   hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(known) + '.'
@@ -194,6 +195,7 @@ def mean_score(
         'separately.'
       )
     by_level[level] = episode_returns
+
   missing = [level.test_name for level in all_levels() if level not in by_level]
   empty = [
     level.test_name for level, episode_returns in by_level.items() if not len(episode_returns)
@@ -207,6 +209,7 @@ def mean_score(
     raise ValueError(
       f'The score of DMLab-30 needs episodes of all its levels ({"; ".join(problems)}).'
     )
+
   scores = [
     level.human_normalised(float(np.mean(by_level[level])), references) for level in all_levels()
   ]

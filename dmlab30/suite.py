@@ -298,6 +298,7 @@ class DMLabSuite(Suite):
       left = len(missing) - _MAX_LISTED
       some = [*missing[:_MAX_LISTED], *([f'and {left} more'] if left > 0 else [])]
       return f'No score of DMLab-30 yet, it lacks {len(missing)} of 30 levels: {", ".join(some)}.'
+
     paper, code = (
       levels.mean_score(level_returns, cap=100, references=references)
       for references in levels.REFERENCES

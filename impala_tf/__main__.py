@@ -275,6 +275,7 @@ def _run(suite, config, given, logdir, role, trained=None):
   if role and role.job == 'actor':
     loop.check(suite, config, cluster_learner.ClusterSource)
     return actor.act(lambda signature: (suite, config), role, role_flags.give_up_after())
+
   if role:
     connection.connect(role)
     connection.warn_if_exposed(role)

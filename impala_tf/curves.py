@@ -81,6 +81,7 @@ def read_episodes(path: str) -> dict[str, Episodes]:
     raise ConfigurationError(
       f'{os.path.join(folder, episode_log.FILE_NAME)} has no episodes yet: nothing to draw.'
     )
+
   return {
     level: (np.array([row.frames for row in rows]), np.array([row.episode_return for row in rows]))
     for level, rows in levels.items()
@@ -179,6 +180,7 @@ def _draw_seeds(axes, label, levels, window):
       f'The runs called {label!r} have no frames in common: the episodes of one end before those '
       'of another begin. Give them labels of their own.'
     )
+
   points = np.linspace(first, last, _POINTS)
   # [points, seeds] of each level.
   scores = [

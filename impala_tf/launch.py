@@ -86,6 +86,7 @@ def run(num_actor_processes: int, arguments: list[str]) -> int:
       if ended.code:
         _show(f'{ended.name} failed, so all end.')
         return 1
+
   return stop.exit_code
 
 
@@ -128,6 +129,7 @@ def _main(argv):
   if not given.get('num_actors'):
     each = sizes_of_each(values.num_actor_processes, values.preset, given)
     given = each._asdict() | given | {'num_actors': each.num_actors}
+
   passed_on = {
     name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None
   }

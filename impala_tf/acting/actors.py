@@ -72,6 +72,7 @@ class Unroller:
     self._traced = tf.function(
       self.play, input_signature=[index_spec, self.carry_spec, *begun_spec], autograph=False
     )
+
     # Traced here, before any thread may call it: weights can't be substituted by several threads.
     sees_images = carry.step_output.observation.frame.shape.rank > 2
     if sees_images or tf.config.list_physical_devices('GPU'):

@@ -244,6 +244,7 @@ def check(suite: suite_lib.Suite, config: Config) -> None:
       f'{environments} environments, and each of the {levels} levels of {config.level_name} needs '
       'one of its own. Change --num_actors or --envs_per_actor, or leave both out.'
     )
+
   if environments % levels:
     logging.warning(
       'The %d environments (--num_actors times --envs_per_actor) are not a multiple of the %d '
@@ -252,6 +253,7 @@ def check(suite: suite_lib.Suite, config: Config) -> None:
       levels,
       config.level_name,
     )
+
   if config.architecture == 'impala' and (warning := long_lag(config, environments, levels=levels)):
     logging.warning('%s', warning)
   if environments < config.fresh_per_batch:
@@ -288,6 +290,7 @@ def long_lag(config: Config, environments: int, processes: int = 1, levels: int 
     )
   elif levels <= most:
     remedy = f'at most {most} environments (--num_actors times --envs_per_actor), or '
+
   return (
     f'The policy lag will be about {lag:.0f} updates: {environments} environments for '
     f'{config.fresh_per_batch} new unrolls in each update. It should be at most about '

@@ -151,6 +151,7 @@ class BatchedInference:
       shared_name=self._shared_name,
       enable_large_batch_splitting=False,
     )
+
     # The operation knows no shapes.
     for result, output in zip(results, flat_outputs, strict=True):
       result.set_shape([last_actions.shape[0], *output.shape[1:]])

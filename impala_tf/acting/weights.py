@@ -230,6 +230,7 @@ def with_weights(module: tf.Module, tensors: Sequence[tf.Tensor]) -> Iterator[No
     raise ValueError(
       f'Not attributes of {module.name!r} or its submodules: {names}. Keep each variable in one.'
     )
+
   try:
     for attributes, name, variable in places:
       attributes[name] = replacements[variable.ref()]

@@ -159,6 +159,7 @@ class Agent(snt.Module):
     if self.use_last_action_and_reward:
       features.append(tf.clip_by_value(flat(step_outputs.reward), -1.0, 1.0)[:, tf.newaxis])
       features.append(tf.one_hot(flat(last_actions), self.num_actions))
+
     if self.instruction_encoder:
       if isinstance(observation.instruction, tuple):
         raise ValueError(
@@ -166,6 +167,7 @@ class Agent(snt.Module):
           'encoder.'
         )
       features.append(self.instruction_encoder(flat(observation.instruction)))
+
     if self.numbers_encoder:
       features.append(self.numbers_encoder(flat(observation.numbers)))
 
@@ -235,6 +237,7 @@ def make_agent(
     torso = _TORSOS[network]()
   else:
     raise ValueError(f'Unknown network {network!r}; choose one of {", ".join(_TORSOS)}.')
+
   return Agent(
     num_actions,
     torso,

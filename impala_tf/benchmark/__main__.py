@@ -96,6 +96,7 @@ def main(argv: list[str]) -> int:
     raise ConfigurationError(
       f'Name what to measure, one of {", ".join(_PARTS)}: got {" ".join(argv[1:]) or "nothing"}.'
     )
+
   cli.set_up_log()
   part = argv[1]
   values = flags.FLAGS
@@ -106,6 +107,7 @@ def main(argv: list[str]) -> int:
     raise ConfigurationError(
       '--level_name is missing: name the level to measure on, such as --level_name=pong.'
     )
+
   _actor_counts()
   suite, config = suites.resolve(**given)
   results = _measure_all(suite, config, [part, *_COMPARED] if values.compare else [part])
@@ -132,6 +134,7 @@ def main(argv: list[str]) -> int:
 
     os.makedirs(os.path.dirname(os.path.abspath(values.output)), exist_ok=True)
     files.write_json(values.output, report)
+
   return 0
 
 
@@ -142,6 +145,7 @@ def _measure_all(suite, config, names):
     suite = fake_environment.FakeSuite(suite)
   elif _WITH_ENVIRONMENTS.intersection(names):
     suite.check_installed(config)
+
   quiet.load_tensorflow()
   from impala_tf.benchmark import parts
 
@@ -168,6 +172,7 @@ def _measure_all(suite, config, names):
       result = dataclasses.replace(result, extra=extra(result))
     print(result, flush=True)
     results.append(result)
+
   return results
 
 
@@ -178,14 +183,17 @@ def _actor_counts():
     raise ConfigurationError(
       f'--{name}={",".join(texts)} must be whole numbers above 0, such as 1,2,4.'
     )
+
   if name == 'connections' and any(int(text) > _MOST_CONNECTIONS for text in texts):
     raise ConfigurationError(
       f'--connections={",".join(texts)} must be at most {_MOST_CONNECTIONS} each.'
     )
+
   if len({int(text) for text in texts}) < len(texts):
     raise ConfigurationError(
       f'--{name}={",".join(texts)} has a number twice. --repeats measures each several times.'
     )
+
   return [int(text) for text in texts]
 
 

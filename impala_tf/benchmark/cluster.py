@@ -84,6 +84,7 @@ def cluster_of(
     actors = _crowd(count, address, config, staging)
   else:
     actors = _Processes(count, address, config)
+
   unrolls, cpu, sent, begin = 0, 0.0, 0, 0.0
 
   def steps():
@@ -238,4 +239,5 @@ def _send(
       pull()
       seconds.append(time.perf_counter() - began)
       end.queue.enqueue_many(end.stacks.unstack_frames(unrolls))
+
   pipe.send(np.array(seconds))

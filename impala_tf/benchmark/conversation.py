@@ -151,6 +151,7 @@ class Listener:
       runs.setdefault(name, []).append(
         Function(request, tuple(fetched), given, cleaned_up[step], step)
       )
+
     if len(runs) < functions or min(map(len, runs.values())) < 2:
       return None
     context_id = _fields(asked(RUN)[0][0], _CONTEXT)[0]

@@ -42,9 +42,11 @@ class Result:
     for group, shares in self.stages.items():
       texts = (f'{stage} {100 * share:.0f} %' for stage, share in shares.items())
       lines.append(f'  {group}: {", ".join(texts)}')
+
     for name, value in self.extra.items():
       text = f'{value:,}' if type(value) is int else f'{value:,.3g}'
       lines.append(f'  {name}: {text}')
+
     return '\n'.join(lines)
 
 

@@ -287,6 +287,7 @@ def update_flops(agent: agents.Agent, observation_spec: structs.Observation, con
     if operation.name not in reached:
       reached[operation.name] = operation
       needed += [tensor.op for tensor in operation.inputs]
+
   return sum(map(_flops, reached.values()))
 
 
@@ -295,6 +296,7 @@ def _flops(operation):
   if operation.type == 'MatMul':
     inner = shapes[0][0 if operation.get_attr('transpose_a') else 1]
     return 2 * inner * operation.outputs[0].shape.num_elements()
+
   # What slides over the positions of the output: the kernel.
   positions, kernel = {
     'Conv2D': (operation.outputs and operation.outputs[0].shape, shapes[1:] and shapes[1]),

@@ -45,12 +45,14 @@ def define(command: str = '__main__') -> None:
       _define(field, TASK)
     else:
       _define(field, RUNNING if field.metadata['runtime'] else LEARNING)
+
   owners: dict[str, list[str]] = {}
   fields: dict[str, dataclasses.Field] = {}
   for name, suite in suites.registered().items():
     for field in _own_fields(suite):
       owners.setdefault(field.name, []).append(name)
       fields.setdefault(field.name, field)
+
   for name, field in fields.items():
     _define(field, f'{_SUITES}{", ".join(owners[name])}')
 
@@ -127,6 +129,7 @@ def _define(field, group):
     flags.DEFINE_float(field.name, None, help_, **known)
   else:
     flags.DEFINE_string(field.name, None, help_, **known)
+
   _defined[field.name] = field
 
 

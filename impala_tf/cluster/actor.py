@@ -67,6 +67,7 @@ def act(
       if actor.run(learner, link, stop):
         break
     link.leave()
+
   return stop.exit_code
 
 
@@ -149,6 +150,7 @@ class ClusterActor:
     if not self._is_started:
       self._actors.start()
       self._is_started = True
+
     # As the learner has it, which may have been restarted with another capacity.
     self._queue = unroll_queue.UnrollQueue(
       self._stacks.unstacked_spec,
@@ -170,11 +172,13 @@ class ClusterActor:
     self._actors.stop()
     beats.stop()
     has_finished = beats.learner_state == 'finished'
+
     # One that plays ends with its unroll, which may last for minutes; one that waits for the queue
     # ends with the connection, or waits on, with a learner that is there and does nothing.
     while self._actors.threads.running() and not (stop or has_finished):
       link.check_silence(beats.silence())
       time.sleep(0.2)
+
     if not (stop or has_finished):
       self._classify_end(self._actors.failure, self._unrolls > sent_before, link, stop)
     return has_finished
@@ -204,6 +208,7 @@ class ClusterActor:
     if has_sent:
       self._failures_in_a_row = 0
       return
+
     # Some errors of this program's own look as if the connection were to blame. They don't go away
     # by connecting again.
     self._failures_in_a_row += 1
@@ -213,6 +218,7 @@ class ClusterActor:
         f'learner fetches them from {self._role.address}: see that it can reach that, or change '
         f'--actor_address. The last error: {error}'
       ) from error
+
     link.abandon()
     connection.wait(self._failures_in_a_row, stop)
 

@@ -70,6 +70,7 @@ def connect(role: roles.Role) -> None:
     machine.allow_many_files()  # Each actor's process takes two.
   else:
     jobs['actor'] = {role.task: role.address}
+
   # TensorFlow would write about the configuration of its session.
   verbosity = logging.get_verbosity()
   logging.set_verbosity(logging.WARNING)
@@ -91,6 +92,7 @@ def connect(role: roles.Role) -> None:
     ) from error
   finally:
     logging.set_verbosity(verbosity)
+
   sockets.set_keepalive()
 
 
@@ -178,6 +180,7 @@ class Connection:
       # Not all at once, when a thousand actors have lost the same learner.
       wait(pause * random.uniform(0.5, 1.0), stop)
       pause = min(2 * pause, _LAST_PAUSE)
+
     return None
 
   def check_silence(self, seconds: float) -> None:
@@ -196,6 +199,7 @@ class Connection:
         socket.create_connection(roles.host_and_port(self._role.learner), timeout=5).close()
       except OSError:
         return None
+
     try:
       if not self._is_connected:
         connect(self._role)

@@ -159,6 +159,7 @@ class Heartbeats:
         if text != self._faulty.get(task):
           faults[task] = str(error)
         self._faulty[task] = text
+
     return sound, faults
 
 
@@ -224,11 +225,13 @@ class Membership:
         'No actor has connected yet: start some, and see that they can reach the learner and it '
         'them.'
       )
+
     if not self.present:
       task, (_, when) = max(self._last_seen.items(), key=lambda item: item[1][1])
       return (
         f'No actor is connected; of the {len(self._last_seen)} that were, {task} was the last to '
         f'be heard of, {self._clock() - when:.0f} s ago.'
       )
+
     unrolls = sum(heartbeat.unrolls for heartbeat in self.present.values())
     return f'{len(self.present)} actors are connected and have sent {unrolls} unrolls.'

@@ -74,6 +74,7 @@ class Intake:
     for b in np.flatnonzero(~is_sound):
       names = [name for name, is_faulty in faults.items() if is_faulty[b]]
       self._actors.left_out(int(senders[b]), f'{", ".join(names)}; level {int(batch.level[b])}')
+
     kept = np.flatnonzero(is_sound)
     batch = _map_batch(lambda tensor, axis: tf.gather(tensor, kept, axis=axis), batch)
     return batch, count - len(kept)

@@ -237,6 +237,7 @@ class RemoteActors:
         if tasks
       ]
       print(f'Connected actors: {self.connected} ({"; ".join(changes)}).', flush=True)
+
     self._warn_of_lag()
 
   def _warn_of_lag(self):

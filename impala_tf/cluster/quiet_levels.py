@@ -84,6 +84,7 @@ class QuietLevels:
       is_overdue = unrolls - count > _ROUNDS * self._environments
       if players and is_overdue and now - max(since, when) >= self._seconds:
         names.append(f'{name} (actors: {_listed(list(map(str, players)))})')
+
     if not names:
       return ''
     return (

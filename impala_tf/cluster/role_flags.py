@@ -71,6 +71,7 @@ def role(mode: str) -> roles.Role | None:
     raise ConfigurationError(
       '--give_up_after is for clusters: say --job_name=learner or --job_name=actor, too.'
     )
+
   return found
 
 

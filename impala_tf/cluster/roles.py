@@ -74,6 +74,7 @@ def resolve(
   if job is None and config.job is None:
     _refuse_without_job(task=task, learner_address=learner_address, actor_address=actor_address)
     return None
+
   job = job or config.job
   if task is None and config.job == job:
     task = config.task
@@ -99,6 +100,7 @@ def _actor_role(task, learner, actor_address, known_addresses):
     raise ConfigurationError(
       '--task is missing: number the actors 0, 1, 2 and so on, each with a number of its own.'
     )
+
   if task < 0:
     raise ConfigurationError(f'--task={task} must be at least 0.')
   if not actor_address and task < len(known_addresses):
@@ -117,6 +119,7 @@ def _actor_role(task, learner, actor_address, known_addresses):
       f'--actor_address={address} means this machine to itself, but the learner, {learner}, must '
       'reach it. Give an address by which it can.'
     )
+
   return Role('actor', task, learner, f'{host}:{port or free_port()}')
 
 
@@ -144,18 +147,22 @@ def _tf_config(environment):
     lists = tuple(tuple(map(str, cluster.get(name, ()))) for name in JOBS)
   except (ValueError, AttributeError, TypeError, RecursionError) as error:
     raise ConfigurationError(f'TF_CONFIG is not understood ({error}): {text!r}. {wanted}') from None
+
   if unknown or job not in (None, *JOBS):
     raise ConfigurationError(
       f'TF_CONFIG names the job {(unknown or [job])[0]!r}; there are {" and ".join(JOBS)}. {wanted}'
     )
+
   if index is not None and type(index) is not int:
     raise ConfigurationError(
       f'TF_CONFIG has the task index {index!r}, which is not a whole number. {wanted}'
     )
+
   if len(lists[0]) > 1:
     raise ConfigurationError(
       f'TF_CONFIG names {len(lists[0])} learners; a cluster has one. {wanted}'
     )
+
   return _Config(job, index, *lists)
 
 
@@ -206,6 +213,7 @@ def check_leads_here(role: Role) -> None:
     # A port that is taken is reported by `connection.connect`.
     if error.errno not in (errno.EADDRINUSE, errno.EACCES):
       problem = f'does not lead to this machine ({error})'
+
   if problem:
     raise ConfigurationError(
       f'--learner_address={role.address} {problem}. Give an address of this machine by which the '

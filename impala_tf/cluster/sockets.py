@@ -52,6 +52,7 @@ def restrict(port: int, host: str) -> bool:
           restricted.append(True)
         except OSError:
           restricted.append(False)
+
   return bool(restricted) and all(restricted)
 
 
@@ -64,6 +65,7 @@ def _own_addresses(host: str) -> set[str]:
     found = {info[4][0] for info in socket.getaddrinfo(host, None, socket.AF_INET)}
   except OSError:
     return set()
+
   if not roles.is_loopback(host) and any(ipaddress.ip_address(a).is_loopback for a in found):
     return set()
   own = set()
@@ -72,6 +74,7 @@ def _own_addresses(host: str) -> set[str]:
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
       probe.bind((address, 0))
       own.add(str(address))
+
   return own - {'0.0.0.0'}
 
 
@@ -126,6 +129,7 @@ def _tcp_sockets() -> Iterator[socket.socket]:
     names = os.listdir(_FOLDER)
   except OSError:
     return
+
   for name in names:
     # Others open and close descriptors meanwhile.
     with contextlib.suppress(OSError):

@@ -227,6 +227,7 @@ class Config(RuntimeConfig, LearningConfig, Options):
         f'replayed and {self.fresh_per_batch} new unrolls, and at least one of each is needed. '
         'Change --replay_fraction or --batch_size.'
       )
+
     if total % self.num_learners:
       raise ConfigurationError(
         f'replay_fraction={self.replay_fraction} beside batches of {self.fresh_per_batch} makes '

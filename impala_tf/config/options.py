@@ -99,6 +99,7 @@ class Options:
     if unknown := [name for name in values if name not in names]:
       unknown = [name + suggestion(name, names) for name in unknown]
       problems.append(f'unknown: {", ".join(unknown)}')
+
     if missing := [name for name in required if name not in values]:
       problems.append(f'missing: {", ".join(missing)}')
     if problems:
@@ -106,6 +107,7 @@ class Options:
         'The fields of the configuration are not those of this version '
         f'({"; ".join(problems)}). Correct them, or use the version that wrote it.'
       )
+
     return cls(**values)
 
   @classmethod
@@ -198,6 +200,7 @@ def import_module(name: str) -> ModuleType:
   if folder not in sys.path:
     # Last, so that it hides nothing; processes of environments get the path from this one.
     sys.path.append(folder)
+
   try:
     return importlib.import_module(name)
   except ModuleNotFoundError as error:
@@ -279,6 +282,7 @@ def _check_limits(field, value):
       return
   else:
     return
+
   raise ConfigurationError(
     f'{field.name}={value!r} ({limits["help"]}) {reason}. Change --{field.name}.'
   )

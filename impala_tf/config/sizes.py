@@ -104,6 +104,7 @@ def choose(
     each = min(envs_per_actor, max(1, round(_PROCESSES_PER_CORE * cores / num_actors)))
     # No more than what the largest one needs for its environments.
     processes_per_actor = math.ceil(envs_per_actor / math.ceil(envs_per_actor / each))
+
   return Sizes(num_actors, envs_per_actor, processes_per_actor)
 
 

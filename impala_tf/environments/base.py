@@ -85,6 +85,7 @@ class EnvironmentBatch:
       raise ValueError(
         'An EnvironmentBatch needs at least one environment, make_environments is empty.'
       )
+
     self._environments: list[Environment] = []
     with contextlib.ExitStack() as on_error:
       on_error.callback(self.close)
@@ -134,6 +135,7 @@ class EnvironmentBatch:
     for index, environment in enumerate(self._environments):
       self._rows.report(index)
       self._write_observation(output, index, environment.reset())
+
     return output
 
   def step(self, actions: np.ndarray, row: int = 0) -> structs.StepOutput:
@@ -186,6 +188,7 @@ class EnvironmentBatch:
         self._returns[index] = 0.0
         self._steps[index] = 0
       self._write_observation(output, index, observation)
+
     return output
 
   def statistics(self) -> dict[str, float]:
@@ -215,6 +218,7 @@ class EnvironmentBatch:
       raise ValueError(
         f'Actions must be {num} integers, not {actions.dtype} of shape {actions.shape}.'
       )
+
     wrong = (actions < 0) | (actions >= self._num_actions)
     if wrong.any():
       index = int(wrong.argmax())

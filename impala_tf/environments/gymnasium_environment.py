@@ -74,6 +74,7 @@ class GymnasiumEnvironment:
         f'{name} has the actions {actions}; the policy chooses among discrete ones only. Wrap the '
         'environment so that it has a Discrete of the actions to choose from.'
       )
+
     if repeat_action_probability:
       environment = gymnasium.wrappers.StickyAction(environment, repeat_action_probability)
     self._environment = environment
@@ -132,6 +133,7 @@ class GymnasiumEnvironment:
       total += self._number(reward)
       if terminated or truncated:
         break
+
     over = bool(terminated or truncated)
     return base.Transition(
       self._stacked(self._read(observation)),

@@ -106,6 +106,7 @@ class ObservationSpace:
         'an agent takes. Wrap the environment so that it gives fewer (a number in place of a large '
         'Discrete).'
       )
+
     vector = structs.ArraySpec((count,), np.float32)
     self.spec = structs.Observation(
       structs.ArraySpec(self._image_shape(), np.uint8) if images else vector,
@@ -174,6 +175,7 @@ class ObservationSpace:
       if len(space.shape) == 2 or not all(space.shape):
         return False, ''
       return False, hint.format(f'no axis of it is as short as channels, {_MAX_CHANNELS} at most')
+
     if space.dtype == np.uint8:
       return True, ''
     if _range(space) is None:
@@ -189,11 +191,13 @@ class ObservationSpace:
       if self._image_values == 'pixels':
         width, height = self._size
       shapes.append((height, width, int(np.prod(channels))))
+
     if len({shape[:2] for shape in shapes}) > 1:
       raise ConfigurationError(
         f'The images of codes are of different sizes, {shapes}, and codes can not be scaled. Take '
         'one of them, or --image_values=numbers.'
       )
+
     return (*shapes[0][:2], sum(shape[2] for shape in shapes))
 
   def _read_image(self, part, axes, value):
@@ -208,6 +212,7 @@ class ObservationSpace:
       low, high = _range(part.space) or (0, 255)
       image = np.clip((image - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
       image = np.rint(image).astype(np.uint8)
+
     image = _channels_last(image, axes)
     if image.shape[1::-1] != self._size:
       image = cv2.resize(np.ascontiguousarray(image), self._size, interpolation=cv2.INTER_AREA)
@@ -228,6 +233,7 @@ class ObservationSpace:
       if not 0 <= index < space.n:
         raise ValueError(f'{part.name} is {value}, which is not of {space}.')
       return np.eye(1, int(space.n), index, dtype=np.float32)[0]
+
     if isinstance(space, spaces.MultiDiscrete):
       return np.asarray(spaces.flatten(space, np.asarray(value, space.dtype)), np.float32)
 
@@ -267,12 +273,14 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, ...] | None:
     for channel, sides in ((2, (0, 1)), (0, (1, 2))):
       if shape[channel] <= _MAX_CHANNELS and shape[channel] < min(shape[side] for side in sides):
         return (*sides, channel)
+
   if len(shape) == 4:
     for stack, rest in ((0, (1, 2, 3)), (3, (0, 1, 2))):
       inner = _layout(tuple(shape[axis] for axis in rest))
       if inner and shape[stack] <= _MAX_CHANNELS:
         height, width, channel = (rest[axis] for axis in inner)
         return height, width, stack, channel
+
   return None
 
 

@@ -93,6 +93,7 @@ class GymnasiumSuite(Suite):
       lines.append(
         "The paper's protocol for Atari is another one: --level_name=pong, and so on, has it."
       )
+
     return '\n'.join(lines)
 
   def levels(self, config: GymnasiumConfig) -> tuple[str, ...]:
@@ -215,6 +216,7 @@ def _find(level):
       f'Gymnasium has no environment {level!r}: {error} One of another package is named with the '
       "module that registers it, such as 'gymnasium:highway_env:highway-v0'."
     ) from error
+
   return f'{module}:{registered}' if module else registered
 
 

@@ -201,6 +201,7 @@ class _Actor:
         concurrent.futures.wait(calls)
       for call in calls:
         call.result()
+
     return self._rows.row[row]
 
 
@@ -310,6 +311,7 @@ class _EnvironmentProcess(py_process.PyProcess):
         f'in a row and each time failed within {_STEPS_OF_A_SOUND_PROCESS} steps.'
       )
       raise self.error from error
+
     self._restarts_in_a_row += 1
     self.restarts += 1
     self._outputs = 0

@@ -171,6 +171,7 @@ class PyProcess:
     with _lifecycle_lock, theirs, hide:
       _ensure_server()
       self._process.start()
+
     with contextlib.suppress(psutil.Error):
       self._server = psutil.Process(self._process.pid).ppid()
     self._connection, self._closing, self._killed = ours, False, ''
@@ -197,6 +198,7 @@ class PyProcess:
       raise
     finally:
       self._method = None
+
     if not succeeded:
       raise ProcessError(f'{self._name}.{what} raised in process {self._process.pid}: {value}')
     return value
@@ -213,6 +215,7 @@ class PyProcess:
         f'ended, and so did the server that it was forked from, process {self._server}: it would '
         'know why (something may have killed both, as where memory is short)'
       )
+
     return f'ended with exit code {code}'
 
 

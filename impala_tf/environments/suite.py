@@ -102,12 +102,14 @@ class Suite:
         raise ConfigurationError(
           f'--{option} is not an option of {self.name}{suggestion(option, names)}. Leave it out.'
         )
+
     prefix, level = split_level_name(level_name)
     level = self.find(level)
     if prefix and not self.has_plain_names:
       level_name = f'{prefix}:{level}'
     else:
       level_name = level
+
     config = dataclasses.replace(self.preset(level), **{**overrides, 'level_name': level_name})
     return self.with_sizes(config)
 
@@ -127,6 +129,7 @@ class Suite:
       divisors = [n for n in range(1, most + 1) if unrolls % n == 0]
       environments = environments or (max(1, unrolls // actors) if actors else max(divisors))
       actors = actors or max(1, unrolls // environments)
+
     chosen = sizes.choose(
       machine.cores(),
       len(self.levels(config)),

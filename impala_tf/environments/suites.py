@@ -87,6 +87,7 @@ def find(level_name: str) -> Suite:
   for suite in with_plain_names:
     if re.match(suite.claimed_names, level_name):
       return suite
+
   for suite in with_plain_names:
     try:
       suite.find(level_name)
@@ -132,6 +133,7 @@ def _load(value: str) -> Suite:
       'that is registered, or a module on the path (see PYTHONPATH) with an instance of '
       f'`Suite` by the name of {_ATTRIBUTE}.'
     ) from error
+
   if not isinstance(suite, Suite):
     raise ConfigurationError(f'{value} is a {type(suite).__name__}, not an instance of `Suite`.')
   return suite

@@ -144,6 +144,7 @@ def run(
     found, exit_code = evaluate.evaluate_random_policy(suite, output, settings)
   else:
     found, exit_code = evaluate.evaluate_runs(suite, logdirs, output, settings)
+
   print(suite.summary(found.returns()), flush=True)
   return exit_code
 

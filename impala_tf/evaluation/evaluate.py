@@ -121,12 +121,14 @@ def _games_of_runs(suite, logdirs, settings):
       configs[logdir] = dataclasses.replace(config, **settings.test_changes)
     except FileError as error:
       problems.append(error)
+
   try:
     chosen = _choose_levels(suite, configs, settings.levels)
   except ConfigurationError:
     if problems:
       raise problems[0] from None  # It may be what is missing.
     raise
+
   if not chosen:
     raise problems[0]
   games = [(EvaluatedRun(logdir, configs[logdir]), levels) for logdir, levels in chosen.items()]
@@ -169,6 +171,7 @@ def _choose_levels(suite, configs, only):
     raise ConfigurationError(
       f'No run was trained on {", ".join(unknown)}: leave it out of --levels, or add its --logdir.'
     )
+
   return chosen
 
 
@@ -193,6 +196,7 @@ def _check_protocol(suite, games, settings):
     actions = 'all equally often, without an agent'
   else:
     actions = 'of the highest probability' if settings.greedy else 'sampled from the policy'
+
   return {
     'episodes_per_level': settings.num_episodes,
     'episodes_counted': 'complete ones; each environment plays a share fixed beforehand',
@@ -225,6 +229,7 @@ def _evaluate(suite, games, output, settings, problems=()):
       played += [(agent, level) for level in levels]
     except CheckpointError as error:
       problems.append(error)
+
   if problems and not played:
     raise problems[-1]
   for problem in problems:
@@ -276,6 +281,7 @@ def _jobs_of(found, played, output, settings):
         videos=_videos_of(name, output, settings),
       )
       jobs.append(schedule.Job(run, name, shares))
+
   return jobs
 
 
@@ -285,6 +291,7 @@ def _check_same(found, protocol, played, output):
       f'The results in {output} have another protocol: '
       f'{results.differences(found.protocol, protocol)} (there and now). {_REMEDY}'
     )
+
   for run, name in played:
     old = found.levels.get(name)
     if old and (old.weights, old.frames) != (run.checksum, run.frames):

@@ -181,6 +181,7 @@ def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:
           f'The evaluations called {label!r} have the same agent twice on {name}: leave {path} out.'
         )
       others.append(result)
+
   return by_label
 
 

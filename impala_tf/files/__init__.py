@@ -274,6 +274,7 @@ def sound_ones(read: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[
       found.append(read(item))
     except errors.FileError as error:
       problems.append(error)
+
   last = [] if found else problems[-1:]
   for problem in problems[: len(problems) - len(last)]:
     logging.warning('Left out: %s', problem)

@@ -100,6 +100,7 @@ def _object(value, type_, field):
   for name, one in fields.items():
     if name not in value and one.default is one.default_factory is missing:
       raise MismatchError(_below(field, name), 'is missing')
+
   values = {
     name: convert(value[name], hints[name], _below(field, name)) for name in fields if name in value
   }

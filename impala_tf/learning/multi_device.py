@@ -35,6 +35,7 @@ def make_strategy(num_learners: int) -> tf.distribute.MirroredStrategy:
       f'num_learners={num_learners} needs a device for each, and there are {len(devices)} '
       f'({kind}). Change --num_learners.'
     )
+
   # TensorFlow's collective operations, the default, know the devices by the names they have outside
   # of a cluster: within one the first sum fails, and never returns.
   in_cluster = '/job:' in devices[0]

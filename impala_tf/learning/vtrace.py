@@ -153,6 +153,7 @@ def from_importance_weights(
   ):
     if threshold is not None and threshold <= 0:
       raise ValueError(f'{name} must be positive, or None for no clipping, got {threshold}.')
+
   if not 0 <= lambda_ <= 1:
     raise ValueError(f'lambda_ must be in [0, 1], got {lambda_}.')
   if q_estimate not in Q_ESTIMATES:

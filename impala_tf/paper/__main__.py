@@ -156,6 +156,7 @@ def _settings(values):
   for name, flag in (('level_name', '--levels'), ('total_environment_frames', '--scale')):
     if name in given:
       raise ConfigurationError(f'--{name} follows from the experiment: use {flag}.')
+
   trainer.check(values.cluster)
   from impala_tf.paper.settings import PaperSettings
 

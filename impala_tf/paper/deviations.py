@@ -39,10 +39,12 @@ class Deviations:
       _, theirs = suites.resolve(level, **method.hyper_parameters({}))
     except ConfigurationError:  # Its suite is not installed here.
       return
+
     ours = dataclasses.asdict(ours) if isinstance(ours, Config) else ours
     for name in theirs.learning_fields():
       if name in ours and name not in _SHOWN:
         self._compare(name, ours[name], getattr(theirs, name))
+
     if {'num_actors', 'envs_per_actor'} <= ours.keys():
       actors = ours['num_actors'], ours['envs_per_actor']
       self._compare(
@@ -64,6 +66,7 @@ class Deviations:
       _, config = suites.resolve(**{'level_name': level} | sweep.given)
     except ConfigurationError:
       return
+
     drawn = {*sweep.space, *search_space.TABLE_D1}
     ours = {k: v for k, v in dataclasses.asdict(config).items() if k not in drawn}
     self.add(method, level, ours)

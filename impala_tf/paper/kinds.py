@@ -73,6 +73,7 @@ class Method:
         f'{self.label} has {environments} environments in all: leave --envs_per_actor out, which '
         'follows from --num_actors, or give both for another number of environments.'
       )
+
     shares = [n for n in range(1, environments + 1) if environments % n == 0]
     actors = given.get('num_actors') or environments
     if actors not in shares:
@@ -80,6 +81,7 @@ class Method:
         f'--num_actors={actors} does not divide the {environments} environments of {self.label}. '
         f'Leave it out, or give one of {", ".join(map(str, shares))}.'
       )
+
     return values | {'num_actors': actors, 'envs_per_actor': environments // actors}
 
 

@@ -52,12 +52,14 @@ def write(logdir: str, output: str) -> str:
     text = _section(experiment, logdir, output)
     if text:
       sections.append(f'## {experiment.title}\n\n{text}')
+
   if not sections:
     with contextlib.suppress(OSError):  # There is something else in it.
       os.rmdir(output)
     raise ConfigurationError(
       f'Nothing of the paper has run in {logdir}. Run something first, or name another --logdir.'
     )
+
   text = '# Experiments of the paper\n\n' + '\n\n'.join(sections) + '\n'
   tables.write(output, {'report.md': text})
   return text
@@ -99,6 +101,7 @@ def _throughput(experiment, logdir, output):
           continue
         if rate is not None:
           found.setdefault(label, {})[method.folder] = rate
+
   if not found:
     return None
 
@@ -118,6 +121,7 @@ def _throughput(experiment, logdir, output):
     rows.append(
       [method.label, *(_whole(method.paper.get(column)) for column in paper_columns), *measured]
     )
+
   tables.write(output, {f'{experiment.name}.csv': rows})
 
   machines = {
@@ -182,6 +186,7 @@ def _sweeps(experiment, logdir, output):
         groups.setdefault(method.group, {})[method.label] = (folder, trials)
     for group, of_group in groups.items():
       lines += _draw_sweeps(experiment, level, group, of_group, output)
+
   if len(rows) == 1:
     return None
 
@@ -245,6 +250,7 @@ def _agents(experiment, logdir, output):
     folder = run.evaluation_folder(experiments.agents_folder(logdir, experiment, method), method)
     if os.path.exists(os.path.join(folder, results.FILE_NAME)):
       evaluated.append(f'"{method.label}={folder}"')  # Quoted, as labels have commas.
+
   if not evaluated:
     return None
 
@@ -259,12 +265,14 @@ def _agents(experiment, logdir, output):
   if ran.returncode:
     logging.warning('%s failed:\n%s', ' '.join(command[1:]), (ran.stderr or ran.stdout).strip())
     return None
+
   if ran.stderr.strip():
     logging.warning('%s', ran.stderr.strip())
   deviations, all_frames = Deviations(), set()
   for method, config in _trained(experiment, logdir):
     deviations.add(method, config.level_name, config)
     all_frames.add(config.total_environment_frames)
+
   frames = ', '.join(f'{frames:_}' for frames in sorted(all_frames))
   return (
     f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in '
@@ -302,6 +310,7 @@ def _curves(experiment, logdir, output, over_hours):
         curves[method.label] = [
           (hours if over_hours else frames, score) for frames, hours, score in points
         ]
+
   if not curves:
     return None
 
@@ -313,6 +322,7 @@ def _curves(experiment, logdir, output, over_hours):
     else:
       pictures.show_frames(axes)
     axes.set_ylabel('mean capped human-normalised score, %')
+
   rows = [['method', axis, 'score']]
   rows += [[label, x, score] for label, points in curves.items() for x, score in points]
   tables.write(output, {f'{experiment.name}.csv': rows})

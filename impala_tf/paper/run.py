@@ -86,6 +86,7 @@ def run(experiment: Experiment, logdir: str, settings: PaperSettings) -> int:
       if command.code:
         failed = True
         print(ended, file=sys.stderr, flush=True)
+
   return stop.exit_code or int(failed)
 
 

@@ -126,12 +126,14 @@ class PaperSettings:
         f'--cluster={self.cluster}: {experiment.name} measures what one machine does. Leave '
         '--cluster out; `python -m impala_tf.benchmark cluster` measures the way between processes.'
       )
+
     alone = [method.label for method in experiment.methods if not self._has_cluster_form(method)]
     if len(alone) == len(experiment.methods):
       raise ConfigurationError(
         f'--cluster={self.cluster}: all methods of {experiment.name} keep actors and learner in '
         'step in one process. Leave --cluster out.'
       )
+
     trainer.check(self.cluster, at_a_time=self.parallel)
     if alone:
       print(f'# On this machine alone, as they have no form for a cluster: {"; ".join(alone)}.')

@@ -85,6 +85,7 @@ def run(
       ended_well = run_together(starts, children, watch)
     else:
       ended_well = run_in_turn(starts, children, stop, time_slice, watch)
+
   return stop.exit_code or int(not ended_well)
 
 
@@ -151,6 +152,7 @@ def run_in_turn(
         left.append((number, start))
         continue
     all_well &= _ended_well(ended)
+
   return all_well
 
 
@@ -241,6 +243,7 @@ def main(argv: list[str]) -> int:
     raise ConfigurationError(
       '--level_name is missing: name the level to train on, such as --level_name=dmlab30.'
     )
+
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   population = Population(
     population=values.population,

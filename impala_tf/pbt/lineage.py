@@ -178,6 +178,7 @@ def ancestry(
   for name, start, end, events in reversed(backwards):
     segments.append(Segment(name, start, end, offset, events))
     offset += end - start
+
   return segments
 
 

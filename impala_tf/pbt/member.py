@@ -54,6 +54,7 @@ class Member(loop.Callback):
       raise ConfigurationError(
         'A member of a population finds its own schedule: give it --learning_rate_decay=none.'
       )
+
     self._suite = suite
     self._levels = suite.levels(config)
     self._seed = config.seed
@@ -101,6 +102,7 @@ class Member(loop.Callback):
     fitness = float(self._suite.fitness(self._returns))
     fitnesses = folder.read_fitnesses(self._population)
     evaluation = int(self._state.evaluations) + 1
+
     # Not the generator of a start: the same choices are made again where an evaluation was lost and
     # is repeated.
     random = np.random.default_rng([self._seed, evaluation])
@@ -130,6 +132,7 @@ class Member(loop.Callback):
       copied_from=source,
     )
     save()
+
     # The checkpoint before the fitness: a member that reads this and copies finds an agent at least
     # as new.
     published = folder.Published(self._name, frames, evaluation, fitness, self._hyper_parameters())
@@ -159,6 +162,7 @@ class Member(loop.Callback):
         "%s can't be copied, and %s continues with its own agent: %s", opponent, self._name, error
       )
       return None
+
     return lineage.Source(opponent, int(frames), int(evaluation))
 
   def _hyper_parameters(self):

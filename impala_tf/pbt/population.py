@@ -42,6 +42,7 @@ class Population:
         f'population={self.population} must be from 1 to {_MAX_MEMBERS:_}, and seed={self.seed} at '
         'least 0. Change --population or --population_seed.'
       )
+
     for name, form in self.space.items():
       if name not in ADAPTED:
         raise ConfigurationError(
@@ -52,6 +53,7 @@ class Population:
           f'--space={name}={form}: a population multiplies numbers, and none is not a number. '
           f'Leave it out, or fix --{name}.'
         )
+
     unwanted = sorted(self.given.keys() & {*self.space, 'seed', 'learning_rate_decay'})
     if unwanted:
       raise ConfigurationError(f'--{unwanted[0]} is set by the population itself. Leave it out.')

@@ -31,6 +31,7 @@ def write(population: str, output: str) -> str:
     raise ConfigurationError(
       f'No member of {population} was evaluated yet: there is nothing to report.'
     )
+
   segments = lineage.ancestry(histories, best)
   curve, schedule = lineage.curve(segments), lineage.schedule(segments)
   names = list(schedule[0].event.hyper_parameters)

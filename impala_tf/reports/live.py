@@ -51,6 +51,7 @@ class LiveLines:
       text = ''.join(f'{line[:width]}\n' for line in lines)
     else:
       text = ''.join(f'{line}\n' for line in lines if line not in self._shown)
+
     self._shown = lines
     self._stream.write(text)
     self._stream.flush()

@@ -51,6 +51,7 @@ def read(logdir: str, name: str) -> list[Point]:
           points.append(Point(event.step, hours, float(tf.make_ndarray(value.tensor))))
 
     hours_before += (last - start) / 3600 if start is not None else 0.0
+
   return points
 
 

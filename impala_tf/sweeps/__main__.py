@@ -108,6 +108,7 @@ def _sweep(logdir, values):
     raise ConfigurationError(
       '--level_name is missing: name the level to train on, such as --level_name=pong.'
     )
+
   trainer.check(values.cluster, at_a_time=values.parallel)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   # What is fixed and what is drawn may only go together.

@@ -70,6 +70,7 @@ def _write(logdir, summaries, step):
     if name.endswith(_SUFFIX):
       with contextlib.suppress(FileNotFoundError):
         os.remove(os.path.join(logdir, name))
+
   writer = EventFileWriter(logdir, filename_suffix=_SUFFIX)
   for message in summaries:
     # Some are TensorFlow's protocol buffers, which are TensorBoard's under another name.
@@ -78,6 +79,7 @@ def _write(logdir, summaries, step):
     )
     event.wall_time = time.time()
     writer.add_event(event)
+
   writer.close()
 
 

@@ -92,12 +92,14 @@ def load(logdir: str) -> Sweep | None:
     sweep = Sweep(given, space, found.num_trials, found.sweep_seed)
   except ConfigurationError as error:
     raise FileError(path, f'is refused: {error}', _REMEDY) from error
+
   if found.storage:
     raise ConfigurationError(
       f'The sweep in {logdir} is kept in a database, by an earlier version. Remove {path} and give '
       'the same command again without --storage: its trials resume from their folders, and those '
       'that had finished are found finished.'
     )
+
   return sweep
 
 

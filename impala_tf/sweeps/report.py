@@ -109,6 +109,7 @@ def markdown(sweeps: Sweeps) -> str:
     ]
     rows += [['', t.name, t.state, *_values_of(t, names)] for t in trials if t not in best]
     parts.append(tables.markdown(rows))
+
   return '\n\n'.join(parts) + '\n'
 
 
@@ -179,6 +180,7 @@ def write(sweeps: Sweeps, output: str) -> str:
       frames = frames_of(os.path.join(logdir, trial.name))
       values = [trial.hyper_parameters.get(name) for name in names]
       rows.append([label, trial.name, trial.state, frames, trial.value, *values])
+
   tables.write(output, {'report.md': text, 'trials.csv': rows})
   draw_sorted(sweeps, os.path.join(output, 'sorted_returns.png'))
   draw_best(sweeps, os.path.join(output, 'best.png'))

@@ -67,6 +67,7 @@ def parse(texts: list[str]) -> Space:
         space[name] = parse_one(name, form)
       except ConfigurationError as error:
         raise (FileError(text, f'is refused: {error}') if is_file else error) from error
+
   return space
 
 
@@ -86,6 +87,7 @@ def parse_one(name: str, form: str) -> Distribution:
       f'{name}={form} is not a distribution. Write one such as {name}=uniform(0.1,0.2), or '
       f'{_all_kinds()}.'
     )
+
   kind, arguments = match[1], [argument for argument in match[2].split(',') if argument.strip()]
   if kind not in _KINDS:
     nearest = difflib.get_close_matches(kind, _KINDS, n=1)
@@ -93,21 +95,25 @@ def parse_one(name: str, form: str) -> Distribution:
       f'{kind!r} in {name}={form} is unknown. Did you mean '
       f'{nearest[0] if nearest else _all_kinds()}?'
     )
+
   values: list[Any] = [options.parse(field, argument) for argument in arguments]
   if kind in ('categorical', 'each'):
     if not values:
       raise ConfigurationError(f'{name}={form} has no choices.')
     return (Each if kind == 'each' else CategoricalDistribution)(tuple(values))
+
   if len(values) != 2 or not all(type(value) in (int, float) for value in values):
     raise ConfigurationError(
       f'{name}={form} must have two numbers, the lowest and the highest {name} '
       f'({field.metadata["help"]}).'
     )
+
   low, high = values
   if low >= high:
     raise ConfigurationError(
       f'{name}={form}: {low} is not below {high}. Give the lowest value first.'
     )
+
   if kind == 'log_uniform' and low <= 0:
     raise ConfigurationError(f'{name}={form}: the logarithm needs a lowest value above 0.')
   make = IntDistribution if isinstance(low, int) else FloatDistribution
@@ -194,10 +200,12 @@ def _read_yaml(path):
     raise ConfigurationError(
       f"Can't read the search space {path}: {' '.join(str(error).split())}"
     ) from error
+
   if not isinstance(contents, dict) or not all(isinstance(form, str) for form in contents.values()):
     raise ConfigurationError(
       f'{path} must have lines such as "learning_rate: log_uniform(5e-6, 5e-3)".'
     )
+
   return {str(name): form for name, form in contents.items()}
 
 

@@ -123,6 +123,7 @@ class Study:
             return Claim(
               self._study, self._storage, record, self._trial(trial.number, record), lock
             )
+
     return None
 
   def retry_failed(self) -> None:

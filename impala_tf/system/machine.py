@@ -47,6 +47,7 @@ def _quota():
         continue
       if quota > 0 and period > 0:
         quotas.append(quota / period)
+
   return min(quotas)
 
 
@@ -58,6 +59,7 @@ def _control_groups():
     lines = _read(_OWN_CGROUPS).splitlines()
   except OSError:
     lines = []
+
   # A line is a number, the controllers, which version 2 leaves empty, and the path of the group. In
   # a container the path may be one outside of it, so that only the root is there.
   for line in [*lines, '0::/', '0:cpu:/']:
@@ -144,6 +146,7 @@ def configure_tensorflow(num_actors: int, num_learners: int = 1) -> None:
         f'TensorFlow is in use in this process, with {there} threads, and num_actors={num_actors} '
         f'needs {wanted}. Train before other work with TensorFlow, or with fewer --num_actors.'
       ) from error
+
   if num_learners > 1 and not tf.config.list_physical_devices('GPU'):
     processor = tf.config.list_physical_devices('CPU')[0]
     tf.config.set_logical_device_configuration(

@@ -58,6 +58,7 @@ def _make():
     _remove_those_of_the_dead(base)
     util.Finalize(None, shutil.rmtree, (path, True), exitpriority=_AFTER_OTHERS)
     return path
+
   raise ConfigurationError(
     f'No folder for temporary files can be made ({"; ".join(problems)}). Set TMPDIR to one that '
     'may be written, with a short name.'

@@ -70,12 +70,14 @@ class A3CSource(sources.Source):
         f'num_learners={config.num_learners}: with architecture=a3c actors compute the gradients. '
         'Leave it out.'
       )
+
     if config.batch_size != config.envs_per_actor:
       raise ConfigurationError(
         'architecture=a3c takes each update with the unrolls of one actor: '
         f'batch_size={config.batch_size} must be envs_per_actor={config.envs_per_actor}. Change '
         '--batch_size or --envs_per_actor; those of the paper are 1.'
       )
+
     for name, reason in (
       ('replay_fraction', 'has no batches to replay in'),
       ('policy_lag', 'acts and learns with one copy'),

@@ -80,6 +80,7 @@ def candidates(directory: str) -> list[tuple[int, str]]:
     state = files.read(path)
   except errors.FileError:
     state = b''
+
   named = _IN_STATE.findall((state or b'').decode(errors='replace'))
   if state is not None and not named:
     logging.warning('%s is damaged: the checkpoints that are beside it count.', path)
@@ -118,6 +119,7 @@ def read_newest(directory: str) -> Stored | None:
       f'No checkpoint can be read:\n  {listed}\nBring an intact copy back, or start again in '
       'another --logdir.'
     )
+
   return None
 
 
@@ -135,6 +137,7 @@ def _read(path):
   for key, tensor in tensors.items():
     if key.startswith(_LEARNER) and tensor.dtype.kind == 'f' and not np.isfinite(tensor).all():
       raise ValueError(f'{key.split("/.ATTRIBUTES")[0]} has values that are not finite')
+
   return Stored(path, graph, tensors)
 
 

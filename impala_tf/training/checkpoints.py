@@ -164,6 +164,7 @@ def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Va
     match.add(node, trackable, path)
     if node is not None:
       match.check_nothing_left(node)
+
   match.assign()
   return stored.path
 
@@ -227,6 +228,7 @@ class _Match:
         f'{name} is {value.dtype.name}{tf.TensorShape(value.shape)} there, '
         f'{variable.dtype.name}{variable.shape} here'
       )
+
     self._values[id(variable)] = (variable, value)
 
   def check_nothing_left(self, node: int, except_for: Collection[str] = ()) -> None:

@@ -130,6 +130,7 @@ class EpisodeLog:
         '%s is missing: the episodes before frame %d are lost to curves and reports.',
         *(self._path, frames),
       )
+
     text = (data or b'').decode(errors='replace')
     header, *lines = text.splitlines(keepends=True) or ['']
     if header != _HEADER and not _HEADER.startswith(header):

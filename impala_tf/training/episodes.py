@@ -123,6 +123,7 @@ class LevelScores:
     if scores:
       self.latest = scores
       self._note(frames, *next(iter(scores.items())))
+
     return scores
 
   def _note(self, frames, name, score):

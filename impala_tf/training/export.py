@@ -69,6 +69,7 @@ class Policy(tf.Module):
     if agent.use_last_action_and_reward:
       inputs['last_action'] = batched('last_action', [], tf.int32)
       inputs['last_reward'] = batched('last_reward', [], tf.float32)
+
     state = agent.initial_state(1)
     for name, tensor in _named(state).items():
       inputs[name] = batched(name, tensor.shape[1:], tensor.dtype)

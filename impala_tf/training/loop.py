@@ -189,6 +189,7 @@ def _restore(config, logdir, learner, callbacks):
     )
     if config.replay_fraction:
       print('The replay starts empty: its unrolls are not in checkpoints.', flush=True)
+
   return checkpointer, run_state.start()
 
 
@@ -216,6 +217,7 @@ def _saved_at_the_end(
   except BaseException:
     save()
     raise
+
   save()
 
 
@@ -247,13 +249,16 @@ def make_learner(suite: suite_lib.Suite, config: Config) -> learner_lib.Learner:
   if config.num_learners > 1:
     strategy = multi_device.make_strategy(config.num_learners)
     scope, make = strategy.scope(), functools.partial(multi_device.MultiDeviceLearner, strategy)
+
   with scope:
     agent = agents.for_suite(suite, config)
     optimizer = optimizers.RMSProp(
       agent.trainable_variables, decay=config.decay, momentum=config.momentum
     )
+
   if config.jit_compile and agent.instruction_encoder:
     raise ConfigurationError(
       f'jit_compile: XLA knows no strings, and {config.level_name} has instructions. Leave it out.'
     )
+
   return make(agent, optimizer, config)

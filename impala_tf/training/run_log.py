@@ -96,6 +96,7 @@ class RunLogger:
     if not self._has_begun:
       self._line.begin(frames, int(metrics.updates))
       self._has_begun = True
+
     finished = frames >= self._config.total_environment_frames
     if finished or self._line.due():
       self._show_line(frames, metrics)

@@ -135,6 +135,7 @@ class Source:
         logging.warning(
           'The learner has waited %d s for a batch. %s', now - began, self.actors.describe_wait()
         )
+
     return None
 
   def _get(self, timeout: float) -> Batch | None:

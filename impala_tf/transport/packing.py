@@ -123,6 +123,7 @@ class FrameStacks:
       words = tf.bitwise.bitwise_or(
         words, tf.bitwise.bitwise_and(frames, mask[:, :, tf.newaxis, tf.newaxis])
       )
+
     return _with_frame(batch, tf.bitcast(words, tf.uint8))
 
 

@@ -97,6 +97,7 @@ class ReplayedBatches(FreshBatches):
         step_outputs=joined('step_outputs', 1),
         agent_outputs=joined('agent_outputs', 1),
       )
+
     return super().complete(together)
 
 

@@ -77,6 +77,7 @@ class UnrollQueue:
     self._dtypes = [element.dtype for element in elements]
     self._shapes = [element.shape for element in elements]
     leaves = tree.flatten(unroll_spec)
+
     # With a signature, as threads that call it for the first time would each trace a function of
     # their own.
     signature = [tf.TensorSpec([None, *leaf.shape], leaf.dtype) for leaf in leaves]
