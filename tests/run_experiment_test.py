@@ -1,6 +1,7 @@
 """The command line within the tests' process: what it refuses, and what follows from flags."""
 
 import os
+import signal
 import sys
 
 import pytest
@@ -116,6 +117,9 @@ def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, given, message):
 
 
 def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
+  # As of an operator of Kubernetes, for programs of another kind.
+  task = '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}'
+  monkeypatch.setenv('TF_CONFIG', task)
   saved_config.save(str(tmp_path), atari57_suite.SUITE.configure('pong'))
   played = []
   monkeypatch.setattr(
@@ -128,6 +132,22 @@ def test_an_evaluation_draws_other_episodes_if_asked(tmp_path, monkeypatch):
   assert experiment.main(*given, '--seed=3') == 0
   view = shares.View(str(tmp_path / 'videos'))
   assert played == [(1, str(tmp_path), 7, 1, view), (1, str(tmp_path), 7, 3, view)]
+
+
+@pytest.mark.parametrize('given', [(), ('--random_policy',)])
+def test_an_evaluation_can_be_interrupted(given, tmp_path, monkeypatch):
+  saved_config.save(str(tmp_path), atari57_suite.SUITE.configure('pong'))
+
+  def play_until_it_is_to_stop(*arguments):
+    *_, stop = arguments
+    assert not stop
+    os.kill(os.getpid(), signal.SIGINT)
+    assert stop
+
+  monkeypatch.setattr(play, 'evaluate_checkpoint', play_until_it_is_to_stop)
+  monkeypatch.setattr(play, 'evaluate_random', play_until_it_is_to_stop)
+  given += ('--level_name=pong', '--mode=test', f'--logdir={tmp_path}')
+  assert experiment.main(*given) == 128 + signal.SIGINT
 
 
 def test_random_policy_scores_what_is_known_of_it(capsys):

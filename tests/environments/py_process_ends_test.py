@@ -226,6 +226,22 @@ if __name__ == '__main__':
   assert output.split() == ['False', '42', 'None', str(tmp_path / 'script.py')]
 
 
+def test_a_folder_for_temporary_files_of_a_long_name_will_do(tmp_path, monkeypatch):
+  long = tmp_path / ('x' * 80)
+  long.mkdir()
+  monkeypatch.setenv('TMPDIR', str(long))
+  script = """
+import tempfile
+from impala_tf.environments import py_process
+from tests.support.hosted import Hosted
+with py_process.PyProcess(Hosted, 1) as process:
+  print(process.call('add', 1), tempfile.gettempdir())
+"""
+  output, _ = run_script(tmp_path, script).communicate(timeout=60)
+  assert output.split() == ['2', str(long)]
+  assert not list(long.iterdir())
+
+
 def test_program_that_does_not_close_ends(tmp_path):
   script = f"""
 from impala_tf import structs

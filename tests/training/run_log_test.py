@@ -58,21 +58,24 @@ class TestSummaries:
 def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path, restored):
   from tensorboard.backend.event_processing import plugin_event_accumulator
 
+  folder = tmp_path / 'br[a]ck'  # A pattern to TensorFlow's functions for files.
+  folder.mkdir()
+
   names = {'of_before': (10, 20, 30, 40), 'of_after': range(restored + 10, 50, 10)}
   for when, steps in names.items():
     # Within a second, which starts of real runs are not.
     with mock.patch.object(time, 'time', lambda when=when: 1e9 + (when == 'of_after')):
       start = restored if when == 'of_after' else 0
-      summaries = run_log.Summaries(str(tmp_path), ['pong'], 4, start)
+      summaries = run_log.Summaries(str(folder), ['pong'], 4, start)
     for step in steps:
       summaries.write(step, {'loss': 1.0})
     summaries.close()
-  first, *_ = sorted(tmp_path.glob('events*'), key=os.path.getmtime)
-  first.rename(tmp_path / 'events.out.tfevents.0999999999.host.1.0.v2')
+  first, *_ = sorted(folder.glob('events*'), key=os.path.getmtime)
+  first.rename(folder / 'events.out.tfevents.0999999999.host.1.0.v2')
 
-  accumulator = plugin_event_accumulator.EventAccumulator(str(tmp_path)).Reload()
+  accumulator = plugin_event_accumulator.EventAccumulator(str(folder)).Reload()
   assert [event.step for event in accumulator.Tensors('loss')] == [10, 20, 30, 40]
-  assert [point.frames for point in scalars.read(str(tmp_path), 'loss')] == [10, 20, 30, 40]
+  assert [point.frames for point in scalars.read(str(folder), 'loss')] == [10, 20, 30, 40]
 
 
 def test_summaries_tell_of_a_disk_that_takes_no_more(tmp_path):
