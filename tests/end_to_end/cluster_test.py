@@ -7,7 +7,8 @@ import sys
 
 from impala_tf.cluster import roles
 from tests.support import blocked_queue, cluster_rounds
-from tests.support.cluster_processes import ROOT, Processes
+from tests.support.cluster_processes import Processes
+from tests.support.processes import ROOT, start_following
 from tests.support.run_files import read_episodes
 
 
@@ -75,12 +76,10 @@ def test_a_bad_peer_does_not_end_the_learner(tmp_path):
 
 
 def test_a_blocked_queue_starves_no_weight_pull():
-  command = [sys.executable, '-m', 'tests.support.blocked_queue']
-  address = f'127.0.0.1:{roles.free_port()}'
-  learner = subprocess.Popen([*command, 'learner', address], cwd=ROOT)
-  actor = subprocess.Popen(
-    [*command, 'actor', address], cwd=ROOT, stdout=subprocess.PIPE, text=True
-  )
+  module, address = 'tests.support.blocked_queue', f'127.0.0.1:{roles.free_port()}'
+  learner = start_following(module, 'learner', address)
+  command = [sys.executable, '-m', module, 'actor', address]
+  actor = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
   try:
     printed, _ = actor.communicate(timeout=300)
   finally:

@@ -22,11 +22,6 @@ TINY = (
 )
 
 
-def start(log, *flags):
-  command = [sys.executable, str(ROOT / 'run_experiment.py'), *flags]
-  return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-
-
 def run(module, *flags):
   command = [sys.executable, '-m', module, *flags]
   return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
@@ -36,7 +31,11 @@ def train_until_signalled(number, log, logdir, *flags):
   """Trains until the next checkpoint, sends a signal, and returns what was printed."""
   before = set(logdir.glob('ckpt-*.index'))
   with open(log, 'w') as file:
-    process = start(file, '--checkpoint_interval=0.5', *flags)
+    process = processes.start_following(
+      *('run_experiment', '--checkpoint_interval=0.5', *flags),
+      stdout=file,
+      stderr=subprocess.STDOUT,
+    )
   try:
     wait_until(
       lambda: set(logdir.glob('ckpt-*.index')) - before or process.poll() is not None, 'progress'

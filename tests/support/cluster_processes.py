@@ -7,13 +7,11 @@ import os
 import pathlib
 import signal
 import subprocess
-import sys
 
 import psutil
 
 from impala_tf.cluster import roles
 from tests.support import processes
-from tests.support.processes import ROOT
 
 
 class Processes:
@@ -55,13 +53,12 @@ class Processes:
         ['--job_name=learner'] if name == 'learner' else ['--job_name=actor', f'--task={name}']
       )
     with open(self._folder / f'{name}.log', 'ab') as log:
-      self._running[name] = subprocess.Popen(
-        [sys.executable, '-m', self._runner, *self._flags, *role, *flags],
+      self._running[name] = processes.start_following(
+        self._runner,
+        *(*self._flags, *role, *flags),
         stdout=log,
         stderr=subprocess.STDOUT,
-        cwd=ROOT,
         env=self._environment,
-        start_new_session=True,
       )
     self._sessions.setdefault(name, []).append(self._running[name].pid)
 

@@ -5,12 +5,10 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 
 import psutil
 
 from tests.support import processes
-from tests.support.processes import ROOT
 
 
 class Launched:
@@ -19,16 +17,13 @@ class Launched:
   def __init__(self, folder: pathlib.Path, *flags: str):
     """Starts the launcher with a run in `folder`."""
     self._log = folder / 'launch.log'
-    command = [sys.executable, '-m', 'impala_tf.launch', f'--logdir={folder / "run"}', *flags]
     # A proxy that isn't there must not be asked for the parts of a cluster.
     environment = {**os.environ, 'http_proxy': 'http://127.0.0.1:9', 'no_proxy': ''}
     with open(self._log, 'wb') as log:
-      self.process = subprocess.Popen(
-        command,
+      self.process = processes.start_following(
+        *('impala_tf.launch', f'--logdir={folder / "run"}', *flags),
         stdout=log,
         stderr=subprocess.STDOUT,
-        cwd=ROOT,
-        start_new_session=True,
         env=environment,
       )
 

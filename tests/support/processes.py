@@ -3,13 +3,33 @@
 import contextlib
 import os
 import pathlib
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import psutil
 
 ROOT = pathlib.Path(__file__).parents[2]
 _POLL_SECONDS = 0.02
+
+
+def start_following(module: str, *arguments: str, **known: Any) -> subprocess.Popen:
+  """Starts a module as a command in a session of its own, from the project's folder. It stops when
+  this process ends, even if that is killed: a learner waits for actors for ever.
+
+  Args:
+    module, arguments: as after `python -m`.
+    **known: as of `subprocess.Popen`.
+  """
+  return subprocess.Popen(
+    [sys.executable, '-m', 'impala_tf.system.processes', module, *arguments],
+    stdin=subprocess.PIPE,
+    start_new_session=True,
+    cwd=ROOT,
+    **known,
+  )
 
 
 def wait_until(
