@@ -36,6 +36,7 @@ class QuietLevels:
     self._last = [(now, 0)] * len(self._levels)  # When one came, and how many of all had by then.
     self._players: list[list[int]] = [[]] * len(self._levels)
     self._since = [now] * len(self._levels)  # When the players came, or the last of them went.
+    self._is_anybody_there = False
     self._environments = 0
     self._said: dict[str, float] = {}  # Sentences, and when.
 
@@ -51,6 +52,9 @@ class QuietLevels:
     """Takes in which actors there are, by their tasks."""
     now = self._clock()
     self._environments = sum(heartbeat.environments for heartbeat in present.values())
+    if present and not self._is_anybody_there:  # The others come after the first one.
+      self._since = [now] * len(self._levels)
+    self._is_anybody_there = bool(present)
     for i in range(len(self._levels)):
       players = [task for task, heartbeat in present.items() if i in heartbeat.levels]
       if bool(players) != bool(self._players[i]):

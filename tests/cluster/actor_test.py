@@ -256,7 +256,7 @@ def acting(monkeypatch):
 
   def make_acting(kind):
     monkeypatch.setattr(actors, 'ActorThreads', kind)
-    made = make()
+    made = make(3)
     made._is_started, made._actors.unroller = True, object()
     made._heartbeat_fields = dict
     return made
@@ -289,6 +289,8 @@ def test_an_actor_that_connects_again_copies_the_weights_again(acting):
   with made:
     made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
   assert made._weights._copied is None
+  # Its unrolls say who sent them.
+  assert made._queue._sender == 3
 
 
 def test_a_learner_that_is_there_and_does_nothing_is_given_up(acting, monkeypatch):

@@ -72,14 +72,17 @@ def test_what_would_end_the_learner_is_left_out_and_its_sender_named(spec, leaf,
   unrolls = make_unrolls(spec, [0, 1, 2])
   array = leaf(unrolls)
   array.reshape(len(array), -1)[1, -1] = value
-  queue.enqueue_many(tree.map_structure(tf.constant, unrolls))
-  queue.enqueue_many(tree.map_structure(tf.constant, make_unrolls(spec, [3])))
+  other = unroll_queue.UnrollQueue(
+    spec, 100, serialized=True, shared_name=queue._shared_name, sender=8
+  )
+  for sender, sent in ((other, make_unrolls(spec, [4])), (queue, unrolls)):
+    sender.enqueue_many(tree.map_structure(tf.constant, sent))
   batch = taken.batch(3)
-  assert batch.policy_version.numpy().tolist() == [0, 2, 3]
+  assert batch.policy_version.numpy().tolist() == [4, 0, 2]
   ((sender, said),) = (call.args for call in actors.left_out.call_args_list)
   assert sender == 7
   assert reason in said
-  actors.count.assert_called_once_with([0, 0, 1])
+  actors.count.assert_called_once_with([0, 0, 0])
 
 
 def test_what_is_let_in_has_a_finite_loss_however_large_it_is():

@@ -1,14 +1,15 @@
 """The learner's side of a cluster: what it reads from heartbeats, and what it refuses."""
 
 import dataclasses
+import itertools
 import types
 from unittest import mock
 
 import pytest
 
-from impala_tf import config
 from impala_tf.cluster import heartbeats, learner, sockets
 from impala_tf.cluster.heartbeats import ActorHeartbeat
+from impala_tf.config import ConfigurationError
 from impala_tf.training import loop
 from tests.support import catch
 
@@ -56,7 +57,9 @@ def test_it_looks_now_and_then_and_expects_answers_of_new_connections_too(monkey
 def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplog):
   source = object.__new__(learner.ClusterSource)
   source._clock = Clock()
-  actors = source._make_actors(catch.CatchSuite(), catch.CONFIG, [1])
+  config = dataclasses.replace(catch.CONFIG, hang_warning=7.0)
+  actors = source._make_actors(catch.CatchSuite(), config, [1])
+  assert actors.quiet_levels._seconds == 7.0
   monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
   present = {}
   monkeypatch.setattr(actors.board, 'read', lambda num_levels: (dict(present), {}))
@@ -80,10 +83,45 @@ def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplo
   assert warnings(13, 3) == []
 
 
+def test_levels_without_unrolls_are_named_while_actors_are_connected(monkeypatch, caplog):
+  clock = Clock()
+  actors = learner.RemoteActors(('pong', 'qbert'), 20.0, clock)
+  beats = itertools.count()
+  present = {}
+  monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
+  read = lambda num_levels: (
+    {task: ActorHeartbeat(next(beats), levels, environments=1) for task, levels in present.items()},
+    {},
+  )
+  monkeypatch.setattr(actors.board, 'read', read)
+
+  def warnings():
+    caplog.clear()
+    for seconds in (5, 20):
+      clock.now += seconds
+      actors.poll()
+    return [record.getMessage() for record in caplog.records]
+
+  assert warnings() == []
+  present[5] = [0]
+  (unplayed,) = warnings()
+  assert 'has played qbert' in unplayed
+  present[5] = [0, 1]
+  actors.count([1])
+  actors.count([0] * 9)
+  (silent,) = warnings()
+  assert 'qbert (actors: 5)' in silent
+  actors.count([1])
+  assert warnings() == []
+  present.clear()
+  clock.now += heartbeats.LOST_SECONDS
+  assert warnings() == []
+
+
 @pytest.mark.parametrize('architecture', ['a2c_sync_step', 'a2c_sync_trajectories', 'a3c'])
 def test_baselines_have_no_form_for_a_cluster(tmp_path, architecture):
   settings = dataclasses.replace(catch.CONFIG, architecture=architecture)
-  with pytest.raises(config.ConfigurationError, match=f'architecture={architecture} '):
+  with pytest.raises(ConfigurationError, match=f'architecture={architecture} '):
     loop.train(catch.CatchSuite(), settings, str(tmp_path / 'run'), source=learner.ClusterSource)
   assert not (tmp_path / 'run').exists()
 
@@ -91,7 +129,7 @@ def test_baselines_have_no_form_for_a_cluster(tmp_path, architecture):
 def test_a_cluster_has_no_shared_inference():
   settings = dataclasses.replace(catch.CONFIG, inference='shared')
   loop.check(catch.CatchSuite(), settings)
-  with pytest.raises(config.ConfigurationError, match='inference=shared'):
+  with pytest.raises(ConfigurationError, match='inference=shared'):
     loop.check(catch.CatchSuite(), settings, learner.ClusterSource)
 
 
@@ -99,7 +137,7 @@ def test_a_learner_of_a_cluster_needs_no_actors_of_its_own():
   settings = dataclasses.replace(catch.CONFIG, num_actors=1, envs_per_actor=1)
   suite = types.SimpleNamespace(check=lambda settings: None, levels=lambda settings: ('a', 'b'))
   loop.check(suite, settings, learner.ClusterSource)
-  with pytest.raises(config.ConfigurationError, match='num_actors=1 '):
+  with pytest.raises(ConfigurationError, match='num_actors=1 '):
     loop.check(suite, settings)
 
 

@@ -54,6 +54,20 @@ def test_levels_that_nobody_plays_are_named_after_a_time(watched, clock):
   assert watched.unplayed() == ''
 
 
+def test_the_first_actor_of_a_learner_that_has_waited_long_is_not_complained_of(watched, clock):
+  for _ in range(2):  # Also after all of them went.
+    clock.now += 1000
+    watched.update({})
+    watched.update({0: actor(0)})
+    assert watched.warnings() == []
+    clock.now += 59
+    watched.update({0: actor(0)})
+    assert watched.warnings() == []
+  clock.now += 1
+  watched.update({0: actor(0)})
+  assert 'breakout, qbert' in watched.unplayed()
+
+
 def test_an_actor_that_comes_late_or_is_restarted_is_not_complained_of(watched, clock):
   for _ in range(50):
     clock.now += 50  # It is there for as long again before the time is over.

@@ -183,6 +183,13 @@ def test_a_stopped_process_is_replaced_while_the_others_play(named):
   assert f'{stopped} of HostedBatch did not finish step' in restarted
 
 
+def test_the_watch_ends_with_the_processes():
+  with make(catch.CatchSuite(), ['catch']) as group:
+    thread = group._hang_watch._thread
+    assert thread.is_alive()
+  wait_until(lambda: not thread.is_alive(), 'the end of the watch')
+
+
 def test_an_environment_that_always_hangs_is_given_up(tmp_path):
   suite = frail.FrailSuite(tmp_path, 'stuck', 2)
   with make(suite, ['catch'], hang_warning=0.5, hang_timeout=1.0) as group:
