@@ -133,27 +133,28 @@ def test_anchors_exist(name):
 
 
 def test_walks_go_through_functions_that_exist_and_are_short():
-  table = _sections((ROOT / 'docs/architecture.md').read_text())['Walks']
+  text = _sections((ROOT / 'docs/architecture.md').read_text())['Walks']
   walks = {}
-  for name, counts, files in re.findall(r'^\| (.+) \| ([\d +]+) \| (.*) \|$', table, re.MULTILINE):
-    parts = [re.findall(r'`([\w/]+\.py)` `(\w+)`', part) for part in files.split(' (')]
-    assert [int(count) for count in counts.split(' + ')] == [len(part) for part in parts], name
-    walks[name] = parts
-    for file, function in itertools.chain(*parts):
+  for name, walk in re.findall(r'^### (.*)\n((?:(?!### ).*\n)*)', text, re.MULTILINE):
+    steps = re.findall(r'^\d+\. \*?`([\w/]+\.py)` `(\w+)`', walk, re.MULTILINE)
+    found = re.search(
+      r'^Handed on by (\d+): ((?:`[\w/]+\.py`\s`\w+`(?:,\s)?)+)', walk, re.MULTILINE
+    )
+    others = re.findall(r'`([\w/]+\.py)`\s`(\w+)`', found[2]) if found else []
+    assert len(others) == int(found[1] if found else 0), name
+    walks[name] = (steps, others)
+    for file, function in steps + others:
       (path,) = {path for path in (ROOT / 'impala_tf' / file, ROOT / file) if path.exists()}
       assert re.search(rf'(def|class) {function}\b', path.read_text()), (file, function)
 
   # How many files look at the value or change it, and how many hand it on.
   for name, most in {
-    'a frame, from the emulator to the loss': (10, 6),
+    'A frame, from the emulator to the loss': (10, 6),
     '`--learning_rate`, from flag to update': (6, 2),
-    "a level's name, to its environment": (5, 6),
-    'to change the loss': (2,),
+    "A level's name, to its environment": (5, 6),
+    'To change the loss': (2, 0),
   }.items():
     assert all(len(part) <= limit for part, limit in zip(walks[name], most, strict=True)), name
-  # Those in bold are all that a reader needs.
-  for files in re.findall(r'^\| .+ \| [\d +]+ \| (.*\*\*.*) \|$', table, re.MULTILINE):
-    assert len(re.findall(r'\*\*`[\w/]+\.py` `\w+`\*\*', files)) == files.count('**') / 2 == 4
   loss = [ROOT / 'impala_tf/learning' / name for name in ('losses.py', 'vtrace.py')]
   assert sum(len(path.read_text().splitlines()) for path in loss) <= 450
 

@@ -215,10 +215,7 @@ class TestGivingUp:
       assert group.restarts == 3
       assert len(seeds_in(tmp_path)) == 4 * 3
       assert 'the ball is stuck' in str(error)
-      assert (
-        'process of catch was restarted 3 times in a row and each time failed within 1000 steps'
-        in str(error)
-      )
+      assert 'process of catch was restarted 3 times in a row' in str(error)
       assert group.error is error
 
   def test_failures_far_apart_are_no_reason(self, tmp_path, monkeypatch):

@@ -41,9 +41,9 @@ def test_killed_process_is_noticed_by_the_call_that_waits(tmp_path):
 
 def test_process_that_ended_is_noticed_by_the_next_call():
   with py_process.PyProcess(Hosted) as process:
-    with pytest.raises(py_process.ProcessError, match='ended with exit code 3 during end'):
+    with pytest.raises(py_process.ProcessError, match='exit code 3 during end'):
       process.call('end', 3)
-    with pytest.raises(py_process.ProcessError, match='ended with exit code 3 during add'):
+    with pytest.raises(py_process.ProcessError, match='exit code 3 during add'):
       process.call('add', 1)
 
 
