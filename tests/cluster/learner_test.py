@@ -83,6 +83,38 @@ def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplo
   assert warnings(13, 3) == []
 
 
+def test_actors_that_misbehave_are_named(monkeypatch, caplog):
+  clock = Clock()
+  actors = learner.RemoteActors(('catch',), 60.0, clock)
+  monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
+  monkeypatch.setattr(actors.board, 'read', lambda num_levels: ({}, {9: 'not understood'}))
+
+  def warnings():
+    messages = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return messages
+
+  actors.refresh()
+  (heartbeat,) = warnings()
+  assert 'of actor 9 (not understood)' in heartbeat
+  monkeypatch.setattr(actors.board, 'read', lambda num_levels: ({}, {}))
+  for task in (7, 8):
+    actors.left_out(task, 'an action')
+  (unroll,) = warnings()
+  assert 'of actor 7 (an action)' in unroll
+  clock.now += 60
+  actors.poll()
+  (unroll,) = warnings()
+  assert 'of actor 8 (an action)' in unroll
+
+
+def test_batches_are_of_what_the_intake_lets_in():
+  source = object.__new__(learner.ClusterSource)
+  source._intake = mock.Mock()
+  assert source._dequeue_batch(5) is source._intake.batch.return_value
+  source._intake.batch.assert_called_once_with(5)
+
+
 def test_levels_without_unrolls_are_named_while_actors_are_connected(monkeypatch, caplog):
   clock = Clock()
   actors = learner.RemoteActors(('pong', 'qbert'), 20.0, clock)
