@@ -48,7 +48,14 @@ def cores(request, monkeypatch):
 
 @pytest.mark.parametrize('level_name', LEVELS)
 @pytest.mark.parametrize(
-  'given', [{}, {'num_learners': 8}, {'batch_size': 16}, {'replay_fraction': 0.5}]
+  'given',
+  [
+    {},
+    {'num_learners': 8},
+    {'batch_size': 16},
+    {'replay_fraction': 0.5},
+    {'batch_size': 32, 'queue_capacity': 33},
+  ],
 )
 def test_the_lag_is_the_papers_whatever_the_machine_and_the_number_of_learners(
   cores, level_name, given, caplog
@@ -56,7 +63,8 @@ def test_the_lag_is_the_papers_whatever_the_machine_and_the_number_of_learners(
   suite, config = suites.resolve(level_name, **given)
   environments = config.num_actors * config.envs_per_actor
   # By the law, and not by the function that the program asks.
-  lag = environments / (config.batch_size * config.num_learners - config.replayed_per_batch) + 1
+  unrolls = config.batch_size * config.num_learners - config.replayed_per_batch
+  lag = (environments + config.queue_capacity - 1) / unrolls + 1
   assert 1 <= lag <= 8
   assert config.expected_lag == pytest.approx(lag)
   assert environments % len(suite.levels(config)) == 0
@@ -112,7 +120,16 @@ def test_what_is_given_is_kept_and_the_rest_follows():
   # All levels have as many.
   assert choose(64, 4, 32, num_actors=15)[:2] == (15, 12)
   assert choose(64, 4, 1)[:2] == (1, 4)
+  # Each has one, and the lag is what it is then.
+  assert choose(2, 57, 8)[:2] == (1, 57)
   assert choose(64, 1, 32, num_actors=2, envs_per_actor=8, processes_per_actor=3) == (2, 8, 3)
+
+
+def test_processes_that_share_environments_play_all_levels():
+  assert sizes.shared_out(sizes.Sizes(1, 57, 4), 4, 57) == (1, 15, 1)
+  assert sizes.shared_out(sizes.Sizes(3, 57, 4), 4, 57) == (1, 42, 3)
+  # In equal shares, where they have several environments of each.
+  assert sizes.shared_out(sizes.Sizes(13, 16, 2), 20, 4) == (1, 8, 1)
 
 
 @pytest.mark.parametrize(
