@@ -133,7 +133,10 @@ def test_unrolls_of_all_environments_are_counted():
   for name in ('first', 'second'):
     acting._enqueue_many(name)
   assert sent == ['first', 'second']
-  assert acting._heartbeat_fields()['unrolls'] == 8
+  fields = acting._heartbeat_fields()
+  assert fields['unrolls'] == 8
+  # Of both of its actors; the learner foresees the policy lag by them.
+  assert fields['environments'] == 8
 
 
 def test_a_learner_with_other_settings_is_told_and_left():
