@@ -93,12 +93,12 @@ def _train(place, where, draw, is_over, counts, events):
         detail = f'{type(error).__name__}: {error}\n{traceback.format_exc()}'
         event = {'outcome': summary.FAILED, 'detail': detail}
       event['memory'] = training.memory()
+      what = {'training': place.name, 'where': where}
       if also := event.get('also'):
         counts[also] += 1
-        events.append({'where': where, 'fault': also, 'outcome': summary.SURVIVED, 'seconds': 0.0})
-      events.append(
-        {'where': where, 'fault': name, 'seconds': round(time.monotonic() - began, 1), **event}
-      )
+        events.append({**what, 'fault': also, 'outcome': summary.SURVIVED, 'seconds': 0.0})
+      seconds = round(time.monotonic() - began, 1)
+      events.append({**what, 'fault': name, 'seconds': seconds, **event})
       print(f'{time.strftime("%H:%M:%S")} {summary.line(events[-1])}', flush=True)
       return event['outcome'] != summary.FAILED
 
@@ -163,8 +163,8 @@ def main():
       'events': events,
     }
     (arguments.folder / 'soak.json').write_text(json.dumps(report, indent=2) + '\n')
-    for row in summary.table(events):
-      print('| ' + ' | '.join(row) + ' |')
+    for rows in (summary.table(events), summary.memory(events)):
+      print(''.join(f'| {" | ".join(row)} |\n' for row in rows))
   return 0 if good else 1
 
 

@@ -4,6 +4,7 @@ An event is a dict: `where`, `fault`, `seconds`, `outcome`, and what the fault r
 """
 
 import collections
+import statistics
 
 SURVIVED, FAILED, SKIPPED = 'survived', 'FAILED', 'skipped'
 _COLUMNS = (
@@ -40,6 +41,24 @@ def table(events):
   rows = [[*key, *_numbers(group)] for key, group in groups.items()]
   faults = [event for event in events if not event['fault'].startswith('(')]
   return [list(_COLUMNS), *rows, ['all faults', '', *_numbers(faults)]]
+
+
+def memory(events):
+  """Returns the memory of each training over time, as rows of text, the header first: medians of
+  the thirds of its faults, in MiB. Processes that live through faults, such as actors, show by it
+  what they keep.
+  """
+  trainings = collections.defaultdict(list)
+  for event in events:
+    if event.get('memory') and not event['fault'].startswith('('):
+      trainings[event['training']].append(event['memory'])
+  rows = [['training', 'faults', 'MiB, first third', 'second', 'last']]
+  for name, sizes in trainings.items():
+    third = -(-len(sizes) // 3)
+    thirds = [sizes[i : i + third] for i in range(0, len(sizes), third)]
+    medians = [str(round(statistics.median(sizes))) for sizes in thirds]
+    rows.append([name, str(len(sizes)), *medians, *['-'] * (3 - len(medians))])
+  return rows
 
 
 def _numbers(group):

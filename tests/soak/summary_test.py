@@ -41,3 +41,16 @@ def test_what_makes_it_a_failure():
     ][-1]
     == '3 threads'
   )
+
+
+def test_memory_over_time_is_that_of_each_training():
+  sizes = {'0_0_alone': [10, 30, 20, 20, 40, 40, 90], '1_0_cluster': [7]}
+  events = [event('survived', '(start)', training='0_0_alone', memory=1000)]
+  events += [
+    event('survived', training=name, memory=size) for name in sizes for size in sizes[name]
+  ]
+  events.append(event('survived', 'terminate', training='0_0_alone'))  # A part of another fault.
+  assert summary.memory(events)[1:] == [
+    ['0_0_alone', '7', '20', '40', '90'],
+    ['1_0_cluster', '1', '7', '-', '-'],
+  ]
