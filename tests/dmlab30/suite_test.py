@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 import pathlib
 import pickle
 import subprocess
@@ -15,6 +16,7 @@ from dmlab30 import levels, suite
 from impala_tf.agent import agents
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.base import EnvironmentBatch
+from impala_tf.system import scratch
 from impala_tf.training import loop
 
 
@@ -166,6 +168,13 @@ def test_environments_need_no_tensorflow():
     'sys.exit("tensorflow" in sys.modules)'
   )
   subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2], check=True)
+
+
+def test_files_of_the_engine_are_in_the_folder_that_goes_with_the_process(install):
+  install()
+  lab = suite.DMLabSuite().make_environment('rooms_watermaze', 5, True, settings())()
+  assert any(name.startswith('environment_') for name in os.listdir(scratch.folder()))
+  lab.close()
 
 
 def test_a_level_script_that_does_not_exist_is_named(install, tmp_path, monkeypatch):
