@@ -88,17 +88,24 @@ def _section(experiment: Experiment, logdir: str, output: str) -> str | None:
   return None
 
 
+@contextlib.contextmanager
+def _without_damage() -> Iterator[None]:
+  """Ends at a file that is damaged, with a warning: what it is about is left out of the report."""
+  try:
+    yield
+  except FileError as error:
+    logging.warning('%s', error)
+
+
 def _throughput(experiment, logdir, output):
   found = {}
   for fake in (False, True):
     for level in _levels_in(os.path.join(logdir, 'rates_fake' if fake else 'rates'), experiment):
       label = level + _FAKE * fake
       for method in experiment.methods:
-        try:
+        rate = None
+        with _without_damage():
           rate = rates.read(experiments.rate_file(logdir, level, method, fake))
-        except FileError as error:
-          logging.warning('%s', error)
-          continue
         if rate is not None:
           found.setdefault(label, {})[method.folder] = rate
 
@@ -206,14 +213,13 @@ def _sweep_in(folder):
   """Returns the sweep in a folder and its trials; None twice if there is none, or with a warning if
   it is damaged.
   """
-  try:
+  with _without_damage():
     sweep = definition.load(folder) if os.path.isdir(folder) else None
     if sweep is not None and _FRAMES not in sweep.given:
       raise FileError(os.path.join(folder, definition.FILE_NAME), 'is missing', field=_FRAMES)
-    return (None, None) if sweep is None else (sweep, Study(folder, sweep).trials())
-  except FileError as error:
-    logging.warning('%s', error)
-    return None, None
+    if sweep is not None:
+      return sweep, Study(folder, sweep).trials()
+  return None, None
 
 
 def _draw_sweeps(experiment, level, group, sweeps, output):
@@ -247,9 +253,10 @@ def _levels_in(folder: str, experiment: Experiment) -> list[str]:
 def _agents(experiment, logdir, output):
   evaluated = []
   for method in experiment.methods:
-    folder = run.evaluation_folder(experiments.agents_folder(logdir, experiment, method), method)
-    if os.path.exists(os.path.join(folder, results.FILE_NAME)):
-      evaluated.append(f'"{method.label}={folder}"')  # Quoted, as labels have commas.
+    with _without_damage():
+      folder = run.evaluation_folder(experiments.agents_folder(logdir, experiment, method), method)
+      if os.path.exists(os.path.join(folder, results.FILE_NAME)):
+        evaluated.append(f'"{method.label}={folder}"')  # Quoted, as labels have commas.
 
   if not evaluated:
     return None
@@ -285,11 +292,9 @@ def _trained(experiment: Agents, logdir: str) -> Iterator[tuple[Method, Config]]
   """Yields the configuration of each training of an experiment, with its method."""
   for method in experiment.methods:
     for path, _, names in os.walk(experiments.agents_folder(logdir, experiment, method)):
-      try:
+      config = None
+      with _without_damage():
         config = saved_config.load(path) if saved_config.FILE_NAME in names else None
-      except FileError as error:
-        logging.warning('%s', error)
-        continue
       if config is not None:
         yield method, config
 
@@ -301,11 +306,9 @@ def _curves(experiment, logdir, output, over_hours):
   for method in experiment.methods:
     folder = experiments.agents_folder(logdir, experiment, method)
     if method.trainer != 'experts' and os.path.isdir(folder):
-      try:
+      points = None
+      with _without_damage():
         points = _history(folder, method)
-      except FileError as error:
-        logging.warning('%s', error)
-        continue
       if points:
         curves[method.label] = [
           (hours if over_hours else frames, score) for frames, hours, score in points

@@ -15,6 +15,7 @@ from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
+from impala_tf.errors import FileError
 from impala_tf.paper import experiments, rates
 from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.paper.settings import PaperSettings
@@ -217,7 +218,11 @@ def _agents(experiment, logdir, settings):
     yield from trainings
 
     failed = sum(bool(training.code) for training in trainings)
-    runs = folder if method.trainer == 'experts' else best_run(folder, method)
+    try:
+      runs = folder if method.trainer == 'experts' else best_run(folder, method)
+    except FileError as error:
+      _say(f'{method.label} is not evaluated: {error}')
+      continue
     if failed and method.trainer != 'sweep':
       # An evaluation keeps what it has found, and would refuse the same levels' agents of a later
       # training; the best member of a population may be one that has not come to its end.

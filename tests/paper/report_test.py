@@ -270,6 +270,30 @@ def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
   assert [float(cell) for cell in ours if cell][:1] == [30.5]
 
 
+def test_damage_to_one_agent_of_many_costs_that_one_only(tmp_path, caplog):
+  folders = [
+    experiments.agents_folder(str(tmp_path), TABLE_3, method)
+    for method in (SHALLOW, TABLE_3.methods[3])
+  ]
+  for folder in folders:
+    (trial,) = sweep_of(folder, [1.0])
+    with tf.summary.create_file_writer(str(trial)).as_default():
+      tf.summary.scalar(report._SCORE, 1.0, 1000)
+  experts = experiments.agents_folder(str(tmp_path), TABLE_3, TABLE_3.methods[2])
+  evaluated(experts, 'rooms_watermaze', suites.resolve('rooms_watermaze')[1], [30.0])
+  damaged = [
+    pathlib.Path(folders[0], definition.FILE_NAME),
+    pathlib.Path(experts, 'rooms_watermaze', saved_config.FILE_NAME),
+    pathlib.Path(experts, run.EVALUATION, results.FILE_NAME),
+  ]
+  for number, path in enumerate(damaged):
+    path.write_text('[]')
+    text, rows = written(tmp_path, 'figure5')
+    assert str(path) in caplog.text
+    assert {row['method'] for row in rows} == {TABLE_3.methods[3].label}
+    assert ('(table3/report.md)' in text) == (number < 2)
+
+
 def test_an_empty_folder_has_no_report(tmp_path):
   with pytest.raises(ConfigurationError, match=str(tmp_path)):
     report.write(str(tmp_path / 'runs'), str(tmp_path / 'report'))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shlex
 import signal
 
@@ -179,8 +180,14 @@ def test_what_failed_is_not_evaluated_yet_but_for_sweeps(tmp_path, capsys):
   assert len(listed(only('table3', 'impala_deep_pbt'), tmp_path, [0])) == 2
 
   # A sweep has failed trials for good, and another one is the best.
-  sweep_of(experiments.agents_folder(str(tmp_path), TABLE_3, SHALLOW), [1.0])
+  sweep = experiments.agents_folder(str(tmp_path), TABLE_3, SHALLOW)
+  sweep_of(sweep, [1.0])
   assert len(listed(only('table3', 'impala_shallow'), tmp_path, [1])) == 2
+
+  capsys.readouterr()
+  pathlib.Path(sweep, 'sweep.json').write_text('[]')
+  assert len(listed(only('table3', 'impala_shallow'), tmp_path, [1])) == 1
+  assert f'{sweep}/sweep.json' in capsys.readouterr().out
 
 
 def test_what_can_be_a_cluster_is_one(tmp_path, capsys):

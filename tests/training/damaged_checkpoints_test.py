@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from impala_tf import errors, files
 from impala_tf.training import checkpoint_files
 from impala_tf.training.checkpoints import Checkpointer, CheckpointError
 from tests.support.checkpoint_files import DATA, INDEX, make, save_three, truncate, values
@@ -78,6 +79,18 @@ class TestDamage:
     assert any(str(tmp_path / 'checkpoint') in message for message in warnings())
     # It is whole again.
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'ckpt-3')
+
+  def test_a_state_file_that_can_not_be_read_loses_nothing(self, tmp_path, warnings, monkeypatch):
+    save_three(tmp_path)
+
+    def refuse(path):
+      raise errors.FileError(path, "can't be read")
+
+    monkeypatch.setattr(files, 'read', refuse)  # As of another user's, or on a disk that fails.
+    learner, _, checkpointer = make(tmp_path)
+    assert checkpointer.restore_latest() is True
+    assert int(learner.frames) == 300
+    assert any(str(tmp_path / 'checkpoint') in message for message in warnings())
 
   @pytest.mark.parametrize('value', [np.nan, np.inf])
   @pytest.mark.parametrize('part', ['weights', 'slots'])
