@@ -183,6 +183,11 @@ def test_another_configuration_is_refused_by_its_fields(tmp_path):
   more_actors = dataclasses.replace(SHORT, num_actors=1)
   assert loop.train(catch.CatchSuite(), more_actors, str(tmp_path)) == 0
   assert json.loads((tmp_path / 'config.json').read_text())['num_actors'] == 1
+  # Its checkpoints know it, too.
+  (tmp_path / 'config.json').unlink()
+  with pytest.raises(checkpoints.CheckpointError, match=r'learning_rate: 0\.003 there, 0\.5 now'):
+    loop.train(catch.CatchSuite(), other, str(tmp_path))
+  assert not (tmp_path / 'config.json').exists()
 
 
 def test_one_environment_fills_a_batch_of_eight(tmp_path):
