@@ -99,7 +99,8 @@ def cluster_of(
         continue
 
       end.weights.publish(tf.constant(1))
-      if is_waiting:  # What comes before all actors are ready does not count.
+      # What comes before all actors are ready does not count, nor does the first batch.
+      if is_waiting or not begin:
         unrolls, cpu, sent = 0, time.process_time(), _loopback_bytes()
         begin = time.monotonic()
         continue

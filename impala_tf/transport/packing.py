@@ -63,12 +63,13 @@ class FrameStacks:
     self.unstacked_spec = _with_frame(
       unroll_spec, tf.TensorSpec([rows + _STACK - 1, height, width], tf.uint8)
     )
-    # With a signature, as threads that call it for the first time would each trace a function of
-    # their own.
+    # Traced here, as threads that all call it for the first time would be told of retracing.
     signature = tree.map_structure(
       lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), unroll_spec
     )
-    self._unstack = tf.function(_unstack, input_signature=[signature], autograph=False)
+    self._unstack = tf.function(
+      _unstack, input_signature=[signature], autograph=False
+    ).get_concrete_function()
     self._stack = tf.function(self._build_stack, autograph=False)
 
   def unstack_frames(self, unrolls: structs.Unroll) -> structs.Unroll:

@@ -78,12 +78,11 @@ class UnrollQueue:
     self._shapes = [element.shape for element in elements]
     leaves = tree.flatten(unroll_spec)
 
-    # With a signature, as threads that call it for the first time would each trace a function of
-    # their own.
+    # Traced here, as threads that all call it for the first time would be told of retracing.
     signature = [tf.TensorSpec([None, *leaf.shape], leaf.dtype) for leaf in leaves]
     self._enqueue_many = tf.function(
       self._build_enqueue_many, input_signature=[signature], autograph=False
-    )
+    ).get_concrete_function()
 
   def _queue(self):
     # Made again in each function: a queue object made eagerly would destroy the shared resource

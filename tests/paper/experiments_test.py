@@ -161,6 +161,14 @@ def test_methods_that_are_compared_have_equal_environments_hosted_alike():
         (200, 'figureE2'),
         (200, 'figureE3'),
       }
+  of = {method.folder: method.hyper_parameters({}) for method in EXPERIMENTS['table3'].methods}
+  assert {name: (each['num_actors'], each['envs_per_actor']) for name, each in of.items()} == {
+    'a3c_deep': (210, 1),
+    'impala_shallow': (210, 1),
+    'experts_deep': (150, 1),
+    'impala_deep': (150, 1),
+    'impala_deep_pbt': (150, 1),
+  }
   of = {method.folder: method.hyper_parameters({}) for method in EXPERIMENTS['figure4'].methods}
   assert {of[name]['num_actors'] for name in ('impala_32', 'a2c', 'a3c')} == {32}
 

@@ -37,6 +37,21 @@ def make_unrolls(first, n):
   return tree.map_structure(leaf, SPEC)
 
 
+def test_it_is_traced_once_before_threads_use_it(monkeypatch):
+  traced, build = [], unroll_queue.UnrollQueue._build_enqueue_many
+
+  def build_and_count(self, leaves):
+    traced.append(len(leaves))
+    return build(self, leaves)
+
+  monkeypatch.setattr(unroll_queue.UnrollQueue, '_build_enqueue_many', build_and_count)
+  queue = unroll_queue.UnrollQueue(SPEC, capacity=10)
+  assert len(traced) == 1
+  for n in (1, 2):
+    queue.enqueue_many(make_unrolls(0, n))
+  assert len(traced) == 1
+
+
 def test_batch_is_time_major_and_first_in_first_out():
   queue = unroll_queue.UnrollQueue(SPEC, capacity=10)
   queue.enqueue_many(make_unrolls(0, 4))
