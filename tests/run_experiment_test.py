@@ -14,6 +14,7 @@ from impala_tf import saved_config
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.evaluation import play, shares
+from impala_tf.training import impala
 from tests.support import experiment
 
 
@@ -109,7 +110,9 @@ from tests.support import experiment
     (('--level_name=dmlab30', '--logdir={empty}', '--mode=test'), '--logdir'),
   ],
 )
-def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, given, message):
+def test_bad_input_is_refused_in_a_sentence(tmp_path, capsys, monkeypatch, given, message):
+  monkeypatch.setattr(impala.ImpalaSource, '__enter__', lambda self: pytest.fail('It trains.'))
+  monkeypatch.chdir(tmp_path)  # Where the folder of a run is by default.
   empty = tmp_path / 'empty'
   assert experiment.main(*(flag.format(empty=empty) for flag in given)) == 1
   assert message in capsys.readouterr().err

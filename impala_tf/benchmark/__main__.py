@@ -102,12 +102,7 @@ def main(argv: list[str]) -> int:
   values = flags.FLAGS
   if values.compare and part != 'train':
     raise ConfigurationError(f'--compare goes with train, not with {part}.')
-  given = config_flags.given()
-  if 'level_name' not in given:
-    raise ConfigurationError(
-      '--level_name is missing: name the level to measure on, such as --level_name=pong.'
-    )
-
+  given = config_flags.given_with_level()
   _actor_counts()
   suite, config = suites.resolve(**given)
   results = _measure_all(suite, config, [part, *_COMPARED] if values.compare else [part])

@@ -93,6 +93,18 @@ def given(suite: Suite | None = None) -> dict[str, Any]:
   return values
 
 
+def given_with_level() -> dict[str, Any]:
+  """Returns the options that were given as flags, the level among them.
+
+  Raises:
+    ConfigurationError: if the level is missing, or a value is refused.
+  """
+  values = given()
+  if 'level_name' not in values:
+    raise ConfigurationError('--level_name is missing: name the level, such as --level_name=pong.')
+  return values
+
+
 def arguments(values: Mapping[str, Any]) -> list[str]:
   """Returns command line arguments from which `given` makes `values`."""
   return [f'--{name}={"none" if value is None else value}' for name, value in values.items()]

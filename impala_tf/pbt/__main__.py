@@ -238,12 +238,7 @@ def main(argv: list[str]) -> int:
     print(report.write(values.logdir, os.path.join(values.logdir, 'report')), end='')
     return 0
 
-  given = config_flags.given()
-  if 'level_name' not in given:
-    raise ConfigurationError(
-      '--level_name is missing: name the level to train on, such as --level_name=dmlab30.'
-    )
-
+  given = config_flags.given_with_level()
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   population = Population(
     population=values.population,

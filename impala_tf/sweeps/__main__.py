@@ -103,12 +103,7 @@ def _show_status(logdir):
 
 
 def _sweep(logdir, values):
-  given = config_flags.given()
-  if 'level_name' not in given:
-    raise ConfigurationError(
-      '--level_name is missing: name the level to train on, such as --level_name=pong.'
-    )
-
+  given = config_flags.given_with_level()
   trainer.check(values.cluster, at_a_time=values.parallel)
   space = search_space.TABLE_D1 if values.space is None else search_space.parse(values.space)
   # What is fixed and what is drawn may only go together.
