@@ -1,5 +1,6 @@
 """How a process joins its cluster, without one."""
 
+import logging
 import os
 
 import pytest
@@ -30,3 +31,27 @@ def test_a_learner_has_few_threads_and_many_files_for_its_actors(monkeypatch, jo
   assert allowed == ([] if job == 'actor' else [True])
   assert context.context().config.inter_op_parallelism_threads == own
   assert ('grpc_proxy', '') in os.environ.items()  # Or gRPC would ask the other one.
+
+
+@pytest.mark.parametrize(
+  ('host', 'can_be_fenced', 'is_said'),
+  [
+    ('127.0.0.1', True, None),
+    ('127.0.0.1', False, 'any of its addresses'),
+    ('192.0.2.1', True, '192.0.2.1'),
+    ('192.0.2.1', False, 'any of its addresses'),
+  ],
+)
+def test_a_port_is_fenced_and_who_remains_is_warned_of(
+  monkeypatch, caplog, host, can_be_fenced, is_said
+):
+  fenced = []
+  monkeypatch.setattr(
+    sockets, 'restrict', lambda port, host: (fenced.append((port, host)), can_be_fenced)[1]
+  )
+  with caplog.at_level(logging.WARNING, logger='absl'):
+    connection.warn_if_exposed(roles.Role('learner', 0, f'{host}:71', f'{host}:71'))
+  assert fenced == [(71, host)]
+  messages = [record.getMessage() for record in caplog.records]
+  assert len(messages) == (is_said is not None)
+  assert all(is_said in message for message in messages)

@@ -55,6 +55,16 @@ def test_a_port_hears_what_is_sent_to_its_address_alone(family):
         socket.create_connection(('::1', port), timeout=0.2)
 
 
+def test_a_fence_is_around_the_address_of_a_network(monkeypatch):
+  # As if the machine had one beside loopback.
+  monkeypatch.setattr(sockets, '_own_addresses', lambda host: {host})
+  with listen() as listener:
+    port = listener.getsockname()[1]
+    assert sockets.restrict(port, '192.0.2.1')
+    with pytest.raises(TimeoutError):
+      socket.create_connection(('127.0.0.1', port), timeout=0.2)
+
+
 def test_addresses_that_are_not_this_machines_alone_are_left_open(monkeypatch):
   assert sockets._own_addresses('127.0.0.1') == {'127.0.0.1'}
   # One of another machine, and all of this one.

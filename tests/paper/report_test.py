@@ -264,6 +264,8 @@ def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
   evaluated(folder, 'rooms_watermaze', suites.resolve('rooms_watermaze')[1], [30.0, 31.0])
   text = report.write(str(tmp_path), str(tmp_path / 'report'))
   assert '(table3/report.md)' in text
+  # The level's own, in place of the suite's.
+  assert 'reward_clipping abs_one, not optimistic_asymmetric' in text
   assert "here: 1_000_000_000; in the authors' README 10_000_000_000 for an agent of all" in text
   rows = rows_of(tmp_path / 'report' / 'table3' / 'table_b1.csv')
   ours = [row['IMPALA-Experts, deep'] for row in rows]

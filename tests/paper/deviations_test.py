@@ -1,0 +1,46 @@
+"""Settings of runs that are other than the paper's are shown, all of them."""
+
+import dataclasses
+
+import pytest
+
+from impala_tf.environments import suites
+from impala_tf.paper.deviations import Deviations
+from impala_tf.paper.experiments import EXPERIMENTS
+
+METHOD = EXPERIMENTS['table1'].methods[5]
+CONFIG = suites.resolve('pong', **METHOD.hyper_parameters({}))[1]
+NOT_COMPARED = {'level_name', 'total_environment_frames', 'seed'}
+COMPARED = sorted({*CONFIG.learning_fields()} - NOT_COMPARED)
+
+
+def deviations(**changes):
+  """What is said of a run of IMPALA with 48 actors with these settings."""
+  found = Deviations()
+  found.add(METHOD, 'pong', dataclasses.asdict(CONFIG) | changes)
+  return found.text()
+
+
+@pytest.mark.parametrize('together', [False, True])
+def test_each_setting_that_differs_is_shown(together):
+  expected = {name: f'{name} other, not {getattr(CONFIG, name)}' for name in COMPARED}
+  assert len(expected) > 20
+  if together:
+    text = deviations(**dict.fromkeys(COMPARED, 'other'))
+    assert all(part in text for part in expected.values())
+    return
+  for name, part in expected.items():
+    text = deviations(**{name: 'other'})
+    assert part in text
+    assert text.count(', not ') == 1
+
+
+def test_numbers_of_environments_are_shown():
+  assert METHOD.label == 'IMPALA, 48 actors'
+  text = deviations(num_actors=3, envs_per_actor=5)
+  assert 'environments of a process 15, not 48' in text
+  assert 'environments of an actor 5, not 1' in text
+
+
+def test_what_is_as_in_the_paper_and_what_no_paper_has_is_not_shown():
+  assert ', not ' not in deviations(seed=7, total_environment_frames=9)
