@@ -219,6 +219,8 @@ def main(argv: Sequence[str]) -> int:
   """Draws what the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)
   values = flags.FLAGS
+  if not values.logdirs:
+    raise ConfigurationError('--logdirs is empty: name the folders of runs.')
   runs = read_runs(values.logdirs)
   if values.normalised:
     draw_normalised(runs, values.output, values.window)

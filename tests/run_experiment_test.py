@@ -62,6 +62,10 @@ from tests.support import experiment
     ),
     (('--level_name=pong', '--renderer=hardware'), '--renderer '),
     (
+      ('--level_name=pong', '--job_name=learner', '--learner_address=no.such.host.invalid:80'),
+      '--learner_address=no.such.host.invalid:80',
+    ),
+    (
       ('--level_name=pong', '--height=30'),
       'height=30 ',
     ),

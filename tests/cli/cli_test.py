@@ -152,3 +152,15 @@ def test_only_warnings_are_logged_unless_more_is_asked_for(given, verbosity):
   assert done.returncode == verbosity + 10
   assert done.stderr.endswith('a b\n')
   assert (done.stderr == 'WARNING: a b\n') == (not given)
+
+
+def test_a_command_whose_output_can_not_be_written_ends_as_others_do():
+  program = 'from impala_tf import cli\ncli.run(lambda argv: print("x" * 10_000) or 7)'
+  done = subprocess.run(
+    ['sh', '-c', 'exec "$0" -c "$1" > /dev/full', sys.executable, program],
+    stderr=subprocess.PIPE,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 7
+  assert 'Traceback' not in done.stderr

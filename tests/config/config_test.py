@@ -40,6 +40,7 @@ class TestValues:
       ('agent', 'depe', r'must be one of shallow, deep \(did you mean deep\?\)'),
       ('total_environment_frames', 0, 'at least 1'),
       ('batch_size', 0, 'at least 1'),
+      ('batch_size', 2**31, 'at most 2147483647'),
       ('unroll_length', -3, 'at least 1'),
       ('num_action_repeats', 0, 'at least 1'),
       ('seed', -1, 'at least 0'),

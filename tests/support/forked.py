@@ -142,6 +142,7 @@ def run(
   assert done.returncode == 0, done.stdout
   ends = []
   for module, output in outputs.items():
+    assert output.exists(), done.stdout
     found = json.loads(output.read_text())
     output.unlink()
     ends += [

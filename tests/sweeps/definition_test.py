@@ -79,10 +79,11 @@ def test_a_file_that_is_none_is_refused(tmp_path, contents):
 
 
 def test_trials_that_an_earlier_version_kept_in_a_database_are_refused(tmp_path):
-  old = SWEEP.as_json() | {'storage': 'postgresql://me@server/db'}
+  old = SWEEP.as_json() | {'storage': 'postgresql://me:secret@server/db'}
   (tmp_path / 'sweep.json').write_text(json.dumps(old))
-  with pytest.raises(ConfigurationError, match=f'Remove {tmp_path / "sweep.json"}'):
+  with pytest.raises(ConfigurationError, match=f'Remove {tmp_path / "sweep.json"}') as refused:
     worker.run(str(tmp_path), SWEEP)
+  assert 'secret' not in str(refused.value)
 
   # Without a database server there was a file beside it.
   (tmp_path / 'sweep.json').write_text(json.dumps(old | {'storage': ''}))
@@ -91,6 +92,11 @@ def test_trials_that_an_earlier_version_kept_in_a_database_are_refused(tmp_path)
   with pytest.raises(ConfigurationError, match=r'Remove study\.db'):
     worker.run(str(tmp_path), SWEEP)
   assert {path.name for path in tmp_path.iterdir()} == {'sweep.json', 'study.db', '.lock_check'}
+  # What is refused binds no folder.
+  (tmp_path / 'sweep.json').unlink()
+  with pytest.raises(ConfigurationError, match=r'Remove study\.db'):
+    worker.run(str(tmp_path), SWEEP)
+  assert not (tmp_path / 'sweep.json').exists()
 
 
 def test_a_field_both_given_and_drawn_is_refused():
