@@ -95,6 +95,11 @@ from tests.support import experiment
     (('--level_name=pong', '--give_up_after=60'), '--give_up_after '),
     (('--level_name=pong', '--mode=test', '--job_name=learner'), '--job_name '),
     (('--pretrained=cartpole', '--mode=test', '--job_name=learner'), '--job_name '),
+    # Not waiting at an address that is another machine's.
+    (
+      ('--level_name=pong', '--job_name=learner', '--learner_address=no.such.host.invalid:1'),
+      'learner_address=no.such.host.invalid:1',
+    ),
     # Not waiting for a learner.
     (
       (
