@@ -63,7 +63,7 @@ class FrameStacks:
     self.unstacked_spec = _with_frame(
       unroll_spec, tf.TensorSpec([rows + _STACK - 1, height, width], tf.uint8)
     )
-    # Traced here, as threads that all call it for the first time would be told of retracing.
+    # Traced here: where threads call it for the first time together, TensorFlow warns of retracing.
     signature = tree.map_structure(
       lambda leaf: tf.TensorSpec([None, *leaf.shape], leaf.dtype), unroll_spec
     )

@@ -78,7 +78,7 @@ class UnrollQueue:
     self._shapes = [element.shape for element in elements]
     leaves = tree.flatten(unroll_spec)
 
-    # Traced here, as threads that all call it for the first time would be told of retracing.
+    # Traced here: where threads call it for the first time together, TensorFlow warns of retracing.
     signature = [tf.TensorSpec([None, *leaf.shape], leaf.dtype) for leaf in leaves]
     self._enqueue_many = tf.function(
       self._build_enqueue_many, input_signature=[signature], autograph=False
