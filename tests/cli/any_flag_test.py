@@ -64,7 +64,8 @@ def test_values_are_refused_by_the_name_of_their_flag(module, tmp_path):
   for end in forked.run(lines_of(module, _names(names[0].text)), tmp_path):
     name, _, value = end.arguments[-1].removeprefix('--').partition('=')
     # What the flag may be leaves the command at what it lacks besides: a run to read.
-    words = (name, value[:20].strip() or repr(value), 'it has no ')  # As --status says.
+    # Blanks may be stripped; and --status says of a folder what it has not.
+    words = (name, value[:20].strip() or "''", repr(value), 'it has no ')
     if end.text != complete.text and (problem := end.problem(*words)):
       problems.append(problem)
   assert not problems, '\n'.join(problems[:5])
