@@ -116,10 +116,10 @@ def _throughput(experiment, logdir, settings):
   for level in settings.levels or experiment.levels:
     for method in experiment.methods:
       if bool(method.paper['GPUs']) != has_card:
-        others = 'without one (CUDA_VISIBLE_DEVICES=)' if has_card else 'that has one'
+        elsewhere = 'with CUDA_VISIBLE_DEVICES= in front' if has_card else 'there'
         _say(
           f'{method.label} on {level} is left out: its row is for a machine '
-          f'{"without" if has_card else "with"} a graphics card. Run it {others}.'
+          f'{"without" if has_card else "with"} a graphics card. Run the command {elsewhere}.'
         )
         continue
       output = experiments.rate_file(logdir, level, method, settings.fake_environment)
