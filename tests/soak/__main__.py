@@ -87,7 +87,7 @@ def _train(place, where, draw, is_over, counts, events):
       began = time.monotonic()
       try:
         event = {'outcome': summary.SURVIVED, **deed()}
-      except faults.Skipped as reason:
+      except training_lib.Skipped as reason:
         event = {'outcome': summary.SKIPPED, 'detail': str(reason)}
       except Exception as error:  # A fault may show in any way.
         detail = f'{type(error).__name__}: {error}\n{traceback.format_exc()}'

@@ -24,6 +24,10 @@ _SLEEPS = 200  # of a process of environments that has played a while
 _TAIL = 4096  # bytes
 
 
+class Skipped(Exception):  # noqa: N818
+  """The fault can't be made here; the message says why."""
+
+
 @contextlib.contextmanager
 def small_disk(path, megabytes=64):
   """Mounts a small file system in memory at `path`, which is made; needs the rights to.
@@ -158,11 +162,27 @@ class Training:
     age = time.time() - os.stat(f'{self.checkpoints()[-1]}.index').st_mtime
     assert age < CHECKPOINT_SECONDS + _SAVE_PATIENCE, f'The newest checkpoint is {age:.0f} s old.'
 
+  def check_code(self, name, expected):
+    """Raises AssertionError if a process doesn't end, or with another exit code."""
+    code = self.processes.wait(name, PATIENCE)
+    assert code == expected, (
+      f'{name} ended with {code}, not {expected}:\n{self.processes.log(name)[-3000:]}'
+    )
+
   def check_that_nothing_runs(self, *names):
     """Raises AssertionError if processes of those names, which have ended, leave others behind."""
     self.processes.wait_until(
       lambda: not self.processes.left_over(*names), f'end of what {names} started', _SETTLING
     )
+
+  def stop_by(self, number):
+    """Has the learner end by a signal to all its processes; returns the frames that it saved."""
+    os.killpg(self.processes.process(self.learner).pid, number)
+    self.check_code(self.learner, 128 + number)
+    self.check_that_nothing_runs(self.learner)
+    saved, reached = self.saved(), self.frames()
+    assert saved >= reached, f'Saved at frame {saved}, though frame {reached} was reached.'
+    return saved
 
   def resume(self, expected):
     """Starts the learner again.
@@ -219,10 +239,7 @@ class Training:
     """
     for name in reversed(self._names):
       self.processes.send(name, signal.SIGTERM)
-      code = self.processes.wait(name, PATIENCE)
-      assert code == 128 + signal.SIGTERM, (
-        f'{name} ended with {code}:\n{self.processes.log(name)[-3000:]}'
-      )
+      self.check_code(name, 128 + signal.SIGTERM)
     with contextlib.suppress(AssertionError):
       self.processes.wait_until(
         lambda: not self.processes.left_over(), 'end of all processes', _SETTLING
@@ -246,6 +263,14 @@ class Training:
       f'{len(rows)} by frame {frames[-1]}'
     )
     assert len(self.checkpoints()) <= 3, self.checkpoints()
+
+
+def check_error(text, *words):
+  """Raises AssertionError unless one line says it all, without a traceback."""
+  assert 'Traceback' not in text, text
+  errors = [line for line in text.splitlines() if line.startswith('Error: ')]
+  assert len(errors) == 1, text
+  assert all(word in errors[0] for word in words), errors[0]
 
 
 def _quietly(condition):
