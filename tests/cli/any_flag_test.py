@@ -57,15 +57,19 @@ def lines_of(module, names):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('module', COMPLETE)
-def test_values_are_refused_by_the_name_of_their_flag(module, tmp_path):
-  complete, *names = forked.run([(module, *COMPLETE[module]), (module, '--helpfull')], tmp_path)
+def test_values_are_refused_by_the_name_of_their_flag(tmp_path):
+  complete = [(module, *arguments) for module, arguments in COMPLETE.items()]
+  ends = forked.run([*complete, *((module, '--helpfull') for module in COMPLETE)], tmp_path)
+  begun = {end.module: end.text for end in ends[: len(complete)]}
+  helps = ends[len(complete) :]
+  lines = [line for end in helps for line in lines_of(end.module, _names(end.text))]
+  assert {module for module, *_ in lines} == set(COMPLETE)
   problems = []
-  for end in forked.run(lines_of(module, _names(names[0].text)), tmp_path):
+  for end in forked.run(lines, tmp_path):
     name, _, value = end.arguments[-1].removeprefix('--').partition('=')
     # What the flag may be leaves the command at what it lacks besides: a run to read.
     # Blanks may be stripped; and --status says of a folder what it has not.
     words = (name, value[:20].strip() or "''", repr(value), 'it has no ')
-    if end.text != complete.text and (problem := end.problem(*words)):
+    if end.text != begun[end.module] and (problem := end.problem(*words)):
       problems.append(problem)
   assert not problems, '\n'.join(problems[:5])

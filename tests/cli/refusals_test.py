@@ -2,14 +2,13 @@
 to load.
 """
 
-import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support import forked
+from tests.support.processes import ROOT
 
 # By module, arguments that it refuses, and a word of the refusal.
 REFUSED = [
@@ -35,66 +34,22 @@ REFUSED = [
   ('impala_tf.launch', '--level_name=ponk', 'pong'),
 ]
 
-# Runs each command line in a fork of a process that cannot import TensorFlow.
-PROGRAM = """
-import json, os, runpy, sys
-
-class Refuse:
-  def find_spec(self, name, path=None, target=None):
-    if name.split('.')[0] in ('tensorflow', 'sonnet', 'tensorflow_probability', 'tensorboard'):
-      raise ModuleNotFoundError(f'{name} was to be loaded')
-
-sys.meta_path.insert(0, Refuse())
-from impala_tf.environments import suites
-suites.registered()
-
-ends = []
-for module, *arguments in json.load(sys.stdin):
-  read, write = os.pipe()
-  if not os.fork():
-    os.dup2(write, 1)
-    os.dup2(write, 2)
-    os.close(read)
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name='__main__', alter_sys=True)
-  os.close(write)
-  with open(read, errors='replace') as file:
-    text = file.read()
-  ends.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
-json.dump(ends, sys.stdout)
-"""
-
-
-def run(lines):
-  """Returns exit code and output of each command line, a list of a module and its arguments."""
-  done = subprocess.run(
-    [sys.executable, '-c', PROGRAM],
-    input=json.dumps(lines),
-    stdout=subprocess.PIPE,
-    text=True,
-    cwd=ROOT,
-    env={**os.environ, 'PYTHONPATH': str(ROOT)},
-    check=True,
-  )
-  return json.loads(done.stdout)
-
 
 def test_refusals_come_before_tensorflow_is_loaded(tmp_path):
-  lines = [[module, *arguments.format(empty=tmp_path).split()] for module, arguments, _ in REFUSED]
-  for (code, text), line, (*_, word) in zip(run(lines), lines, REFUSED, strict=True):
-    assert code == 1, (line, text)
-    assert text.startswith(('Error: ', 'FATAL Flags parsing error')), (line, text)
-    assert word in text, (line, text)
+  lines = [(module, *arguments.format(empty=tmp_path).split()) for module, arguments, _ in REFUSED]
+  for end, (*_, word) in zip(forked.run(lines, tmp_path), REFUSED, strict=True):
+    assert end.code == 1, end
+    assert end.text.startswith(('Error: ', 'FATAL Flags parsing error')), end
+    assert word in end.text, end
   assert not list(tmp_path.iterdir())
 
 
-def test_help_comes_without_tensorflow():
-  modules = sorted({module for module, *_ in REFUSED})
-  for (code, text), module in zip(run([[m, '--help'] for m in modules]), modules, strict=True):
-    # Those of absl's own end with 1.
-    assert code in (0, 1), (module, text)
-    assert '--logdir' in text or '--output' in text, (module, text)
-    assert 'Traceback' not in text, module
+def test_help_comes_without_tensorflow(tmp_path):
+  modules = dict.fromkeys(module for module, *_ in REFUSED)
+  for end in forked.run([(module, '--help') for module in modules], tmp_path):
+    assert end.code in (0, 1), end  # Those of absl's own end with 1.
+    assert '--logdir' in end.text or '--output' in end.text, end
+    assert 'Traceback' not in end.text, end
 
 
 def test_help_says_nothing_to_a_reader_that_has_gone():

@@ -42,19 +42,27 @@ from impala_tf.environments import suites
 suites.registered()
 original = cli.run
 
-def fork_for(module, lines, output, before):
+def exchange(contents):
+  before = {}
+  for path, content in contents.items():
+    with open(path, 'r+b') as file:
+      before[path] = file.read()
+      file.seek(0)
+      file.write(content)
+      file.truncate()
+  return before
+
+def fork_for(module, lines, output):
   def run(main, parse=None):
     ends = []
-    for i, arguments in enumerate(lines):
-      for path, contents in before:
-        with open(path, 'wb') as file:
-          file.write(base64.b64decode(contents[i]))
+    for arguments, contents in lines:
+      sound = exchange({path: base64.b64decode(text) for path, text in contents.items()})
       read, write = os.pipe()
       if not os.fork():
         os.dup2(write, 1)
         os.dup2(write, 2)
         os.close(read)
-        sys.argv = [module, *arguments]
+        sys.argv[1:] = arguments
         code = 1
         try:
           original(main, parse)
@@ -69,6 +77,7 @@ def fork_for(module, lines, output, before):
       with open(read, errors='replace') as file:
         text = file.read()
       ends.append((os.waitstatus_to_exitcode(os.wait()[1]), text))
+      exchange(sound)
     with open(output, 'w') as file:
       json.dump(ends, file)
 
@@ -80,8 +89,8 @@ def fork_for(module, lines, output, before):
     sys.exit()
   os.wait()
 
-for module, lines, output, before in json.load(sys.stdin):
-  fork_for(module, lines, output, before)
+for module, lines, output in json.load(sys.stdin):
+  fork_for(module, lines, output)
 """
 
 
@@ -110,25 +119,22 @@ class End(NamedTuple):
 def run(
   lines: Iterable[Sequence[str]],
   folder: pathlib.Path,
-  contents: Mapping[pathlib.Path, Sequence[bytes]] | None = None,
+  contents: Iterable[Mapping[pathlib.Path, bytes]] = (),
 ) -> list[End]:
-  """Runs command lines, each a module and its arguments, in a folder; returns their ends, those of
-  a module together.
+  """Runs command lines, each a module and its arguments, in a folder; returns their ends.
 
   Args:
     lines: the command lines.
     folder: the working directory.
-    contents: of a file before each line, where all are of one module.
+    contents: for each line, what files have in them while it runs; by default what they have.
   """
-  by_module: dict[str, list[tuple[str, ...]]] = {}
-  for module, *arguments in lines:
-    by_module.setdefault(module, []).append(tuple(arguments))
+  lines = [tuple(line) for line in lines]
+  by_module: dict[str, list] = {}
+  for (module, *arguments), of_line in itertools.zip_longest(lines, contents, fillvalue={}):
+    texts = {str(path): base64.b64encode(content).decode() for path, content in of_line.items()}
+    by_module.setdefault(module, []).append((arguments, texts))
   outputs = {module: folder / f'.ends_{i}.json' for i, module in enumerate(by_module)}
-  before = [
-    (str(path), [base64.b64encode(content).decode() for content in of_lines])
-    for path, of_lines in (contents or {}).items()
-  ]
-  work = [(module, lines, str(outputs[module]), before) for module, lines in by_module.items()]
+  work = [(module, of_module, str(outputs[module])) for module, of_module in by_module.items()]
   done = subprocess.run(
     [sys.executable, '-c', _PROGRAM],
     input=json.dumps(work),
@@ -140,13 +146,9 @@ def run(
     check=False,
   )
   assert done.returncode == 0, done.stdout
-  ends = []
+  found = {}
   for module, output in outputs.items():
     assert output.exists(), done.stdout
-    found = json.loads(output.read_text())
+    found[module] = iter(json.loads(output.read_text()))
     output.unlink()
-    ends += [
-      End(module, arguments, code, text)
-      for arguments, (code, text) in itertools.zip_longest(by_module[module], found)
-    ]
-  return ends
+  return [End(module, tuple(rest), *next(found[module])) for module, *rest in lines]
