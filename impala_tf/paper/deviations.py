@@ -23,8 +23,8 @@ class Deviations:
 
   def __init__(self):
     """Knows of no runs yet."""
-    self._labels: list[str] = []
-    self._found: dict[str, list[str]] = {}
+    self._labels: list[tuple[str, str]] = []  # Of methods, with the group that each is of.
+    self._found: dict[str, list[tuple[str, str]]] = {}
 
   def add(self, method: Method, level: str, ours: Config | Mapping[str, Any]) -> None:
     """Compares the configuration of a run with that of the method on the level by default.
@@ -79,7 +79,7 @@ class Deviations:
     )
 
   def _note(self, method):
-    self._label = method.label + (f' ({method.group})' if method.group else '')
+    self._label = method.label, method.group
     if self._label not in self._labels:
       self._labels.append(self._label)
 
@@ -95,8 +95,21 @@ class Deviations:
       return ''
     if not self._found:
       return "All settings are the paper's, or this project's where the paper has none."
-    parts = [
-      text if labels == self._labels else f'{text} ({", ".join(labels)})'
-      for text, labels in self._found.items()
-    ]
-    return f"Settings other than the paper's: {'; '.join(parts)}."
+    by_labels: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for text, labels in self._found.items():
+      by_labels.setdefault(tuple(labels), []).append(text)
+    of_all = by_labels.pop(tuple(self._labels), [])
+    sentences = [f"Settings other than the paper's: {'; '.join(of_all)}."] if of_all else []
+    for labels, texts in by_labels.items():
+      sentences.append(
+        f"Settings of {self._names(labels)} other than the paper's: {'; '.join(texts)}."
+      )
+    return ' '.join(sentences)
+
+  def _names(self, labels):
+    """Returns the names of some methods, those of a whole group as the group's."""
+    names = []
+    for label, group in labels:
+      whole = group and {of for of in self._labels if of[1] == group} <= set(labels)
+      names.append(f'"{group}"' if whole else f'{label} ({group})' if group else label)
+    return ', '.join(dict.fromkeys(names))

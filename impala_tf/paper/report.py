@@ -224,8 +224,8 @@ def _sweep_in(folder):
 
 def _draw_sweeps(experiment, level, group, sweeps, output):
   """Draws sweeps of one level; returns lines of Markdown that show the pictures."""
-  parts = [experiment.name, *level.strip('/').split('/'), *group.replace(',', '').split()]
-  name = '_'.join(parts)
+  # Levels of one's own have colons and dots, and what is behind a dot is taken for a kind of file.
+  name = re.sub(r'[^\w-]+', '_', f'{experiment.name} {level} {group}'.strip())
   sweep_report.draw_sorted(sweeps, os.path.join(output, f'{name}_sorted.png'))
   sweep_report.draw_best(sweeps, os.path.join(output, f'{name}_best.png'))
   return [

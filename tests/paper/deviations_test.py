@@ -44,3 +44,24 @@ def test_numbers_of_environments_are_shown():
 
 def test_what_is_as_in_the_paper_and_what_no_paper_has_is_not_shown():
   assert ', not ' not in deviations(seed=7, total_environment_frames=9)
+
+
+def test_methods_that_share_settings_are_named_once_a_whole_group_by_its_name():
+  methods = EXPERIMENTS['figureE1'].methods
+  assert len({method.group for method in methods}) > 1
+  found = Deviations()
+  for method in methods:
+    _, config = suites.resolve('pong', **method.hyper_parameters({}))
+    changes = {'entropy_cost': 9.0}
+    if method.group == methods[0].group:
+      changes |= {'discounting': 0.5, 'baseline_cost': 8.0}
+    if method is methods[-1]:
+      changes |= {'reward_scale': 2.0}
+    found.add(method, 'pong', dataclasses.asdict(config) | changes)
+  of_all, of_group, of_one = found.text().split('. Settings of ')
+  assert of_all == f"Settings other than the paper's: entropy_cost 9.0, not {config.entropy_cost}"
+  assert of_group.startswith(f'"{methods[0].group}" other')
+  assert 'discounting 0.5' in of_group
+  assert 'baseline_cost 8.0' in of_group
+  assert of_one.startswith(f'{methods[-1].label} ({methods[-1].group}) other')
+  assert 'reward_scale 2.0' in of_one

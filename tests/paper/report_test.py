@@ -109,6 +109,17 @@ def test_the_report_has_what_ran_and_blanks_for_the_rest(tmp_path):
     assert f'({name})' in text
 
 
+def test_pictures_of_a_level_of_ones_own_have_a_name_without_colon_and_dots(tmp_path):
+  (method, *_) = EXPERIMENTS['figureE3'].methods
+  level = 'tests.support.catch:catch'
+  sweep_of(experiments.sweep_folder(str(tmp_path), level, method), [1.0])
+  text, _ = written(tmp_path, 'figureE3')
+  for name in ('best', 'sorted'):
+    picture = f'figureE3_tests_support_catch_catch_{name}.png'
+    assert (tmp_path / 'report' / picture).exists()
+    assert f'({picture})' in text
+
+
 def test_throughput_stands_beside_the_papers(tmp_path):
   machine = {'cores': 2, 'processor': 'Z80', 'tensorflow': '2.0'}
   path = experiments.rate_file(
