@@ -77,6 +77,8 @@ def corrupt_checkpoint(training, draw):
   assert training.count(training.learner, warning) > warned, (
     f'No warning about {newest} ({damage}).'
   )
+  # Until there is another, the damaged one is the newest, which the next fault would count on.
+  training.wait(lambda: training.checkpoints()[-1] != newest, 'next checkpoint')
   return result | {'detail': damage, 'also': end}
 
 
