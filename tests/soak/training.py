@@ -139,6 +139,11 @@ class Training:
     sleeps = [psutil.Process(pid).num_ctx_switches().voluntary for pid in pids]
     return len(sleeps) == NUM_ACTORS * catch.CONFIG.processes_per_actor and min(sleeps) > _SLEEPS
 
+  def is_known(self, name):
+    """Whether the learner has said since its start that an actor came."""
+    since = self.processes.log(self.learner).rpartition('Waiting for actors.')[2]
+    return re.search(rf'came: [\d, ]*\b{name}\b', since) is not None
+
   def memory(self):
     """MiB that all its processes have for themselves, a share of what they share included."""
     sizes = []
