@@ -34,7 +34,7 @@ def frames_of(logdir: str) -> int | None:
   file that says it is damaged.
   """
   try:
-    rows = episode_log.read(logdir)
+    rows = episode_log.read_last(logdir, 1)
   except FileError as error:
     logging.warning('%s', error)
     return None

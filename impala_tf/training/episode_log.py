@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,20 +38,29 @@ def read(logdir: str) -> list[Row]:
   Raises:
     FileError: if the file can't be read, or a line is not an episode; names the line.
   """
+  return _rows(logdir, slice(None))
+
+
+def read_last(logdir: str, count: int) -> list[Row]:
+  """Reads the last `count` episodes as `read` does, without looking into the lines before them, of
+  which a long run has millions.
+  """
+  return _rows(logdir, slice(-count, None))
+
+
+def _rows(logdir, which):
   path = os.path.join(logdir, FILE_NAME)
-  lines = (files.read_text(path) or '').splitlines(keepends=True)
+  text = files.read_text(path) or ''
   # A line without an end is just being written.
-  return [
-    _parse(path, number, line)
-    for number, line in enumerate(lines[1:], start=2)
-    if line.endswith('\n')
-  ]
+  lines = text[: text.rfind('\n') + 1].splitlines()
+  numbers = range(2, len(lines) + 1)[which]
+  return [_parse(path, number, lines[number - 1]) for number in numbers]
 
 
 def _parse(path, number, line, remedy=_REMEDY):
   try:
     frames, level, episode_return, episode_frames = next(csv.reader([line], strict=True))
-    return Row(int(frames), level, float(episode_return), int(episode_frames))
+    return Row(int(frames), sys.intern(level), float(episode_return), int(episode_frames))
   except (ValueError, csv.Error) as error:
     raise FileError(path, f'is not an episode: {line[:80]!r}', remedy, f'line {number}') from error
 
@@ -131,7 +141,8 @@ class EpisodeLog:
         *(self._path, frames),
       )
 
-    text = (data or b'').decode(errors='replace')
+    # A copy may have been given the ends of lines of another system.
+    text = (data or b'').decode(errors='replace').replace('\r\n', '\n')
     header, *lines = text.splitlines(keepends=True) or ['']
     if header != _HEADER and not _HEADER.startswith(header):
       raise FileError(
@@ -149,10 +160,14 @@ class EpisodeLog:
       if _parse(self._path, number, line).frames <= frames
     ]
     if len(kept) < len(lines):
-      logging.info(
-        'Dropped %d episodes beyond frame %d from %s.', len(lines) - len(kept), frames, self._path
+      # Without a checkpoint it is all of them: it may have been lost on the way to another place.
+      logging.log(
+        logging.INFO if frames else logging.WARNING,
+        'Dropped %d episodes beyond frame %d from %s.%s',
+        *(len(lines) - len(kept), frames, self._path),
+        '' if frames else ' There is no checkpoint beside it, so the training starts anew.',
       )
 
     repaired = _HEADER + ''.join(kept)
-    if repaired != text:
+    if repaired.encode() != data:
       files.write(self._path, repaired)

@@ -10,7 +10,7 @@ import numpy as np
 
 from impala_tf import files, structs
 
-_WINDOW = 100
+WINDOW = 100  # Episodes in a mean return.
 
 
 class Episode(NamedTuple):
@@ -51,7 +51,7 @@ class EpisodeStatistics:
 
   def __init__(self, earlier: Iterable[float] = ()):
     """Starts with the returns that an earlier start of the run left, in the order of their ends."""
-    self._returns = collections.deque(earlier, maxlen=_WINDOW)
+    self._returns = collections.deque(earlier, maxlen=WINDOW)
 
   def add(self, episodes: list[Episode]) -> None:
     """Counts episodes in."""

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any, Self
 
+import numpy as np
 import tensorflow as tf
 
 from impala_tf import files
@@ -14,7 +15,7 @@ from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.system import timing
 from impala_tf.training import episode_log, progress, sources, tracking
-from impala_tf.training.episodes import Episode, EpisodeStatistics, LevelScores
+from impala_tf.training.episodes import WINDOW, Episode, EpisodeStatistics, LevelScores
 
 _EVENTS = 'events.out.tfevents.'
 
@@ -48,7 +49,8 @@ class RunLogger:
     frames, updates = int(learner.frames), int(learner.updates)
     levels = suite.levels(config)
     self._episodes = episode_log.EpisodeLog(logdir, levels, config.num_action_repeats, frames)
-    self._statistics = EpisodeStatistics(row.episode_return for row in episode_log.read(logdir))
+    earlier = episode_log.read_last(logdir, WINDOW)
+    self._statistics = EpisodeStatistics(row.episode_return for row in earlier)
     self._scores = LevelScores(logdir, levels, suite.scores)
     self._summaries = Summaries(logdir, levels, config.num_action_repeats, frames)
     self._tracker = tracking.start(config, logdir)
@@ -178,15 +180,20 @@ class Summaries:
           tf.summary.scalar(name, value)
 
   def write_episodes(self, frames: int, episodes: list[Episode]) -> None:
-    """Writes '<level>/episode_return' and '<level>/episode_frames' of each; raises as `write`."""
+    """Writes '<level>/episode_return' and '<level>/episode_frames', means over the episodes of a
+    level: a batch may hold hundreds of short ones; raises as `write`.
+    """
     if not episodes:
       return
+    by_level: dict[int, list[Episode]] = {}
+    for episode in episodes:
+      by_level.setdefault(episode.level, []).append(episode)
     with self._writing(frames):
-      for episode in episodes:
-        level = self._levels[episode.level]
-        episode_frames = episode.episode_steps * self._num_action_repeats
-        tf.summary.scalar(f'{level}/episode_return', episode.episode_return)
-        tf.summary.scalar(f'{level}/episode_frames', episode_frames)
+      for index, of_level in by_level.items():
+        level = self._levels[index]
+        _, returns, steps = zip(*of_level, strict=True)
+        tf.summary.scalar(f'{level}/episode_return', np.mean(returns))
+        tf.summary.scalar(f'{level}/episode_frames', np.mean(steps) * self._num_action_repeats)
 
   @contextlib.contextmanager
   def _writing(self, frames):

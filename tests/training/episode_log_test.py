@@ -65,6 +65,33 @@ def test_resume_drops_rows_whose_training_was_lost_and_appends(tmp_path, frames,
   assert content(tmp_path) == left + '5000,pong,9.0,4\n'
 
 
+def test_episodes_without_a_checkpoint_are_not_dropped_silently(tmp_path, warnings):
+  write_rows(tmp_path)
+  make(tmp_path, 100)
+  assert warnings() == []
+  make(tmp_path, 0)
+  (message,) = warnings()
+  assert str(tmp_path / 'episodes.csv') in message
+  assert 'no checkpoint' in message
+
+
+@pytest.mark.parametrize('count', [1, 2, 3, 100])
+def test_the_last_episodes_are_read_without_the_lines_before_them(tmp_path, count):
+  assert episode_log.read_last(str(tmp_path), count) == []
+  path = tmp_path / 'episodes.csv'
+  path.write_text(HEADER)
+  assert episode_log.read_last(str(tmp_path), count) == []
+  write_rows(tmp_path)
+  every = episode_log.read(str(tmp_path))
+  with open(path, 'a') as file:
+    file.write('400,pong,1')  # Just being written.
+  assert len(every) == 3
+  assert episode_log.read_last(str(tmp_path), count) == every[-count:]
+  if count < 3:
+    path.write_text(path.read_text().replace('100,pong', 'x'))
+    assert episode_log.read_last(str(tmp_path), count) == every[-count:]
+
+
 # The second is the dangerous one: it reads as a row, of 4 frames instead of 400.
 @pytest.mark.parametrize('torn', ['3', '400,pong,1.0,4', '400,"a, ""', '400,pong'])
 def test_a_last_line_cut_off_is_dropped(tmp_path, warnings, torn):
@@ -150,3 +177,11 @@ def test_a_file_that_is_missing_at_a_resume_is_named(tmp_path, warnings):
   (tmp_path / 'episodes.csv').unlink()
   make(tmp_path, 100)
   assert [str(tmp_path / 'episodes.csv') in message for message in warnings()] == [True]
+
+
+def test_a_file_with_the_ends_of_lines_of_another_system_is_continued(tmp_path):
+  write_rows(tmp_path)
+  path = tmp_path / 'episodes.csv'
+  path.write_bytes(path.read_bytes().replace(b'\n', b'\r\n'))
+  make(tmp_path, 200)
+  assert content(tmp_path) == HEADER + ''.join(ROWS.splitlines(keepends=True)[:2])

@@ -53,6 +53,16 @@ class TestSummaries:
       (80, 'pong/episode_frames', 28.0),
     ]
 
+  def test_episodes_of_a_level_that_end_together_are_one_point(self, tmp_path):
+    summaries = run_log.Summaries(str(tmp_path), ['pong', 'breakout'], 4)
+    summaries.write_episodes(80, [Episode(0, 1.0, 1), Episode(1, 5.0, 3), Episode(0, 4.0, 2)])
+    assert read_scalars(tmp_path) == [
+      (80, 'pong/episode_return', 2.5),
+      (80, 'pong/episode_frames', 6.0),
+      (80, 'breakout/episode_return', 5.0),
+      (80, 'breakout/episode_frames', 12.0),
+    ]
+
 
 @pytest.mark.parametrize('restored', [0, 20])
 def test_tensorboard_shows_each_step_once_after_a_resume(tmp_path, restored):
