@@ -7,13 +7,15 @@ the machine, and `wandb sync` sends them later.
 import dataclasses
 import importlib
 import os
-import zlib
+import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from impala_tf import files
 from impala_tf.config import Config, ConfigurationError
 
 _PROJECT = 'impala-tf'
+_ID_FILE = 'wandb_id'
 
 
 def check(config: Config) -> None:
@@ -38,15 +40,23 @@ class Tracker:
 
 
 class _WeightsAndBiases(Tracker):
-  """A run at Weights & Biases, which a later start of the same folder continues."""
+  """A run at Weights & Biases, which a later start of the same folder continues.
+
+  Its id is in `wandb_id` of the folder: paths are alike on other machines, and a folder that was
+  removed may be made anew. A copy of the folder is the same run, unless it is without that file.
+  """
 
   def __init__(self, config: Config, logdir: str):
-    path = os.path.abspath(logdir)
+    path = os.path.join(logdir, _ID_FILE)
+    run_id = (files.read_text(path) or '').strip()
+    if not run_id:
+      run_id = secrets.token_hex(4)
+      files.write(path, run_id + '\n')
     self._run = _import('wandb').init(
       project=_PROJECT,
-      id=f'{zlib.crc32(path.encode()):08x}',
-      name=os.path.basename(path),
-      dir=path,
+      id=run_id,
+      name=os.path.basename(os.path.normpath(logdir)),
+      dir=None if files.is_remote(logdir) else os.path.abspath(logdir),
       config=dataclasses.asdict(config),
       resume='allow',
       settings={'console': 'off', 'silent': True},

@@ -1,5 +1,6 @@
 """Numbers of a run at a service."""
 
+import shutil
 import sys
 import types
 
@@ -40,8 +41,10 @@ def service(monkeypatch):
 
 def test_numbers_are_over_frames_and_a_resumed_run_is_the_same(service, tmp_path):
   config = make(track='wandb')
+  folder = tmp_path / 'pong'
+  folder.mkdir()
   for _ in range(2):
-    tracker = tracking.start(config, str(tmp_path / 'pong'))
+    tracker = tracking.start(config, f'{folder}/')
     tracker.write(640, {'learner/loss': 2, 'return': None})
     tracker.close()
   half = len(service.calls) // 2
@@ -57,8 +60,18 @@ def test_numbers_are_over_frames_and_a_resumed_run_is_the_same(service, tmp_path
     ('log', {'frames': 640, 'learner/loss': 2.0}),
     ('finish',),
   ]
-  tracking.start(config, str(tmp_path / 'qbert'))
-  assert service.calls[-3][1]['id'] != given['id']
+  assert given['dir'] == str(folder)
+
+
+def test_a_folder_that_is_made_anew_is_another_run(service, tmp_path):
+  folder = tmp_path / 'pong'
+  ids = set()
+  for _ in range(2):
+    folder.mkdir()
+    tracking.start(make(track='wandb'), str(folder))
+    ids.add(service.calls[-3][1]['id'])
+    shutil.rmtree(folder)
+  assert len(ids) == 2
 
 
 def test_without_a_service_nothing_is_sent(service, tmp_path):
