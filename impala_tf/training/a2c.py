@@ -44,15 +44,16 @@ class UnrollSource(sources.Source):
     self._fresh = config.fresh_per_batch
     self._batches = replay.make(self.actors.specs.unroll, config, seed)
     self._carries = [None] * len(self.actors.levels)
+    self._playing: list[concurrent.futures.Future] = []
 
   @classmethod
   def check(cls, suite: suite_lib.Suite, config: Config) -> None:
     """Checks the configuration.
 
     Raises:
-      ConfigurationError: if there are not as many environments as new unrolls in a batch.
+      ConfigurationError: if there are not as many environments as new unrolls in a batch, or fewer
+        than levels.
     """
-    super().check(suite, config)
     environments, fresh = config.num_actors * config.envs_per_actor, config.fresh_per_batch
     if environments != fresh:
       raise ConfigurationError(
@@ -61,6 +62,13 @@ class UnrollSource(sources.Source):
         f'{config.num_actors} actors of {config.envs_per_actor} are {environments}, the batch has '
         f'{fresh}. Change --num_actors, --envs_per_actor or --batch_size.'
       )
+    if environments < (levels := len(suite.levels(config))):
+      raise ConfigurationError(
+        f'architecture={config.architecture} learns from one unroll of each environment at a time, '
+        f'and each of the {levels} levels of {config.level_name} needs an environment of its own: '
+        f'batches of {fresh} new unrolls are too small. Change --batch_size.'
+      )
+    super().check(suite, config)
 
   def __enter__(self) -> Self:
     self.actors.start()
@@ -75,13 +83,19 @@ class UnrollSource(sources.Source):
     return unroll_queue.as_batch(self._batches.unstack_frames(together))
 
   def _get(self, timeout):
-    # It waits as long as it takes: actors end or fail.
-    del timeout
-    try:
-      unrolls = list(self._pool.map(self._play, range(len(self._carries))))
-    except Exception as error:  # Of any kind, as it ended an actor.
-      self.actors.failure = error
+    if not self._playing:
+      self._playing = [self._pool.submit(self._play, i) for i in range(len(self._carries))]
+    done, not_done = concurrent.futures.wait(
+      self._playing, timeout, concurrent.futures.FIRST_EXCEPTION
+    )
+    failures = [error for future in done if isinstance(error := future.exception(), Exception)]
+    if failures:
+      self.actors.failure = failures[0]
+    if failures or not_done:
       return None
+
+    unrolls = [future.result() for future in self._playing]
+    self._playing = []
     batch = self._batches.complete(self._join(unrolls))
     return sources.Batch(batch, episodes.episodes_in(batch, self._fresh))
 

@@ -306,6 +306,37 @@ def test_an_actor_that_fails_ends_the_run_with_a_checkpoint(tmp_path, baseline):
   assert list((tmp_path / 'run').glob('ckpt-*.index'))
 
 
+@by_baseline
+def test_a_stop_is_heard_while_an_environment_hangs(tmp_path, baseline):
+  suite = frail.FrailSuite(tmp_path, 'stuck', 30)
+  polls = []
+
+  class Stop:
+    def __bool__(self):
+      return len(polls) > 1
+
+  settings = settings_of(baseline, learning_rate=0.0)
+  with updates.source_of(suite, settings) as source:
+    poll = source.actors.poll
+    source.actors.poll = lambda: (polls.append(0), poll())
+    while source.next_batch(Stop()) is not None:
+      polls.clear()
+      source.publish(tf.constant(1, tf.int32))
+  assert len(polls) == 2
+
+
+@pytest.mark.parametrize('baseline', ['a2c_sync_step', 'a2c_sync_trajectories'])
+def test_batches_of_fewer_unrolls_than_levels_are_refused_with_what_helps(baseline):
+  class ManyLevels(catch.CatchSuite):
+    def levels(self, config):
+      return tuple(map(str, range(9)))
+
+  settings = settings_of(baseline)
+  assert settings.fresh_per_batch == 8
+  with pytest.raises(config.ConfigurationError, match=r'9 levels.* 8 .*--batch_size'):
+    loop.SOURCES[settings.architecture].check(ManyLevels(), settings)
+
+
 @pytest.mark.parametrize(
   ('baseline', 'given', 'message'),
   [
