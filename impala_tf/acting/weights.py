@@ -126,8 +126,7 @@ class SharedCopy(PublishedWeights):
     super().__init__(agent, machine.local_cpu(), version=None)
     self._published = published
     self._lock = threading.Lock()
-    self._copied: int | None = None
-    self._copies = 0
+    self._copied: int | None = None  # Its version.
 
   def forget(self) -> None:
     """Makes the next `refresh` copy: a learner that was restarted may have other weights under the
@@ -142,13 +141,11 @@ class SharedCopy(PublishedWeights):
     Raises:
       tf.errors.OpError: if the learner is lost.
     """
-    copies = self._copies
     newest = int(self._newest())
     with self._lock:
-      # A copy that was made meanwhile is as new as what was asked for.
-      if newest != self._copied and copies == self._copies:
+      # A copy that was made meanwhile may be newer than what was asked for.
+      if self._copied is None or newest > self._copied:
         self._copied = int(self._copy())
-        self._copies += 1
 
   @tf.function(input_signature=[], autograph=False)
   def _newest(self):

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from impala_tf.acting import group, weights
 from impala_tf.acting.group import ActorError
@@ -180,6 +181,13 @@ class ClusterActor:
       time.sleep(0.2)
 
     if not (stop or has_finished):
+      if beats.learner_answers and self._actors.failure is not None:
+        # Not a lost learner, though the error may look like one: it must be seen if it recurs.
+        logging.warning(
+          'Acting failed while the learner answered, and begins again; unfinished episodes are '
+          'lost. %s',
+          str(self._actors.failure).partition('\n')[0],
+        )
       self._classify_end(self._actors.failure, self._unrolls > sent_before, link, stop)
     return has_finished
 
@@ -227,6 +235,7 @@ class HeartbeatThread:
   """A thread that reports to the learner that the actor lives, and hears of the learner.
 
   learner_state: what the learner last reported, as in `heartbeats.LearnerHeartbeat`.
+  learner_answers: whether it was there, and running, when it was asked for the last time.
   """
 
   def __init__(
@@ -243,6 +252,7 @@ class HeartbeatThread:
     self._fields = fields
     self._on_end = on_end
     self.learner_state = 'running'
+    self.learner_answers = False
     self._last_answer = time.monotonic()
     self._stopping = threading.Event()
     # A daemon, and never waited for: it may hang in a call to a learner that is gone.
@@ -267,7 +277,10 @@ class HeartbeatThread:
       while True:
         self.learner_state = self._link.exchange(**self._fields()).state
         self._last_answer = time.monotonic()
-        if self.learner_state != 'running' or is_last:
+        if self.learner_state != 'running':
+          break
+        if is_last:
+          self.learner_answers = True
           break
         # Once more when it is to stop: a queue that was closed frees the actors before they hear
         # why.

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -112,7 +113,7 @@ def _announced_threads(count: int | None) -> Iterator[None]:
 def warn_if_exposed(role: roles.Role) -> None:
   """Closes the port of this process to what is not sent to its address, and warns of who remains.
 
-  That is nobody where the address is for this machine alone.
+  Users of this machine do, where the address is for this machine alone: of them nothing is said.
   """
   host, port = roles.host_and_port(role.address)
   is_restricted = sockets.restrict(port, host)
@@ -147,6 +148,7 @@ class Connection:
     self._give_up_after = give_up_after
     self._clock = clock
     self._board = heartbeats.Heartbeats()
+    self._process = secrets.token_hex(4)
     self._beat = 0
     self._is_connected = False
     self._was_connected = False
@@ -218,7 +220,7 @@ class Connection:
       tf.errors.OpError: one of `CONNECTION_ERRORS` if the learner is lost.
     """
     self._beat += 1
-    heartbeat = heartbeats.ActorHeartbeat(beat=self._beat, **fields)
+    heartbeat = heartbeats.ActorHeartbeat(beat=self._beat, process=self._process, **fields)
     return self._board.exchange(self._role.task, heartbeat)
 
   def abandon(self) -> None:

@@ -39,6 +39,7 @@ class ActorHeartbeat:
   shares: how it spent its time since the heartbeat before, by stage.
   left: whether it has ended.
   refused: why the learner's settings are not its own, the empty text if they are.
+  process: an id that each start of an actor draws for itself.
   """
 
   beat: int = 0
@@ -50,6 +51,7 @@ class ActorHeartbeat:
   shares: dict = dataclasses.field(default_factory=dict)
   left: bool = False
   refused: str = ''
+  process: str = ''
 
   def __post_init__(self) -> None:
     """Raises TypeError or ValueError for what the learner could not add up."""
@@ -186,19 +188,27 @@ class Membership:
   """Who is there, by their heartbeats: an actor is present as long as its heartbeat changes.
 
   present: the last heartbeat of each actor that is present, by its task.
+  ambiguous: the tasks that two processes have had by turns: each took the other's place.
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic):
     """Knows of nobody yet; `clock` gives seconds."""
     self.present: dict[int, ActorHeartbeat] = {}
     self._clock = clock
+    self.ambiguous: set[int] = set()
     self._last_seen: dict[int, tuple[ActorHeartbeat, float]] = {}  # and when it was new
+    self._replaced: set[tuple[int, str]] = set()  # Tasks, with processes that had them before.
 
   def update(self, heartbeats: dict[int, ActorHeartbeat]) -> tuple[list[int], list[int]]:
     """Takes in what is on the board; returns the tasks that came and those that went."""
     now, before = self._clock(), set(self.present)
     for task, heartbeat in heartbeats.items():
-      if task not in self._last_seen or self._last_seen[task][0] != heartbeat:
+      last, _ = self._last_seen.get(task, (None, now))
+      if last is not None and last.process != heartbeat.process:
+        self._replaced.add((task, last.process))
+      if (task, heartbeat.process) in self._replaced:
+        self.ambiguous.add(task)
+      if last != heartbeat:
         self._last_seen[task] = (heartbeat, now)
     self.present = {
       task: heartbeat

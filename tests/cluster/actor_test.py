@@ -235,6 +235,13 @@ class Freed(Endless):
     self._on_failure()
 
 
+class Failed(Freed):
+  """All of which have ended so."""
+
+  def running(self):
+    return []
+
+
 class Answering(Link):
   """Whose learner answers with one state after the other, and then not at all."""
 
@@ -283,6 +290,17 @@ def test_an_actor_whose_queue_was_closed_asks_why_before_it_waits_for_unrolls(ac
   made, link = acting(Freed), Answering('running', 'finished')
   with made:
     assert made.run(heartbeats.LearnerHeartbeat('running', 1, 1), link, False)
+
+
+@pytest.mark.parametrize(
+  ('states', 'warned'),
+  [(['running'] * 100, True), (['running', 'stopped'], False), (['running'], False)],
+)
+def test_what_fails_while_the_learner_answers_is_shown(acting, caplog, states, warned):
+  made = acting(Failed)
+  with made:
+    assert not made.run(heartbeats.LearnerHeartbeat('running', 1, 1), Answering(*states), False)
+  assert ['gone' in record.getMessage() for record in caplog.records] == [True] * warned
 
 
 def test_an_actor_that_connects_again_copies_the_weights_again(acting):
