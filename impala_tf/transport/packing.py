@@ -30,10 +30,12 @@ texts if there are any:
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tree
 
 from impala_tf import structs
+from impala_tf.config import ConfigurationError
 
 _STACK = 4  # As many as there are bytes in the words from which stacks are put together.
 
@@ -55,6 +57,7 @@ class FrameStacks:
     """
     frame = unroll_spec.step_outputs.observation.frame
     self._is_stack = frame_stack == _STACK == frame.shape[-1] and frame.dtype == tf.uint8
+    self._is_checked = False
     self.unstacked_spec = unroll_spec
     if not self._is_stack:
       return
@@ -80,8 +83,31 @@ class FrameStacks:
 
     Returns:
       The same unstacked, as `unstacked_spec` with a leading [n].
+
+    Raises:
+      ConfigurationError: if the frames are not stacks as described above. That is looked at until
+        an episode has ended in the middle of an unroll.
     """
-    return self._unstack(unrolls) if self._is_stack else unrolls
+    if not self._is_stack:
+      return unrolls
+    if not self._is_checked:
+      self._check(unrolls.step_outputs)
+    return self._unstack(unrolls)
+
+  def _check(self, step_outputs):
+    """Compares the older frames of each row with the row before."""
+    info = step_outputs.info
+    resets = np.asarray(info.finished[:, 1:] | tf.equal(info.episode_steps[:, 1:], 0))
+    frames = np.asarray(step_outputs.observation.frame)
+    expected = np.where(resets[:, :, None, None, None], 0, frames[:, :-1, ..., 1:])
+    if not np.array_equal(frames[:, 1:, ..., :-1], expected):
+      raise ConfigurationError(
+        f'Observations are sent as stacks of frame_stack={_STACK} frames, and are not such stacks: '
+        'the newest frame must be the last, those before it must be those of the row before, and '
+        'zero where they were before a reset. Have the environment stack them so, or name the '
+        'option otherwise than frame_stack.'
+      )
+    self._is_checked = bool(resets.any())
 
   def stack_frames(self, batch: structs.Unroll) -> structs.Unroll:
     """Puts the stacks of a batch together again.

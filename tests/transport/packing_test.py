@@ -8,6 +8,7 @@ import tensorflow as tf
 import tree
 
 from impala_tf import structs
+from impala_tf.config import ConfigurationError
 from impala_tf.environments.base import EnvironmentBatch, Transition
 from impala_tf.transport import packing, unroll_queue
 
@@ -124,6 +125,35 @@ def test_each_frame_is_kept_once():
   np.testing.assert_array_equal(
     frame[:, 4:], unrolls.step_outputs.observation.frame[:, 1:, :, :, 3]
   )
+
+
+@pytest.mark.parametrize('fault', ['newest first', 'first frame repeated'])
+def test_what_is_not_stacked_so_is_refused_and_not_changed_on_the_way(fault):
+  rows = play(60)
+  frames = rows.observation.frame
+  if fault == 'newest first':
+    frames = frames[..., ::-1]
+  else:  # By many wrappers, in place of zeros.
+    frames = frames.copy()
+    for age in range(1, 4):
+      is_empty = ~frames[..., 3 - age].any((2, 3))
+      frames[is_empty, ..., 3 - age] = frames[is_empty, ..., 4 - age]
+  rows = rows._replace(observation=rows.observation._replace(frame=frames))
+  stacks = packing.FrameStacks(spec_of(unrolls_of(rows, 0, 40)), 4)
+  with pytest.raises(ConfigurationError, match='frame_stack=4'):
+    stacks.unstack_frames(unrolls_of(rows, 0, 40))
+
+
+def test_stacks_are_looked_at_until_an_episode_has_ended():
+  rows = play(60, restarts=(30,))
+  resets = rows.info.finished | (rows.info.episode_steps == 0)
+  stacks = packing.FrameStacks(spec_of(unrolls_of(rows, 0, 1)), 4)
+  seen = False
+  for first in range(59):
+    stacks.unstack_frames(unrolls_of(rows, first, 1))
+    seen |= resets[:, first + 1].any()
+    assert stacks._is_checked == seen
+  assert seen
 
 
 def test_unstacked_unrolls_go_through_the_queue():
