@@ -33,6 +33,8 @@ _MAX_CHANNELS = 12
 _MIN_SIDE_OF_GREY = 16  # Floats of two dimensions are a table, not a picture, below this.
 _MAX_NUMBERS = 10_000
 _UNBOUNDED = 1e6  # A range as wide as this is a way to say that there are no bounds.
+_TOLERANCE = 2.0  # Of 255, by which images may be outside of their bounds, as by rounding.
+_MAX_CHANNELS_SCALED = 4  # At once, by OpenCV.
 
 
 class Bounds(NamedTuple):
@@ -94,12 +96,7 @@ class ObservationSpace:
     if images and image_values == 'pixels':
       cv2.setNumThreads(1)  # A process of environments is one thread's work.
 
-    limits = [_bounds(part.space) for part in numbers]
-    if not images and not numbers:  # A text alone.
-      limits = [Bounds(-np.ones(1, np.float32), np.ones(1, np.float32))]
-    self.bounds = Bounds(*map(np.concatenate, zip(*limits, strict=True))) if limits else None
-
-    count = len(self.bounds.low) if self.bounds else 0
+    count = sum(int(spaces.flatdim(part.space)) for part in numbers)
     if count > _MAX_NUMBERS:
       raise ConfigurationError(
         f'The observations {space} come to {count:_} numbers, more than the {_MAX_NUMBERS:_} that '
@@ -107,7 +104,12 @@ class ObservationSpace:
         'Discrete).'
       )
 
-    vector = structs.ArraySpec((count,), np.float32)
+    limits = [_bounds(part.space) for part in numbers]
+    if not images and not numbers:  # A text alone.
+      limits = [Bounds(-np.ones(1, np.float32), np.ones(1, np.float32))]
+    self.bounds = Bounds(*map(np.concatenate, zip(*limits, strict=True))) if limits else None
+
+    vector = structs.ArraySpec((len(self.bounds.low) if self.bounds else 0,), np.float32)
     self.spec = structs.Observation(
       structs.ArraySpec(self._image_shape(), np.uint8) if images else vector,
       structs.ArraySpec((), np.bytes_) if texts else (),
@@ -207,16 +209,16 @@ class ObservationSpace:
     if self._image_values == 'codes':
       return self._read_codes(part, axes, image)
 
-    if image.dtype != np.uint8 or part.space.dtype != np.uint8:
+    low, high = _range(part.space) or (0, 255)
+    if (image.dtype, part.space.dtype, low, high) != (np.uint8, np.uint8, 0, 255):
       _check_finite(part, image)
-      low, high = _range(part.space) or (0, 255)
-      image = np.clip((image - np.float32(low)) * np.float32(255 / (high - low)), 0, 255)
-      image = np.rint(image).astype(np.uint8)
+      image = (image - np.float32(low)) * np.float32(255 / (high - low))
+      if image.size and not (image.min() > -_TOLERANCE and image.max() < 255 + _TOLERANCE):
+        raise ValueError(f'{part.name} has values outside of its bounds, {low:g} and {high:g}.')
+      image = np.rint(np.clip(image, 0, 255)).astype(np.uint8)
 
     image = _channels_last(image, axes)
-    if image.shape[1::-1] != self._size:
-      image = cv2.resize(np.ascontiguousarray(image), self._size, interpolation=cv2.INTER_AREA)
-    return image.reshape(*self._size[::-1], -1)  # The library drops a single channel.
+    return image if image.shape[1::-1] == self._size else _scaled(image, self._size)
 
   def _read_codes(self, part, axes, image):
     if image.size and not (image.min() >= 0 and image.max() < NUM_CODES):
@@ -235,6 +237,8 @@ class ObservationSpace:
       return np.eye(1, int(space.n), index, dtype=np.float32)[0]
 
     if isinstance(space, spaces.MultiDiscrete):
+      if not space.contains(np.asarray(value, space.dtype)):
+        raise ValueError(f'{part.name} is {value}, which is not of {space}.')
       return np.asarray(spaces.flatten(space, np.asarray(value, space.dtype)), np.float32)
 
     numbers = np.asarray(value, np.float32)
@@ -287,6 +291,16 @@ def _layout(shape: tuple[int, ...]) -> tuple[int, ...] | None:
 def _channels_last(image, axes):
   image = image.transpose(axes)
   return image.reshape(*image.shape[:2], -1)
+
+
+def _scaled(image, size):
+  """Scales an image of any number of channels by area; the size is (width, height)."""
+  parts = np.split(image, range(_MAX_CHANNELS_SCALED, image.shape[2], _MAX_CHANNELS_SCALED), axis=2)
+  scaled = [
+    cv2.resize(np.ascontiguousarray(part), size, interpolation=cv2.INTER_AREA) for part in parts
+  ]
+  # The library drops a single channel.
+  return np.concatenate([part.reshape(*size[::-1], -1) for part in scaled], axis=2)
 
 
 def _range(space):

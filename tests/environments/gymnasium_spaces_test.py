@@ -186,3 +186,47 @@ def test_observations_may_be_of_other_types_than_declared():
   space = taken(spaces.Box(0, 255, (20, 30, 3), np.uint8))
   np.testing.assert_array_equal(space.read(picture(3).astype(np.float64)).frame, picture(3))
   assert taken(spaces.Discrete(3)).read(np.int64(2)).frame.tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize('high', [1, 100])
+def test_bytes_with_other_bounds_than_255_are_scaled_by_them(high):
+  pixels = (picture(3).astype(int) * high // 255).astype(np.uint8)
+  frame = taken(spaces.Box(0, high, pixels.shape, np.uint8)).read(pixels).frame
+  assert np.abs(frame - pixels * (255 / high)).max() < 0.51
+
+
+@pytest.mark.parametrize('channels', [1, 2, 4, 5, 8, 9, 12])
+def test_any_number_of_channels_is_scaled(channels):
+  pixels = picture(channels)
+  space = taken(spaces.Box(0, 255, pixels.shape, np.uint8), height=13, width=11)
+  frame = space.read(pixels).frame
+  assert frame.shape == space.spec.frame.shape == (13, 11, channels)
+  each = [
+    taken(spaces.Box(0, 255, (20, 30), np.uint8), height=13, width=11).read(pixels[..., i]).frame
+    for i in range(channels)
+  ]
+  np.testing.assert_array_equal(frame, np.concatenate(each, -1))
+
+
+@pytest.mark.parametrize('value', [5.0, -0.5])
+def test_pixels_outside_of_their_bounds_are_refused(value):
+  space = taken(spaces.Dict({'view': spaces.Box(0, 1, (20, 30, 3))}))
+  image = np.ones((20, 30, 3), np.float32)
+  image[0, 0, 0] = 1.0001  # As by rounding.
+  assert (space.read({'view': image}).frame == 255).all()
+  image[3, 4, 1] = value
+  with pytest.raises(ValueError, match='view has values outside of its bounds, 0 and 1'):
+    space.read({'view': image})
+
+
+@pytest.mark.parametrize('value', [(4, 0), (0, -1), (3, 0)])
+def test_codes_of_several_kinds_are_refused_out_of_their_range(value):
+  space = taken(spaces.MultiDiscrete([3, 3]))
+  assert space.read(np.array([2, 0])).frame.tolist() == [0, 0, 1, 1, 0, 0]
+  with pytest.raises(ValueError, match='MultiDiscrete'):
+    space.read(np.array(value))
+
+
+def test_a_discrete_of_billions_is_refused_without_making_an_array_of_it():
+  with pytest.raises(ConfigurationError, match='come to 1_000_000_000_000 numbers'):
+    taken(spaces.Discrete(10**12))
