@@ -30,7 +30,7 @@ from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.reports import live
 from impala_tf.sweeps import search_space
-from impala_tf.system import processes, signals
+from impala_tf.system import machine, processes, signals
 
 # The rest of the package is imported where it is needed: it loads TensorFlow, which takes seconds.
 
@@ -65,14 +65,17 @@ def run(
       f'--member={members[0]} must be from 0 to {population.population - 1}.'
     )
 
+  # Side by side each is as large as its share of the machine.
+  num_shares = len(members) if time_slice is None else 1
   starts = {
     number: functools.partial(
       processes.RunProcess,
       trainer.module(cluster),
       population.member_arguments(number),
       folder.member_folder(path, number),
+      cores=machine.share_of_cores(index % num_shares, num_shares),
     )
-    for number in members
+    for index, number in enumerate(members)
   }
   lines = live.LiveLines()
   with signals.Stop() as stop, processes.Supervisor(stop, show=lines.print) as children:

@@ -17,7 +17,7 @@ from impala_tf.reports import final_return, live
 from impala_tf.sweeps import definition, report
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Claim, Study
-from impala_tf.system import locks, processes, quiet, signals
+from impala_tf.system import locks, machine, processes, quiet, signals
 
 _POLL_SECONDS = 1.0  # Each time, all trials that are trained elsewhere are looked at.
 _PRUNE_SECONDS = 20
@@ -59,6 +59,7 @@ class Worker:
     self._runner = runner
     self._lines = live.LiveLines()
     self._claims: dict[str, Claim] = {}  # Of the trials that are trained here, by their names.
+    self._shares: dict[str, int] = {}  # Which share of the cores each of them has.
 
   def run(self, stop: Any) -> None:
     """Works until all trials have ended, here or elsewhere, or `stop` is true.
@@ -76,6 +77,7 @@ class Worker:
       with processes.Supervisor(stop, restart=False) as children:
         while not stop:
           for ended in children.poll():
+            del self._shares[ended.name]
             self._record(self._claims.pop(ended.name), ended)
           self._start_runs(children)
           if not self._claims and all(trial.has_ended for trial in self._study.trials()):
@@ -93,9 +95,15 @@ class Worker:
   def _start_runs(self, children):
     while len(self._claims) < self._parallel and (claim := self._study.claim()) is not None:
       trial = claim.trial
+      # Side by side each is as large as its share of the machine.
+      share = min({*range(self._parallel)} - {*self._shares.values()})
+      self._shares[trial.name] = share
       folder = self._folder(trial)
       arguments = config_flags.arguments(self._given | trial.hyper_parameters)
-      start = functools.partial(processes.RunProcess, self._runner, arguments, folder, claim.lock)
+      cores = machine.share_of_cores(share, self._parallel)
+      start = functools.partial(
+        processes.RunProcess, self._runner, arguments, folder, claim.lock, cores
+      )
       self._claims[trial.name] = claim
       children.start(trial.name, start)
 

@@ -8,6 +8,7 @@ import contextlib
 import math
 import os
 import re
+from collections.abc import Collection, Iterator
 
 from impala_tf.errors import ConfigurationError
 from impala_tf.system import quiet
@@ -29,6 +30,42 @@ def cores() -> int:
   """
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   return max(1, math.ceil(min(cores, _quota())))
+
+
+def share_of_cores(index: int, count: int) -> list[int]:
+  """Returns the numbers of the cores that are the share of one of some processes side by side.
+
+  Each has equally many, within one, and at least one, which is another's, too, where there are more
+  processes than cores.
+
+  Args:
+    index: of the process, 0 to count - 1.
+    count: how many there are.
+  """
+  if not hasattr(os, 'sched_setaffinity'):
+    return []
+  numbers = sorted(os.sched_getaffinity(0))[: cores()]
+  if count > len(numbers):
+    return [numbers[index % len(numbers)]]
+  return numbers[index * len(numbers) // count : (index + 1) * len(numbers) // count]
+
+
+@contextlib.contextmanager
+def on_cores(numbers: Collection[int]) -> Iterator[None]:
+  """Lets processes that this thread starts within the context use only these cores; all of this
+  one's if there are none.
+
+  `cores` says so there, and TensorFlow's thread pools are as large.
+  """
+  if not numbers:
+    yield
+    return
+  before = os.sched_getaffinity(0)
+  os.sched_setaffinity(0, numbers)
+  try:
+    yield
+  finally:
+    os.sched_setaffinity(0, before)
 
 
 def _quota():

@@ -4,6 +4,8 @@ The processes are stand-ins, but for one member.
 """
 
 import dataclasses
+import math
+import os
 import pathlib
 import signal
 
@@ -16,7 +18,7 @@ from impala_tf.pbt import folder, lineage
 from impala_tf.pbt.population import Population
 from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
-from impala_tf.system import locks, processes
+from impala_tf.system import locks, machine, processes
 from tests.support import own_flags
 from tests.support.children import Clock, script
 
@@ -213,13 +215,16 @@ def test_a_member_whose_folder_stays_busy_has_failed(clock, capsys):
   ],
 )
 def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes, expected):
-  started, codes = {}, list(codes)
+  started, codes, shares = {}, list(codes), []
 
-  def start(runner, arguments, folder):
+  def start(runner, arguments, folder, cores):
     started[folder] = (runner, arguments)
+    shares.append(cores)
     return script(clock, (5, codes.pop(0)))[0]()
 
   monkeypatch.setattr(processes, 'RunProcess', start)
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)))
+  monkeypatch.setattr(machine, '_quota', lambda: math.inf)
   assert pbt.run(str(tmp_path), POPULATION, cluster='5', **how) == expected
   assert started == {
     str(tmp_path / f'member_00{number}'): (
@@ -228,6 +233,8 @@ def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes
     )
     for number in how.get('members', [0, 1])
   }
+  every = list(range(8))
+  assert shares == ([every[:4], every[4:]] if how == {} else [every] * len(shares))
 
 
 def test_a_member_of_a_population_is_a_run_that_evaluates_and_explores(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import errno
 import fcntl
+import math
+import os
 import signal
 from typing import ClassVar
 
@@ -12,7 +14,7 @@ from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import dashboard, report, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Trial
-from impala_tf.system import processes
+from impala_tf.system import machine, processes
 from impala_tf.training import episode_log
 from tests.support import catch
 
@@ -58,8 +60,9 @@ class Run:
   code = 0
   started: ClassVar[list] = []
 
-  def __init__(self, runner, arguments, logdir, lock):
+  def __init__(self, runner, arguments, logdir, lock, cores):
     Run.started.append((self, runner, arguments, logdir, lock))
+    self.cores = cores
     self.was_stopped = False
     self._code = Run.code
 
@@ -200,6 +203,21 @@ def test_all_runs_are_stopped_and_released_at_a_request_to_end(tmp_path, monkeyp
   work(tmp_path, *claims, stop=Switch(5), parallel=2)
   assert [run.was_stopped for run, *_ in Run.started] == [True, True]
   assert [claim.tape for claim in claims] == [[('release',)]] * 2 + [[]]
+
+
+def test_trials_side_by_side_have_the_cores_that_others_do_not(tmp_path, monkeypatch, pages):
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {2, 3, 5, 7})
+  monkeypatch.setattr(machine, '_quota', lambda: math.inf)
+  claims = [Claim(number) for number in range(5)]
+  for claim in claims:
+    write_run(tmp_path / claim.trial.name, [(5, 1.0)])
+  work(tmp_path, *claims, parallel=2)
+  shares = [run.cores for run, *_ in Run.started]
+  assert shares[:2] == [[2, 3], [5, 7]]
+  assert all(share in shares[:2] for share in shares)
+  Run.started.clear()
+  work(tmp_path, Claim(0))
+  assert [run.cores for run, *_ in Run.started] == [[2, 3, 5, 7]]
 
 
 class FailingWorker:

@@ -1,5 +1,6 @@
 """Reading the limits of the machine from files as Linux has them."""
 
+import math
 import os
 import subprocess
 import sys
@@ -80,3 +81,19 @@ def test_threads_that_are_there_already_must_be_enough():
   machine.configure_tensorflow(2)  # The tests have those of 64 actors.
   with pytest.raises(ConfigurationError, match='num_actors=1000'):
     machine.configure_tensorflow(1000)
+
+
+@pytest.mark.parametrize(
+  ('quota', 'count', 'expected'),
+  [
+    (math.inf, 1, [[1, 2, 4, 6, 7]]),
+    (math.inf, 2, [[1, 2], [4, 6, 7]]),
+    (math.inf, 7, [[1], [2], [4], [6], [7], [1], [2]]),
+    (2.5, 2, [[1], [2, 4]]),
+    (0.5, 2, [[1], [1]]),
+  ],
+)
+def test_processes_side_by_side_share_out_the_cores(monkeypatch, quota, count, expected):
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {7, 6, 4, 2, 1})
+  monkeypatch.setattr(machine, '_quota', lambda: quota)
+  assert [machine.share_of_cores(index, count) for index in range(count)] == expected
