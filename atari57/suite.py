@@ -172,8 +172,11 @@ class AtariSuite(Suite):
     }
 
   def fitness(self, level_returns: Mapping[str, Sequence[float]]) -> float:
-    """Returns the mean human-normalised score in percent, capped at 100 for each game."""
-    return float(np.mean(np.minimum(_human_normalised(level_returns), 100)))
+    """Returns the mean human-normalised score in percent, of several games capped at 100 for each:
+    none may make up for others. A single game has no cap, at which all good agents would be alike.
+    """
+    scores = _human_normalised(level_returns)
+    return float(np.mean(np.minimum(scores, 100) if len(scores) > 1 else scores))
 
   def protocol(self, config: AtariConfig) -> dict[str, Any]:
     """Returns how games are played."""

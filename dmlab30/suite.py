@@ -240,7 +240,7 @@ class DMLabSuite(Suite):
     }
 
   def fitness(self, level_returns: Mapping[str, Sequence[float]]) -> float:
-    """Returns the mean human-normalised score in percent, capped at 100 for each level.
+    """Returns the mean human-normalised score in percent, of several levels capped at 100 for each.
 
     With a level outside the suite, which has no references, it is the mean return.
     """
@@ -249,8 +249,8 @@ class DMLabSuite(Suite):
       level = levels.get(name)
       if level is None:
         return super().fitness(level_returns)
-      scores.append(min(level.human_normalised(float(np.mean(returns))), 100))
-    return float(np.mean(scores))
+      scores.append(level.human_normalised(float(np.mean(returns))))
+    return float(np.mean(np.minimum(scores, 100) if len(scores) > 1 else scores))
 
   def result_name(self, level: str) -> str:
     """Returns the test name."""

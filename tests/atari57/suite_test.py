@@ -110,3 +110,5 @@ def test_fitness_is_capped_for_each_game():
   # Breakout's references are 1.7 and 30.5, alien's 227.8 and 7127.7.
   assert atari.fitness({'breakout': [1.7, 30.5]}) == pytest.approx(50)
   assert atari.fitness({'breakout': [400.0, 500.0], 'alien': [227.8]}) == pytest.approx(50)
+  # A population on one game must still tell the better of two agents that are above it.
+  assert atari.fitness({'breakout': [59.3]}) == pytest.approx(200)

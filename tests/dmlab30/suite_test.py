@@ -253,6 +253,8 @@ def test_fitness_is_capped_for_each_level_and_a_mean_return_without_references()
   both = {'rooms_watermaze': [half], 'explore_goal_locations_small': [10 * other.human_paper]}
   assert dmlab.fitness(both) == pytest.approx(75)
   assert dmlab.fitness({'seekavoid_arena_01': [3.0, 5.0]}) == pytest.approx(4)
+  twice = 2 * level.human_paper - level.random_paper
+  assert dmlab.fitness({'rooms_watermaze': [twice]}) == pytest.approx(200)
 
 
 def test_presets_by_name():
