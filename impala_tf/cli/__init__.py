@@ -64,6 +64,21 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     sys.exit(1)
 
 
+def values_on_line(argv: Sequence[str]) -> dict[str, str]:
+  """Returns the values of flags on a command line by their names, for what has to be known before
+  all flags are defined: those of `--name=value` and, where a word follows, `--name value`.
+  """
+  found = {}
+  for argument, following in zip(argv[1:], [*argv[2:], '-'], strict=True):
+    if argument == '--':
+      break
+    if argument.startswith('-'):
+      name, equals, value = argument.lstrip('-').partition('=')
+      if equals or not following.startswith('-'):
+        found[name] = value if equals else following
+  return found
+
+
 def _check_text(argv):
   for argument in argv[1:]:
     try:

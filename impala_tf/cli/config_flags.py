@@ -62,10 +62,8 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   registered and whose level is on the line. --help shows all flags in groups.
   """
   try:
-    for argument in argv[1:]:
-      flag, _, level_name = argument.lstrip('-').partition('=')
-      if flag == 'level_name' and level_name:
-        define_options_of(suites.find(level_name))
+    if level_name := cli.values_on_line(argv).get('level_name'):
+      define_options_of(suites.find(level_name))
   except ConfigurationError:
     pass  # `main` will meet it, too, and say it.
   if {'--help', '-help', '-h'} & {*argv[1:]}:

@@ -49,7 +49,13 @@ def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
     [],
     'levels to play, separated by commas (default: all that the runs were trained on)',
   )
-  flags.DEFINE_integer('seed', 1, 'random seed of environments and actions', lower_bound=0)
+  flags.DEFINE_integer(
+    'seed',
+    1,
+    'random seed of environments and actions; equal episodes take as many processes, and '
+    'environments of each, too',
+    lower_bound=0,
+  )
   flags.DEFINE_boolean(
     'greedy', False, 'take the action of the highest probability instead of sampling one'
   )
@@ -95,7 +101,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
   """Parses a command line, for `cli.run`; first defines flags for those options of the suite to be
   played that may be other than in the training: the ones about the machine.
   """
-  given = dict(argument.lstrip('-').split('=', 1) for argument in argv[1:] if '=' in argument)
+  given = cli.values_on_line(argv)
   levels = [level for level in given.get('levels', '').split(',') if level]
   with contextlib.suppress(ConfigurationError):  # `main` will meet it, too, and say it.
     name = given.get('pretrained')

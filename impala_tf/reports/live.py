@@ -1,6 +1,7 @@
 """A line for each run that a command has started: how far it is, from the end of its log."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -46,9 +47,11 @@ class LiveLines:
     lines = [f'{name}: {_progress(logdir) or "starting"}' for name, logdir in runs.items()]
     if self._is_terminal:
       self._clear()
-      # A line that wraps could not be rewritten.
-      width = os.get_terminal_size(self._stream.fileno()).columns - 1
-      text = ''.join(f'{line[:width]}\n' for line in lines)
+      # A line that wraps, or has left the terminal at its top, could not be rewritten.
+      width, height = shutil.get_terminal_size()
+      if len(lines) > (most := max(1, height - 2)):
+        lines[most - 1 :] = [f'and {len(lines) - most + 1} more']
+      text = ''.join(f'{line[: width - 1]}\n' for line in lines)
     else:
       text = ''.join(f'{line}\n' for line in lines if line not in self._shown)
 

@@ -3,6 +3,7 @@
 The first three take, for each level, an array whose dimension `axis` is that of its seeds.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -25,11 +26,13 @@ def mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
   """Returns the mean of the middle half of the scores of all levels and seeds (Agarwal et al.,
-  2021).
+  2021). Levels count alike where they have different numbers of seeds.
   """
   import scipy.stats  # It takes a second to load.
 
-  return scipy.stats.trim_mean(np.concatenate(scores, axis=axis), _TRIMMED, axis=axis)
+  counts = [s.shape[axis] for s in scores]
+  alike = [np.repeat(s, math.lcm(*counts) // n, axis) for s, n in zip(scores, counts, strict=True)]
+  return scipy.stats.trim_mean(np.concatenate(alike, axis=axis), _TRIMMED, axis=axis)
 
 
 def interval(

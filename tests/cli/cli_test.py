@@ -164,3 +164,16 @@ def test_a_command_whose_output_can_not_be_written_ends_as_others_do():
   )
   assert done.returncode == 7
   assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize(
+  ('line', 'expected'),
+  [
+    ('--level_name=a:b --seed=1', {'level_name': 'a:b', 'seed': '1'}),
+    ('--level_name a:b --use_lstm -seed 1', {'level_name': 'a:b', 'seed': '1'}),
+    ('--space=a=1 word --last', {'space': 'a=1'}),
+    ('-- --level_name=a', {}),
+  ],
+)
+def test_values_are_found_before_all_flags_are_known(line, expected):
+  assert cli.values_on_line(['program', *line.split()]) == expected

@@ -12,8 +12,8 @@ from tests.support.processes import ROOT
 
 OUTSIDE = ROOT / 'tests' / 'outside'
 GIVEN = (
-  '--level_name=bandit:easy',
-  '--num_arms=2',
+  *('--level_name', 'bandit:easy'),  # With blanks, as absl takes it, too.
+  *('--num_arms', '2'),
   '--agent=bandit:make_torso',
   '--extra_loss=bandit:more_baseline',
   '--num_actors=1',

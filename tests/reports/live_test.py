@@ -1,6 +1,7 @@
 """The lines of the runs that a command has started."""
 
 import io
+import os
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_elsewhere_than_on_a_terminal_what_has_changed_is_printed_now_and_then(r
 
 
 def test_on_a_terminal_lines_are_rewritten_and_no_longer_than_it_is_wide(runs, monkeypatch):
-  monkeypatch.setattr('os.get_terminal_size', lambda fd: live.os.terminal_size((20, 5)))
+  monkeypatch.setattr('shutil.get_terminal_size', lambda: live.os.terminal_size((20, 5)))
   now, stream = [0.0], Terminal()
   lines = live.LiveLines(stream, lambda: now[0])
   lines.show(runs)
@@ -60,3 +61,19 @@ def test_on_a_terminal_lines_are_rewritten_and_no_longer_than_it_is_wide(runs, m
   assert stream.getvalue() == (
     'a: 1.2M/2.0M frames\nb: starting\n\x1b[2F\x1b[Jb: starting\n\x1b[1F\x1b[Jb ended\n'
   )
+
+
+def test_more_runs_than_a_terminal_has_lines_do_not_leave_it(runs, monkeypatch):
+  monkeypatch.setattr('shutil.get_terminal_size', lambda: live.os.terminal_size((20, 5)))
+  stream = Terminal()
+  lines = live.LiveLines(stream, lambda: 0.0)
+  lines.show(dict.fromkeys('abcd', runs['b']))
+  lines.print('over')
+  assert stream.getvalue() == 'a: starting\nb: starting\nand 2 more\n\x1b[3F\x1b[Jover\n'
+
+
+def test_a_terminal_that_was_closed_ends_nothing(runs):
+  stream = Terminal()
+  stream.fileno = lambda: os.open(os.devnull, os.O_WRONLY)  # What is left of it.
+  live.LiveLines(stream).show(runs)
+  assert 'b: starting' in stream.getvalue()
