@@ -1,7 +1,7 @@
 # Trains and tests on processors; with --build-arg EXTRA=cuda on NVIDIA cards, too.
 #
 #   docker build -t impala .
-#   docker run --rm --shm-size=1g -v "$PWD/runs:/app/runs" impala --level_name=pong
+#   docker run --rm -v "$PWD/runs:/app/runs" impala --level_name=pong
 #   docker run --rm impala --mode=test --pretrained=cartpole
 FROM python:3.12-slim
 
@@ -23,5 +23,4 @@ COPY pretrained pretrained
 RUN mkdir runs && chown impala runs
 USER impala
 VOLUME /app/runs
-# Environment processes and actors share memory: --shm-size=1g, as Docker gives 64 MB.
 ENTRYPOINT ["python", "run_experiment.py"]

@@ -37,6 +37,7 @@ def define_flags() -> None:
   )
 
 
+@cli.report_user_errors()
 def main(argv: Sequence[str]) -> int:
   """Evaluates as the flags say; returns the exit code."""
   cli.no_positional_arguments(argv)

@@ -71,6 +71,7 @@ def all_games() -> tuple[Game, ...]:
   return tuple(games)
 
 
+@functools.cache
 def find(name: str) -> Game:
   """Returns the game of a name in any usual spelling: ms_pacman, MsPacman, ALE/MsPacman-v5,
   MsPacmanNoFrameskip-v4.

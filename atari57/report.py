@@ -233,7 +233,7 @@ def markdown(columns: Sequence[Column], by_label: Mapping[str, Labelled]) -> str
     '## Human-normalised score, % (Table 4)',
     tables.markdown(table_4(columns)),
     "By the references that the paper's means imply: video_pinball's random score 0.0 and pong's "
-    'human score 9.3 instead of 16256.9 and 14.6. Medians are the same by both.',
+    "human score 9.3 instead of 16256.9 and 14.6. The paper's medians are the same by both.",
   ]
 
   incomplete = [
