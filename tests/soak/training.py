@@ -140,9 +140,10 @@ class Training:
     return len(sleeps) == NUM_ACTORS * catch.CONFIG.processes_per_actor and min(sleeps) > _SLEEPS
 
   def is_known(self, name):
-    """Whether the learner has said since its start that an actor came."""
+    """Whether the learner's last word on an actor, since it started, is that it came."""
     since = self.processes.log(self.learner).rpartition('Waiting for actors.')[2]
-    return re.search(rf'came: [\d, ]*\b{name}\b', since) is not None
+    words = re.findall(r'(came|went): ([\d, ]+)', since)
+    return [verb for verb, names in words if name in names.split(', ')][-1:] == ['came']
 
   def memory(self):
     """MiB that all its processes have for themselves, a share of what they share included."""

@@ -66,7 +66,7 @@ def kill_actor(training, draw):
 def stop_actor(training, draw):
   """Sends SIGTERM to an actor: it takes leave, and can be restarted."""
   name = draw.choice(training.actors)
-  # A learner that has just started looks every few seconds, and names nobody who went before that.
+  # The learner looks every few seconds, and names nobody who came and went between two looks.
   training.wait(lambda: training.is_known(name), f'word of {name}')
   went = training.count(training.learner, f'went: {name}')
   training.processes.send(name, signal.SIGTERM)
