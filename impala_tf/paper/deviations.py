@@ -100,9 +100,9 @@ class Deviations:
       by_labels.setdefault(tuple(labels), []).append(text)
     of_all = by_labels.pop(tuple(self._labels), [])
     sentences = [f"Settings other than the paper's: {'; '.join(of_all)}."] if of_all else []
-    for labels, texts in by_labels.items():
+    for of_some, texts in by_labels.items():
       sentences.append(
-        f"Settings of {self._names(labels)} other than the paper's: {'; '.join(texts)}."
+        f"Settings of {self._names(of_some)} other than the paper's: {'; '.join(texts)}."
       )
     return ' '.join(sentences)
 
