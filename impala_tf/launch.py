@@ -125,7 +125,9 @@ def _main(argv):
   cli.no_positional_arguments(argv)
   values = flags.FLAGS
 
-  given = config_flags.given()
+  # A preset, or the run in a folder, may know the level.
+  is_known = values.preset or values.logdir
+  given = config_flags.given() if is_known else config_flags.given_with_level()
   if not given.get('num_actors'):
     each = sizes_of_each(values.num_actor_processes, values.preset, given)
     given = each._asdict() | given | {'num_actors': each.num_actors}

@@ -46,14 +46,18 @@ def of_each(actors, environments):
     ([CATCH, '--num_actor_processes=1'], 1, [CATCH, *of_each(2, 4)]),
     ([CATCH, '--num_actor_processes=2', '--envs_per_actor=3'], 2, [CATCH, *of_each(1, 3)]),
     # The level is in the folder of the run: two actors a core in all.
-    (['--num_actor_processes=4'], 4, of_each(3, 16)),
-    (['--num_actor_processes=50'], 50, of_each(1, 3)),
+    (['--logdir=here', '--num_actor_processes=4'], 4, ['--logdir=here', *of_each(3, 16)]),
+    (['--logdir=here', '--num_actor_processes=50'], 50, ['--logdir=here', *of_each(1, 3)]),
     (
       ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
       2,
       ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
     ),
-    (['--num_actors=5', '--population_member'], 2, ['--num_actors=5', '--population_member']),
+    (
+      [CATCH, '--num_actors=5', '--population_member'],
+      2,
+      [CATCH, '--num_actors=5', '--population_member'],
+    ),
   ],
 )
 def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes, passed_on):

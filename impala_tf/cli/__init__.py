@@ -69,7 +69,7 @@ def values_on_line(argv: Sequence[str]) -> dict[str, str]:
   all flags are defined: those of `--name=value` and, where a word follows, `--name value`.
   """
   found = {}
-  for argument, following in zip(argv[1:], [*argv[2:], '-'], strict=True):
+  for argument, following in zip(argv[1:], [*argv[2:], '-'], strict=False):
     if argument == '--':
       break
     if argument.startswith('-'):

@@ -173,6 +173,8 @@ def test_a_command_whose_output_can_not_be_written_ends_as_others_do():
     ('--level_name a:b --use_lstm -seed 1', {'level_name': 'a:b', 'seed': '1'}),
     ('--space=a=1 word --last', {'space': 'a=1'}),
     ('-- --level_name=a', {}),
+    ('', {}),
+    ('--level_name', {}),
   ],
 )
 def test_values_are_found_before_all_flags_are_known(line, expected):

@@ -12,6 +12,7 @@ from tests.support.processes import ROOT
 
 # By module, arguments that it refuses, and a word of the refusal.
 REFUSED = [
+  ('run_experiment', '', '--level_name'),
   ('run_experiment', '--level_name=ponk', 'pong'),
   ('run_experiment', '--level_name=pong --batch_size=0', 'batch_size'),
   ('run_experiment', '--level_name=pong --mode=test --logdir={empty}', 'config.json'),
@@ -23,6 +24,12 @@ REFUSED = [
   ('atari57.report', '--evaluations={empty} --output={empty}', 'results.json'),
   ('dmlab30.report', '--evaluations={empty} --output={empty}', 'results.json'),
   ('impala_tf.curves', '--logdirs={empty} --output={empty}/a.png', 'episodes.csv'),
+  ('impala_tf.evaluation', '', '--logdir'),
+  ('impala_tf.launch', '', '--level_name'),
+  ('impala_tf.sweeps', '', '--logdir'),
+  ('impala_tf.pbt', '', '--logdir'),
+  ('impala_tf.paper', '', ''),
+  ('impala_tf.benchmark', '', ''),
   ('impala_tf.sweeps', '--level_name=ponk --logdir={empty}', 'pong'),
   ('impala_tf.sweeps', '--status --logdir={empty}', 'sweep.json'),
   ('impala_tf.sweeps', 'report --logdirs={empty} --output={empty}', 'sweep.json'),
