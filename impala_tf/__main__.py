@@ -29,7 +29,7 @@ from absl import flags
 from impala_tf import cli, files, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.cluster import role_flags
-from impala_tf.config import ConfigurationError
+from impala_tf.config import ConfigurationError, sizes
 from impala_tf.environments import suites, window
 from impala_tf.evaluation import pretrained, shares
 from impala_tf.system import machine, quiet, signals
@@ -143,7 +143,8 @@ def _train_seeds(suite, config):
   from impala_tf.sweeps import seeds
 
   print(_described(f'Training {_SEEDS.value} seeds in {logdir} of', suite, config), flush=True)
-  code = seeds.train(suite, config, _SEEDS.value, logdir, _PARALLEL.value)
+  derived = {*sizes.Sizes._fields} - config_flags.given().keys()
+  code = seeds.train(suite, config, _SEEDS.value, logdir, _PARALLEL.value, derived)
   if code == 0:
     output = os.path.join(logdir, 'report', 'curves.png')
     curves.draw(curves.read_runs([logdir]), output, lambda level: {})

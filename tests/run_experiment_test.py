@@ -283,6 +283,12 @@ def test_seeds_are_for_training_in_processes_of_their_own(given, word, capsys):
 def test_seeds_are_trained_as_a_sweep_and_drawn(monkeypatch, tmp_path, capsys):
   def run(logdir, sweep, parallel):
     assert (len(sweep.samples()), parallel) == (3, 2)
+    # Those that follow from the cores are left to each run, which has a share of them.
+    assert sweep.given == {
+      'level_name': 'gymnasium:CartPole-v1',
+      'batch_size': 64,
+      'envs_per_actor': 8,
+    }
     for sample in sweep.samples():
       folder = tmp_path / f'trial_{sample["seed"]}'
       (folder).mkdir()
@@ -294,6 +300,7 @@ def test_seeds_are_trained_as_a_sweep_and_drawn(monkeypatch, tmp_path, capsys):
 
   monkeypatch.setattr('impala_tf.sweeps.worker.run', run)
   flags = ('--seeds=3', '--parallel=2', f'--logdir={tmp_path}')
+  flags += ('--batch_size=64', '--envs_per_actor=8')
   assert experiment.main('--level_name=gymnasium:CartPole-v1', *flags) == 0
   assert (tmp_path / 'report' / 'curves.png').read_bytes().startswith(b'\x89PNG')
 

@@ -67,13 +67,15 @@ def run(
 
   # Side by side each is as large as its share of the machine.
   num_shares = len(members) if time_slice is None else 1
+  num_learners = population.given.get('num_learners')
+  num_cards = num_learners if isinstance(num_learners, int) else 1
   starts = {
     number: functools.partial(
       processes.RunProcess,
       trainer.module(cluster),
       population.member_arguments(number),
       folder.member_folder(path, number),
-      cores=machine.share_of_cores(index % num_shares, num_shares),
+      environment=machine.environment_of_share(index % num_shares, num_shares, num_cards),
     )
     for index, number in enumerate(members)
   }

@@ -100,9 +100,13 @@ class Worker:
       self._shares[trial.name] = share
       folder = self._folder(trial)
       arguments = config_flags.arguments(self._given | trial.hyper_parameters)
-      cores = machine.share_of_cores(share, self._parallel)
+      # Of the last trials of a sweep there are fewer.
+      left = sum(not trial.has_ended for trial in self._study.trials())
+      environment = machine.environment_of_share(
+        share, max(1, min(self._parallel, left)), self._given.get('num_learners', 1)
+      )
       start = functools.partial(
-        processes.RunProcess, self._runner, arguments, folder, claim.lock, cores
+        processes.RunProcess, self._runner, arguments, folder, claim.lock, environment
       )
       self._claims[trial.name] = claim
       children.start(trial.name, start)

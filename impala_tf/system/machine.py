@@ -8,7 +8,6 @@ import contextlib
 import math
 import os
 import re
-from collections.abc import Collection, Iterator
 
 from impala_tf.errors import ConfigurationError
 from impala_tf.system import quiet
@@ -22,50 +21,62 @@ _CPU_INFO = '/proc/cpuinfo'
 _CGROUP = '/sys/fs/cgroup'
 _OWN_CGROUPS = '/proc/self/cgroup'
 _MANY_FILES = 65_536
+CORES_VARIABLE = 'IMPALA_TF_CORES'
+_CARDS_VARIABLE = 'CUDA_VISIBLE_DEVICES'
+_CARDS = '/proc/driver/nvidia/gpus'
 
 
 def cores() -> int:
   """Counts the processor cores that this process may use: fewer than the machine has where a
-  scheduler or container says so.
+  scheduler, a container or the variable IMPALA_TF_CORES says so.
+
+  Raises:
+    ConfigurationError: if the variable is not a number of cores.
   """
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  return max(1, math.ceil(min(cores, _quota())))
+  text = os.environ.get(CORES_VARIABLE) or 'inf'
+  try:
+    given = float(text)
+  except ValueError:
+    given = math.nan
+  if not given >= 1:
+    raise ConfigurationError(
+      f'{CORES_VARIABLE}={text} is not a number of cores, 1 or more. Change it, or unset it.'
+    )
+  return max(1, math.ceil(min(_schedulable_cores(), _quota(), given)))
 
 
-def share_of_cores(index: int, count: int) -> list[int]:
-  """Returns the numbers of the cores that are the share of one of some processes side by side.
+def _schedulable_cores():
+  return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
 
-  Each has equally many, within one, and at least one, which is another's, too, where there are more
-  processes than cores.
+
+def environment_of_share(index: int, count: int, cards: int = 1) -> dict[str, str]:
+  """Returns the environment variables for one of some runs side by side, by which each has its
+  share of the cores, and cards of its own as long as there are any.
+
+  Cores are counted out, not bound: the system moves threads where there is room.
 
   Args:
-    index: of the process, 0 to count - 1.
+    index: of the run, 0 to count - 1.
     count: how many there are.
+    cards: graphics cards that each can use.
   """
-  if not hasattr(os, 'sched_setaffinity'):
-    return []
-  numbers = sorted(os.sched_getaffinity(0))[: cores()]
-  if count > len(numbers):
-    return [numbers[index % len(numbers)]]
-  return numbers[index * len(numbers) // count : (index + 1) * len(numbers) // count]
+  if count == 1:
+    return {}
+  variables = {CORES_VARIABLE: str(max(1, cores() // count))}
+  visible = _visible_cards()
+  if len(visible) > 1:
+    numbers = dict.fromkeys((index * cards + i) % len(visible) for i in range(cards))
+    variables[_CARDS_VARIABLE] = ','.join(visible[number] for number in numbers)
+  return variables
 
 
-@contextlib.contextmanager
-def on_cores(numbers: Collection[int]) -> Iterator[None]:
-  """Lets processes that this thread starts within the context use only these cores; all of this
-  one's if there are none.
-
-  `cores` says so there, and TensorFlow's thread pools are as large.
-  """
-  if not numbers:
-    yield
-    return
-  before = os.sched_getaffinity(0)
-  os.sched_setaffinity(0, numbers)
-  try:
-    yield
-  finally:
-    os.sched_setaffinity(0, before)
+def _visible_cards():
+  """Returns the names of NVIDIA's cards that this process may use, without loading TensorFlow."""
+  if _CARDS_VARIABLE in os.environ:
+    return [name for name in os.environ[_CARDS_VARIABLE].split(',') if name]
+  with contextlib.suppress(OSError):
+    return [str(number) for number in range(len(os.listdir(_CARDS)))]
+  return []
 
 
 def _quota():
@@ -160,8 +171,8 @@ def configure_tensorflow(num_actors: int, num_learners: int = 1) -> None:
 
   An actor holds a thread of the inter-op pool while it waits for its environments. With fewer
   threads than that, the learner would wait for actors and the actors for a thread. The intra-op
-  pool, which shares out single operations, keeps TensorFlow's size, a thread a core: it lets a
-  learner use the cores that actors leave idle.
+  pool, which shares out single operations, has a thread a core: it lets a learner use the cores
+  that actors leave idle.
 
   Args:
     num_actors: actor threads, or threads of an evaluation.
@@ -176,6 +187,8 @@ def configure_tensorflow(num_actors: int, num_learners: int = 1) -> None:
   wanted = num_actors + 2 + cores()
   try:
     tf.config.threading.set_inter_op_parallelism_threads(wanted)
+    if cores() < _schedulable_cores():  # Which TensorFlow would count.
+      tf.config.threading.set_intra_op_parallelism_threads(cores())
   except RuntimeError as error:  # TensorFlow is in use already.
     there = tf.config.threading.get_inter_op_parallelism_threads() or cores()
     if there < wanted:

@@ -20,10 +20,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
-from impala_tf.system import locks, machine
+from impala_tf.system import locks
 
 # The module that trains, as run_experiment.py does.
 MAIN_MODULE = 'impala_tf'
@@ -54,7 +54,7 @@ class Child:
     *,
     show: Callable[[str], None] | None = None,
     output: Any = None,
-    cores: Collection[int] = (),
+    environment: Mapping[str, str] | None = None,
   ):
     """Starts the process.
 
@@ -63,24 +63,22 @@ class Child:
       arguments: further ones.
       show: takes each line that the process prints; None leaves the output as it is.
       output: the file to which it goes otherwise; None for that of this process.
-      cores: numbers of those that it may use, such as `machine.share_of_cores` gives them; by
-        default all of this process's.
+      environment: variables besides those of this process.
     """
     self.was_stopped = False
-    with machine.on_cores(cores):
-      self._process = subprocess.Popen(
-        [sys.executable, '-m', 'impala_tf.system.processes', *shlex.split(module), *arguments],
-        stdin=subprocess.PIPE,  # Its end is that of this process, see `_follow_parent`.
-        stdout=subprocess.PIPE if show else output,
-        stderr=None if show is None and output is None else subprocess.STDOUT,
-        # Ctrl-C in the terminal is for this process, which stops its children in good order.
-        start_new_session=True,
-        # A run that starts processes of its own hands them the lock on its folder, which is only
-        # free once all of them have ended.
-        close_fds=False,
-        # Several processes may share a graphics card: none may take all of its memory at once.
-        env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ},
-      )
+    self._process = subprocess.Popen(
+      [sys.executable, '-m', 'impala_tf.system.processes', *shlex.split(module), *arguments],
+      stdin=subprocess.PIPE,  # Its end is that of this process, see `_follow_parent`.
+      stdout=subprocess.PIPE if show else output,
+      stderr=None if show is None and output is None else subprocess.STDOUT,
+      # Ctrl-C in the terminal is for this process, which stops its children in good order.
+      start_new_session=True,
+      # A run that starts processes of its own hands them the lock on its folder, which is only
+      # free once all of them have ended.
+      close_fds=False,
+      # Several processes may share a graphics card: none may take all of its memory at once.
+      env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ, **(environment or {})},
+    )
     self.pid = self._process.pid
     self._reader = None
     if show:
@@ -130,7 +128,7 @@ class RunProcess(Child):
     arguments: list[str],
     logdir: str,
     lock: IO[str] | None = None,
-    cores: Collection[int] = (),
+    environment: Mapping[str, str] | None = None,
   ):
     """Starts the run.
 
@@ -141,7 +139,7 @@ class RunProcess(Child):
         process's goes, and there is no lock.
       lock: file that `locks.claim` returned for the folder, if the caller holds the lock as well.
         Left out, the run alone holds it.
-      cores: as for `Child`.
+      environment: as for `Child`.
 
     Raises:
       FolderBusyError: if another process runs there.
@@ -149,7 +147,7 @@ class RunProcess(Child):
     self.logdir = logdir
     arguments = [*arguments, f'--logdir={logdir}']
     if '://' in logdir:
-      super().__init__(module, arguments, cores=cores)
+      super().__init__(module, arguments, environment=environment)
       return
 
     with contextlib.ExitStack() as files:
@@ -161,7 +159,7 @@ class RunProcess(Child):
       # the run.
       os.set_inheritable(lock.fileno(), True)
       try:
-        super().__init__(module, arguments, output=log, cores=cores)
+        super().__init__(module, arguments, output=log, environment=environment)
       finally:
         os.set_inheritable(lock.fileno(), False)
 

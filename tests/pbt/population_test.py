@@ -4,8 +4,6 @@ The processes are stand-ins, but for one member.
 """
 
 import dataclasses
-import math
-import os
 import pathlib
 import signal
 
@@ -217,14 +215,13 @@ def test_a_member_whose_folder_stays_busy_has_failed(clock, capsys):
 def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes, expected):
   started, codes, shares = {}, list(codes), []
 
-  def start(runner, arguments, folder, cores):
+  def start(runner, arguments, folder, environment):
     started[folder] = (runner, arguments)
-    shares.append(cores)
+    shares.append(environment)
     return script(clock, (5, codes.pop(0)))[0]()
 
   monkeypatch.setattr(processes, 'RunProcess', start)
-  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)))
-  monkeypatch.setattr(machine, '_quota', lambda: math.inf)
+  monkeypatch.setattr(machine, 'environment_of_share', lambda *share: share)
   assert pbt.run(str(tmp_path), POPULATION, cluster='5', **how) == expected
   assert started == {
     str(tmp_path / f'member_00{number}'): (
@@ -233,8 +230,8 @@ def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes
     )
     for number in how.get('members', [0, 1])
   }
-  every = list(range(8))
-  assert shares == ([every[:4], every[4:]] if how == {} else [every] * len(shares))
+  together = [(0, 2, 1), (1, 2, 1)]
+  assert shares == (together if how == {} else [(0, 1, 1)] * len(shares))
 
 
 def test_a_member_of_a_population_is_a_run_that_evaluates_and_explores(tmp_path, monkeypatch):

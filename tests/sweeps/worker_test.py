@@ -2,9 +2,8 @@
 
 import errno
 import fcntl
-import math
-import os
 import signal
+import types
 from typing import ClassVar
 
 import pytest
@@ -60,9 +59,9 @@ class Run:
   code = 0
   started: ClassVar[list] = []
 
-  def __init__(self, runner, arguments, logdir, lock, cores):
+  def __init__(self, runner, arguments, logdir, lock, environment):
     Run.started.append((self, runner, arguments, logdir, lock))
-    self.cores = cores
+    self.environment = environment
     self.was_stopped = False
     self._code = Run.code
 
@@ -205,19 +204,26 @@ def test_all_runs_are_stopped_and_released_at_a_request_to_end(tmp_path, monkeyp
   assert [claim.tape for claim in claims] == [[('release',)]] * 2 + [[]]
 
 
-def test_trials_side_by_side_have_the_cores_that_others_do_not(tmp_path, monkeypatch, pages):
-  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {2, 3, 5, 7})
-  monkeypatch.setattr(machine, '_quota', lambda: math.inf)
-  claims = [Claim(number) for number in range(5)]
+def test_trials_side_by_side_have_the_shares_that_others_do_not(tmp_path, monkeypatch, pages):
+  shares = []
+
+  def environment_of_share(*share):
+    shares.append(share)
+    return {'SHARE': str(len(shares))}
+
+  claims = [Claim(number) for number in range(6)]
   for claim in claims:
     write_run(tmp_path / claim.trial.name, [(5, 1.0)])
+  has_ended = lambda claim: types.SimpleNamespace(has_ended=bool(claim.tape))
+  monkeypatch.setattr(machine, 'environment_of_share', environment_of_share)
+  monkeypatch.setattr(Study, 'trials', lambda self: list(map(has_ended, claims)))
+  # The first one goes on until the third has begun, all others end at once.
+  is_first = lambda run: run is Run.started[0][0] and len(Run.started) < 3
+  monkeypatch.setattr(Run, 'poll', lambda self: None if is_first(self) else 0)
   work(tmp_path, *claims, parallel=2)
-  shares = [run.cores for run, *_ in Run.started]
-  assert shares[:2] == [[2, 3], [5, 7]]
-  assert all(share in shares[:2] for share in shares)
-  Run.started.clear()
-  work(tmp_path, Claim(0))
-  assert [run.cores for run, *_ in Run.started] == [[2, 3, 5, 7]]
+  # Which of how many it is, and its graphics cards; the last is alone.
+  assert shares == [(0, 2, 1), (1, 2, 1), (1, 2, 1), (0, 2, 1), (1, 2, 1), (0, 1, 1)]
+  assert [run.environment['SHARE'] for run, *_ in Run.started] == list('123456')
 
 
 class FailingWorker:

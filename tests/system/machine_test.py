@@ -84,16 +84,69 @@ def test_threads_that_are_there_already_must_be_enough():
 
 
 @pytest.mark.parametrize(
-  ('quota', 'count', 'expected'),
+  ('text', 'expected'), [('', 8), ('3', 3), ('2.5', 3), ('1', 1), ('100', 8)]
+)
+def test_a_variable_says_how_many_cores_to_use(monkeypatch, text, expected):
+  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: set(range(8)))
+  monkeypatch.setattr(machine, '_quota', lambda: math.inf)
+  monkeypatch.setenv('IMPALA_TF_CORES', text)
+  assert machine.cores() == expected
+
+
+@pytest.mark.parametrize('text', ['0', '-1', 'many', 'nan'])
+def test_a_variable_that_is_no_number_of_cores_is_refused(monkeypatch, text):
+  monkeypatch.setenv('IMPALA_TF_CORES', text)
+  with pytest.raises(ConfigurationError, match=f'IMPALA_TF_CORES={text} '):
+    machine.cores()
+
+
+@pytest.mark.parametrize(('count', 'expected'), [(2, '4'), (3, '2'), (8, '1'), (24, '1')])
+def test_runs_side_by_side_share_out_the_cores(monkeypatch, count, expected):
+  monkeypatch.setattr(machine, 'cores', lambda: 8)
+  monkeypatch.setattr(machine, '_visible_cards', lambda: [])
+  for index in range(count):
+    assert machine.environment_of_share(index, count) == {'IMPALA_TF_CORES': expected}
+  assert machine.environment_of_share(0, 1) == {}
+
+
+@pytest.mark.parametrize(
+  ('visible', 'cards', 'expected'),
   [
-    (math.inf, 1, [[1, 2, 4, 6, 7]]),
-    (math.inf, 2, [[1, 2], [4, 6, 7]]),
-    (math.inf, 7, [[1], [2], [4], [6], [7], [1], [2]]),
-    (2.5, 2, [[1], [2, 4]]),
-    (0.5, 2, [[1], [1]]),
+    ('', 1, [None] * 3),
+    ('5', 1, [None] * 3),
+    ('a,b', 1, ['a', 'b', 'a']),
+    ('0,1,2,3,4', 2, ['0,1', '2,3', '4,0']),
+    ('0,1', 3, ['0,1', '1,0', '0,1']),
   ],
 )
-def test_processes_side_by_side_share_out_the_cores(monkeypatch, quota, count, expected):
-  monkeypatch.setattr(os, 'sched_getaffinity', lambda pid: {7, 6, 4, 2, 1})
-  monkeypatch.setattr(machine, '_quota', lambda: quota)
-  assert [machine.share_of_cores(index, count) for index in range(count)] == expected
+def test_runs_side_by_side_take_the_graphics_cards_in_turn(monkeypatch, visible, cards, expected):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', visible)
+  variables = [machine.environment_of_share(index, 3, cards) for index in range(3)]
+  assert [v.get('CUDA_VISIBLE_DEVICES') for v in variables] == expected
+
+
+def test_graphics_cards_are_those_that_the_driver_has(monkeypatch, tmp_path):
+  monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+  monkeypatch.setattr(machine, '_CARDS', str(tmp_path / 'gpus'))
+  assert 'CUDA_VISIBLE_DEVICES' not in machine.environment_of_share(0, 2)
+  for name in ('0000:01:00.0', '0000:02:00.0'):
+    (tmp_path / 'gpus' / name).mkdir(parents=True)
+  assert machine.environment_of_share(1, 2)['CUDA_VISIBLE_DEVICES'] == '1'
+
+
+def test_single_operations_have_a_thread_for_each_core_that_there_is_to_use():
+  program = (
+    'from impala_tf.system import machine; machine.configure_tensorflow(1); '
+    'import tensorflow as tf; print(tf.config.threading.get_intra_op_parallelism_threads())'
+  )
+  for variables, expected in (({'IMPALA_TF_CORES': '1'}, 1), ({}, 0)):  # 0 is TensorFlow's own.
+    if variables and machine.cores() == 1:
+      continue
+    done = subprocess.run(
+      [sys.executable, '-c', program],
+      env={**os.environ, **variables},
+      capture_output=True,
+      text=True,
+      check=True,
+    )
+    assert int(done.stdout.split()[-1]) == expected

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from impala_tf.system import locks, machine, processes
+from impala_tf.system import locks, processes
 from tests.support.children import Clock, Scripted, script
 from tests.support.processes import ROOT, wait_until
 
@@ -231,15 +231,15 @@ def test_lines_that_a_child_prints_are_shown(tmp_path, monkeypatch):
   assert shown == ['one', 'two']
 
 
-def test_a_process_has_the_cores_that_it_is_given(tmp_path, monkeypatch):
-  (tmp_path / 'counting_runner.py').write_text(
-    'from impala_tf.system import machine; print(machine.cores(), flush=True)'
+def test_a_process_has_the_variables_that_it_is_given(tmp_path, monkeypatch):
+  (tmp_path / 'printing_runner.py').write_text(
+    "import os; print(os.environ['ONE'], os.environ['TWO'], flush=True)"
   )
   monkeypatch.setenv('PYTHONPATH', f'{tmp_path}:{ROOT}')
-  before = os.sched_getaffinity(0)
-  for cores in ({min(before)}, ()):
-    process = processes.RunProcess('counting_runner', [], str(tmp_path / 'run'), cores=cores)
-    process.wait_or_kill(60)
-    expected = 1 if cores else machine.cores()
-    assert process.last_lines().splitlines()[-1] == str(expected)
-  assert os.sched_getaffinity(0) == before
+  monkeypatch.setenv('ONE', 'mine')
+  monkeypatch.setenv('TWO', 'mine')
+  process = processes.RunProcess(
+    'printing_runner', [], str(tmp_path / 'run'), environment={'TWO': 'its own'}
+  )
+  process.wait_or_kill(60)
+  assert process.last_lines().splitlines()[-1] == 'mine its own'
