@@ -181,14 +181,14 @@ class ClusterActor:
       time.sleep(0.2)
 
     if not (stop or has_finished):
+      self._classify_end(self._actors.failure, self._unrolls > sent_before, link, stop)
       if beats.learner_answers and self._actors.failure is not None:
-        # Not a lost learner, though the error may look like one: it must be seen if it recurs.
+        # Not a lost learner, though the error looked like one: it must be seen if it recurs.
         logging.warning(
           'Acting failed while the learner answered, and begins again; unfinished episodes are '
           'lost. %s',
           str(self._actors.failure).partition('\n')[0],
         )
-      self._classify_end(self._actors.failure, self._unrolls > sent_before, link, stop)
     return has_finished
 
   def _enqueue_many(self, unrolls):

@@ -150,6 +150,7 @@ class Connection:
     self._board = heartbeats.Heartbeats()
     self._process = secrets.token_hex(4)
     self._beat = 0
+    self._is_doubled = False  # Whether another process has the task, too.
     self._is_connected = False
     self._was_connected = False
 
@@ -221,7 +222,16 @@ class Connection:
     """
     self._beat += 1
     heartbeat = heartbeats.ActorHeartbeat(beat=self._beat, process=self._process, **fields)
-    return self._board.exchange(self._role.task, heartbeat)
+    learner, before = self._board.exchange(self._role.task, heartbeat)
+    # Not at its first, which replaces that of an earlier start.
+    if before not in ('', self._process) and self._beat > 1 and not self._is_doubled:
+      self._is_doubled = True
+      logging.warning(
+        'Another actor process has --task=%d, too: both play the same levels, and their '
+        'environments are counted once. Give each a task of its own.',
+        self._role.task,
+      )
+    return learner
 
   def abandon(self) -> None:
     """Gives the connection up, so that `connect` makes another one."""
@@ -247,7 +257,18 @@ def signature(
   """Returns what learner and actors must have in common: all that shapes unrolls and weights.
 
   The fields of the configuration that don't change what is learned are not among it.
+
+  Raises:
+    ConfigurationError: if the agent has variables that are not trained, of which actors would keep
+      other values.
   """
+  trained = {id(variable) for variable in agent.trainable_variables}
+  others = [v.name.removesuffix(':0') for v in agent.variables if id(v) not in trained]
+  if others:
+    raise ConfigurationError(
+      f'Actors of a cluster get the variables that are trained, and this agent has others: '
+      f'{", ".join(others[:5])}. Make constants of them (tf.constant), or train on one machine.'
+    )
   return {
     **{name: str(getattr(config, name)) for name in config.learning_fields()},
     'levels': ' '.join(suite.levels(config)),

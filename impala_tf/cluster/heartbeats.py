@@ -2,11 +2,12 @@
 
 board = Heartbeats()
 board.post(LearnerHeartbeat(...))                            # the learner
-learner = board.exchange(role.task, ActorHeartbeat(...))     # an actor, every few seconds
+learner, _ = board.exchange(role.task, ActorHeartbeat(...))  # an actor, every few seconds
 sound, faults = board.read(num_levels)                       # the learner, every few seconds
 came, went = membership.update(sound)
 """
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -109,11 +110,14 @@ class Heartbeats:
   def _exchange(self, key, text):
     with tf.device(LEARNER_DEVICE):
       table = self._table()
-      inserted = tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=key, values=text)
+      before = tf.raw_ops.LookupTableFindV2(table_handle=table, keys=key, default_value='')
+      with tf.control_dependencies([before]):
+        inserted = tf.raw_ops.LookupTableInsertV2(table_handle=table, keys=key, values=text)
       with tf.control_dependencies([inserted]):
-        return tf.raw_ops.LookupTableFindV2(
+        learner = tf.raw_ops.LookupTableFindV2(
           table_handle=table, keys=tf.constant(_LEARNER, tf.int64), default_value=''
         )
+      return learner, before
 
   @tf.function(input_signature=[], autograph=False)
   def _all(self):
@@ -126,17 +130,21 @@ class Heartbeats:
     """Replaces the heartbeat of the learner."""
     self._exchange(tf.constant(_LEARNER, tf.int64), _text(heartbeat))
 
-  def exchange(self, task: int, heartbeat: ActorHeartbeat) -> LearnerHeartbeat:
-    """Replaces the heartbeat of an actor, and returns the learner's.
+  def exchange(self, task: int, heartbeat: ActorHeartbeat) -> tuple[LearnerHeartbeat, str]:
+    """Replaces the heartbeat of an actor, and returns the learner's, and the `process` of the
+    heartbeat that it replaced; empty if there was none.
 
     Raises:
       tf.errors.OpError: one of `connection.CONNECTION_ERRORS` if the learner is lost.
     """
-    answer = self._exchange(tf.constant(task, tf.int64), _text(heartbeat)).numpy()
-    try:
-      return _parse(LearnerHeartbeat, answer)
-    except ValueError:  # It has posted nothing yet, or is another program.
-      return LearnerHeartbeat()
+    answers = self._exchange(tf.constant(task, tf.int64), _text(heartbeat))
+    learner, before = LearnerHeartbeat(), ActorHeartbeat()
+    # Nothing was posted yet, or by another program.
+    with contextlib.suppress(ValueError):
+      learner = _parse(LearnerHeartbeat, answers[0].numpy())
+    with contextlib.suppress(ValueError):
+      before = _parse(ActorHeartbeat, answers[1].numpy())
+    return learner, before.process
 
   def read(self, num_levels: int) -> tuple[dict[int, ActorHeartbeat], dict[int, str]]:
     """Reads the heartbeats of the actors.
@@ -188,27 +196,19 @@ class Membership:
   """Who is there, by their heartbeats: an actor is present as long as its heartbeat changes.
 
   present: the last heartbeat of each actor that is present, by its task.
-  ambiguous: the tasks that two processes have had by turns: each took the other's place.
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic):
     """Knows of nobody yet; `clock` gives seconds."""
     self.present: dict[int, ActorHeartbeat] = {}
     self._clock = clock
-    self.ambiguous: set[int] = set()
     self._last_seen: dict[int, tuple[ActorHeartbeat, float]] = {}  # and when it was new
-    self._replaced: set[tuple[int, str]] = set()  # Tasks, with processes that had them before.
 
   def update(self, heartbeats: dict[int, ActorHeartbeat]) -> tuple[list[int], list[int]]:
     """Takes in what is on the board; returns the tasks that came and those that went."""
     now, before = self._clock(), set(self.present)
     for task, heartbeat in heartbeats.items():
-      last, _ = self._last_seen.get(task, (None, now))
-      if last is not None and last.process != heartbeat.process:
-        self._replaced.add((task, last.process))
-      if (task, heartbeat.process) in self._replaced:
-        self.ambiguous.add(task)
-      if last != heartbeat:
+      if task not in self._last_seen or self._last_seen[task][0] != heartbeat:
         self._last_seen[task] = (heartbeat, now)
     self.present = {
       task: heartbeat

@@ -155,7 +155,6 @@ class RemoteActors:
     self._clock = clock
     self._long_lag = long_lag
     self._environments = 0
-    self._named: set[int] = set()  # Tasks that two processes have, and that were warned of.
     self._next_look = clock()
     self._faulty_heartbeats = complaints.Complaints(
       'Heartbeats that are not understood are passed over',
@@ -231,13 +230,6 @@ class RemoteActors:
       self._faulty_heartbeats.add(task, fault)
     came, went = self.membership.update(sound)
     self.quiet_levels.update(self.membership.present)
-    for task in self.membership.ambiguous - self._named:
-      self._named.add(task)
-      logging.warning(
-        'Two actor processes have --task=%d: they play the same levels, and their environments are '
-        'counted once. Give each a task of its own.',
-        task,
-      )
     if came or went:
       changes = [
         f'{verb}: {", ".join(map(str, tasks))}'

@@ -152,6 +152,18 @@ def test_a_learner_with_other_settings_is_told_and_left():
   assert link.tape == ['discounting']
 
 
+class AveragingSuite(catch.CatchSuite):
+  def make_agent(self, config):
+    agent = super().make_agent(config)
+    agent.average = tf.Variable(0.0, trainable=False, name='average')
+    return agent
+
+
+def test_an_agent_with_variables_that_actors_would_not_get_is_refused():
+  with pytest.raises(ConfigurationError, match=r'has others: average\.'):
+    make(suite=AveragingSuite())
+
+
 def test_a_lost_learner_is_no_failure_unless_nothing_ever_arrives(monkeypatch):
   waits = []
   monkeypatch.setattr(connection, 'wait', lambda seconds, stop: waits.append(seconds))

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from impala_tf.cluster import connection, roles, sockets
+from impala_tf.cluster import connection, heartbeats, roles, sockets
 from impala_tf.system import machine
 
 
@@ -55,3 +55,35 @@ def test_a_port_is_fenced_and_who_remains_is_warned_of(
   messages = [record.getMessage() for record in caplog.records]
   assert len(messages) == (is_said is not None)
   assert all(is_said in message for message in messages)
+
+
+class Board:
+  """In place of `heartbeats.Heartbeats`, of one task."""
+
+  def __init__(self):
+    self.process = ''
+
+  def exchange(self, task, heartbeat):
+    before, self.process = self.process, heartbeat.process
+    return heartbeats.LearnerHeartbeat('running'), before
+
+
+def test_an_actor_whose_task_another_process_has_too_says_so_once(caplog):
+  board = Board()
+
+  def link():
+    made = connection.Connection(roles.Role('actor', 3, '127.0.0.1:1', '127.0.0.1:2'), 9.0)
+    made._board = board
+    return made
+
+  first = link()
+  for _ in range(3):
+    assert first.exchange().state == 'running'
+  restarted = link()
+  restarted.exchange()
+  restarted.exchange()
+  assert caplog.records == []
+  for _ in range(3):
+    first.exchange()
+    restarted.exchange()
+  assert ['--task=3' in record.getMessage() for record in caplog.records] == [True, True]

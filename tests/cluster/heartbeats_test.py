@@ -31,16 +31,6 @@ def test_an_actor_is_present_as_long_as_its_heartbeat_changes():
   assert membership.update({3: ActorHeartbeat(3, left=True), 1: ActorHeartbeat(2)}) == ([1], [3])
 
 
-def test_a_task_is_ambiguous_once_a_process_comes_back_that_another_had_replaced():
-  membership = Membership(Clock())
-  # Each was restarted, at another time.
-  for task, process in [(3, 'a'), (4, 'b'), (3, 'c'), (4, 'b'), (4, 'd'), (3, 'c'), (4, 'd')]:
-    membership.update({task: ActorHeartbeat(1, process=process)})
-  assert membership.ambiguous == set()
-  membership.update({4: ActorHeartbeat(1, process='b')})
-  assert membership.ambiguous == {4}
-
-
 def test_reason_for_waiting():
   clock = Clock()
   membership = Membership(clock)

@@ -108,17 +108,6 @@ def test_actors_that_misbehave_are_named(monkeypatch, caplog):
   assert 'of actor 8 (an action)' in unroll
 
 
-def test_a_task_that_two_processes_have_is_warned_of_once(monkeypatch, caplog):
-  actors = learner.RemoteActors(('catch',), 60.0, Clock())
-  monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
-  for process in 'ababab':
-    heartbeat = ActorHeartbeat(1, process=process)
-    monkeypatch.setattr(actors.board, 'read', lambda num_levels, h=heartbeat: ({5: h}, {}))
-    actors.refresh()
-  (record,) = caplog.records
-  assert '--task=5' in record.getMessage()
-
-
 def test_batches_are_of_what_the_intake_lets_in():
   source = object.__new__(learner.ClusterSource)
   source._intake = mock.Mock()
