@@ -55,6 +55,14 @@ class _End:
     )
 
 
+def _black(unrolls):
+  """Blackens the frames of unrolls: noise is no stack of frames."""
+  step_outputs = unrolls.step_outputs
+  frame = tf.zeros_like(step_outputs.observation.frame)
+  observation = step_outputs.observation._replace(frame=frame)
+  return unrolls._replace(step_outputs=step_outputs._replace(observation=observation))
+
+
 @functools.cache
 def _serve():
   """Makes this process a learner, once; returns its address."""
@@ -228,7 +236,7 @@ def _send(
   suite = suites.find(config.level_name)
   end = _End(suite, config, name, version=None)
   pull = tf.function(end.weights.pull, autograph=False)
-  unrolls = parts.unrolls_to_send(suite, config, end.agent)
+  unrolls = _black(parts.unrolls_to_send(suite, config, end.agent))
 
   seconds = []
   with contextlib.suppress(*connection.CONNECTION_ERRORS):

@@ -80,7 +80,7 @@ class UnrollSource(sources.Source):
 
   def _build_join(self, unrolls):
     together = tree.map_structure(lambda *parts: tf.concat(parts, 0), *unrolls)
-    return unroll_queue.as_batch(self._batches.unstack_frames(together))
+    return unroll_queue.as_batch(together)
 
   def _get(self, timeout):
     if not self._playing:
@@ -105,7 +105,7 @@ class UnrollSource(sources.Source):
       if self._carries[index] is None:
         self._carries[index] = unroller.initial(index)
       self._carries[index], unrolls = unroller.unroll(index, self._carries[index])
-    return unrolls
+    return self._batches.unstack_frames(unrolls)
 
   def __exit__(self, *exception) -> None:
     self.actors.close()

@@ -15,6 +15,7 @@ from impala_tf.agent import agents
 from impala_tf.benchmark import __main__ as command
 from impala_tf.benchmark import fake_environment, measurement, parts
 from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
 from impala_tf.environments.base import EnvironmentBatch
 from impala_tf.system import machine
 from tests.support import catch, own_flags
@@ -111,6 +112,17 @@ def test_operations_of_an_update_by_hand(agent, forward_and_backward):
     agents.for_suite(suite, config), suite.observation_spec(config), config
   )
   assert flops == 2 * forward_and_backward * 2 * 4
+
+
+def test_operations_of_an_lstm_are_counted_but_for_those_of_its_state():
+  suite, config = suites.resolve('gymnasium:CartPole-v1', batch_size=2, unroll_length=3)
+  flops = []
+  for use_lstm in (True, False):
+    changed = dataclasses.replace(config, use_lstm=use_lstm)
+    agent = agents.for_suite(suite, changed)
+    flops.append(parts.update_flops(agent, suite.observation_spec(changed), changed))
+  # Its input: 64 features of the torso, the last reward and action; forward and two ways back.
+  assert flops[0] - flops[1] > 2 * 3 * 64 * 4 * 256 * 2 * 4
 
 
 def test_the_fake_environment_is_one():

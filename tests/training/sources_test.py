@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from impala_tf import config
 from impala_tf.acting import group, weights
+from impala_tf.environments import suites
 from impala_tf.learning import losses
 from impala_tf.system import timing
 from impala_tf.training import loop, sources
@@ -248,6 +249,20 @@ def test_synchronous_batches_may_have_replayed_unrolls_whose_episodes_count_but_
   frames = 8 * 20
   assert [int(metrics.frames) for _, metrics in results] == [frames * k for k in range(1, 11)]
   assert frames * 10 // 7 - 8 <= sum(len(played) for played, _ in results) <= frames * 10 // 7
+
+
+@pytest.mark.parametrize('baseline', ['a2c_sync_step', 'a2c_sync_trajectories'])
+def test_stacks_of_frames_go_through_the_replay_of_synchronous_batches(baseline):
+  given = {'num_actors': 2, 'envs_per_actor': 2, 'batch_size': 8, 'unroll_length': 4}
+  suite, settings = suites.resolve('pong', replay_fraction=0.5, **BASELINES[baseline], **given)
+  shapes = []
+  updates_of(
+    suite,
+    suite.with_sizes(settings),
+    2,
+    lambda b: shapes.append(b.step_outputs.observation.frame.shape),
+  )
+  assert shapes == [[5, 8, 84, 84, 4]] * 2
 
 
 def test_a3c_learns_from_its_own_copy_and_finds_the_weights_moved_on(monkeypatch):
