@@ -1,7 +1,8 @@
 # Trains and tests on processors; with --build-arg EXTRA=cuda on NVIDIA cards, too.
 #
 #   docker build -t impala .
-#   docker run --rm -v "$PWD/runs:/app/runs" impala --level_name=pong
+#   mkdir -p runs       # Or Docker makes it, for root alone.
+#   docker run --rm --user "$(id -u):$(id -g)" -e HOME=/tmp -v "$PWD/runs:/app/runs" impala --level_name=pong
 #   docker run --rm impala --mode=test --pretrained=cartpole
 FROM python:3.12-slim
 

@@ -159,6 +159,10 @@ def _score(level):
     )
   name, function = next(iter(suite.score_columns().items()))
   result_name = suite.result_name(level)
+  if function(result_name, 0.0) == '':
+    raise ConfigurationError(
+      f'{level} has no references, so no score on a common scale. Leave --normalised out.'
+    )
   return name.replace('_', ' '), lambda mean: float(function(result_name, mean))
 
 

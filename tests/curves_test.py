@@ -141,6 +141,7 @@ def test_one_curve_over_levels_is_in_the_score_of_their_suite(tmp_path, drawn):
   (values,) = drawn[''].values()
   # Of 0, 0, 0, 0, 0, 100, 100, 100 the middle four.
   np.testing.assert_allclose(values, 25.0, atol=1e-6)
-  level = {'gymnasium:CartPole-v1': (np.array([0, 100]), np.zeros(2))}
-  with pytest.raises(ConfigurationError, match='CartPole'):
-    curves.draw_normalised({'ours': [level]}, str(tmp_path / 'b.png'))
+  for name in ('gymnasium:CartPole-v1', 'seekavoid_arena_01'):  # The latter is none of the thirty.
+    level = {name: (np.array([0, 100]), np.zeros(2))}
+    with pytest.raises(ConfigurationError, match=name):
+      curves.draw_normalised({'ours': [level]}, str(tmp_path / 'b.png'))

@@ -257,11 +257,11 @@ def for_suite(suite: Any, config: Config) -> Agent:
   agent = suite.make_agent(config)
   agent.build(suite.observation_spec(config))
   if config.precision == 'bfloat16':
-    if machine.has_bfloat16():
+    if machine.graphics_cards() or machine.has_bfloat16():
       agent.torso.compute_dtype = tf.bfloat16
     else:
       logging.warning(
-        'precision=bfloat16 changes nothing here: this processor has neither AVX-512 nor '
-        'AVX-NE-CONVERT.'
+        'precision=bfloat16 changes nothing here: there is no graphics card, and the processor has '
+        'neither AVX-512 nor AVX-NE-CONVERT.'
       )
   return agent

@@ -3,7 +3,6 @@
 The first three take, for each level, an array whose dimension `axis` is that of its seeds.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,8 +30,16 @@ def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
   import scipy.stats  # It takes a second to load.
 
   counts = [s.shape[axis] for s in scores]
-  alike = [np.repeat(s, math.lcm(*counts) // n, axis) for s, n in zip(scores, counts, strict=True)]
-  return scipy.stats.trim_mean(np.concatenate(alike, axis=axis), _TRIMMED, axis=axis)
+  values = np.concatenate(scores, axis=axis)
+  if len(set(counts)) == 1:
+    return scipy.stats.trim_mean(values, _TRIMMED, axis=axis)
+  values = np.moveaxis(values, axis, -1)
+  weights = np.concatenate([np.full(n, 1 / (n * len(counts))) for n in counts])
+  order = np.argsort(values, axis=-1)
+  ends = np.cumsum(weights[order], axis=-1)
+  cut = lambda positions: np.clip(positions, _TRIMMED, 1 - _TRIMMED)
+  kept = cut(ends) - cut(ends - weights[order])
+  return np.sum(np.take_along_axis(values, order, -1) * kept, -1) / np.sum(kept, -1)
 
 
 def interval(

@@ -7,13 +7,16 @@ from impala_tf.reports import statistics
 
 
 def test_levels_count_alike_in_the_interquartile_mean_whatever_their_numbers_of_seeds():
-  scores = [np.array([1.0, 2.0]), np.array([5.0, 6.0, 10.0]), np.array([3.0])]
-  # Six of each.
-  every = np.sort(np.concatenate([np.repeat(s, 6 // len(s)) for s in scores]))
-  assert statistics.interquartile_mean(*scores) == pytest.approx(np.mean(every[4:-4]))
+  scores = [np.array([2.0, 1.0]), np.array([10.0, 5.0, 6.0]), np.array([3.0]), np.array([4.0])]
+  # As if each had twelve seeds, of which a quarter at each end are left out.
+  every = np.sort(np.concatenate([np.repeat(s, 12 // len(s)) for s in scores]))
+  expected = np.mean(every[12:-12])
+  assert statistics.interquartile_mean(*scores) == pytest.approx(expected)
   curves = [np.stack([s, 2 * s]) for s in scores]
+  np.testing.assert_allclose(statistics.interquartile_mean(*curves), expected * np.array([1, 2]))
+  first_axis = [curve.T for curve in curves]
   np.testing.assert_allclose(
-    statistics.interquartile_mean(*curves), np.mean(every[4:-4]) * np.array([1, 2])
+    statistics.interquartile_mean(*first_axis, axis=0), expected * np.array([1, 2])
   )
 
 
