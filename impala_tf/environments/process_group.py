@@ -198,7 +198,8 @@ class _Actor:
       try:
         first.call(method, row)
       finally:
-        concurrent.futures.wait(calls)
+        if calls:  # To wait for none takes longer than all the rest here.
+          concurrent.futures.wait(calls)
       for call in calls:
         call.result()
 
