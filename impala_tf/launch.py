@@ -78,7 +78,7 @@ def run(num_actor_processes: int, arguments: list[str]) -> int:
       children.start(name, functools.partial(_start, name, arguments + role))
 
     for ended in children.ends():
-      if processes.ended_by_signal(ended.code):  # It was killed again and again.
+      if signals.ended_by_signal(ended.code):  # It was killed again and again.
         _show(f'{ended.message} Have fewer --num_actors or --num_actor_processes.')
         return 1
       if ended.name == 'learner':

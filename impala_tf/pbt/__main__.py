@@ -153,7 +153,7 @@ def run_in_turn(
           f'{ended.name} was stopped before it had begun. '
           f'Give a longer --time_slice than {seconds:g}.'
         )
-      if ended.code is None or processes.ended_by_signal(ended.code):
+      if ended.code is None or signals.ended_by_signal(ended.code):
         left.append((number, start))
         continue
     all_well &= _ended_well(ended)

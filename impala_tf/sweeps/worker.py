@@ -134,7 +134,7 @@ class Worker:
     elif ended.code and claim.is_bad:
       self._announce(trial, 'pruned', value)
       claim.prune(value)
-    elif processes.ended_by_signal(ended.code) and trial.kills < processes.MAX_KILLS:
+    elif signals.ended_by_signal(ended.code) and trial.kills < processes.MAX_KILLS:
       self._lines.print(f'{trial.name} was killed (exit code {ended.code}) and will be resumed.')
       claim.release(was_killed=True)
     elif not is_known:

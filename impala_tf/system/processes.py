@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
-from impala_tf.system import locks
+from impala_tf.system import locks, signals
 
 # The module that trains, as run_experiment.py does.
 MAIN_MODULE = 'impala_tf'
@@ -310,12 +310,12 @@ class Supervisor:
     if code is None:
       return None
     said = entry.process.last_lines()
-    if not self._restart or entry.process.was_stopped or not ended_by_signal(code):
+    if not self._restart or entry.process.was_stopped or not signals.ended_by_signal(code):
       entry.process.wait_or_kill(0.0)  # So that all it printed is shown.
       return Ended(name, code, said)
     now = time.monotonic()
     entry.kills = 0 if now - entry.began > self._sound_seconds else entry.kills + 1
-    was_killed = f'{name} was killed by {_signal_name(code)}'
+    was_killed = f'{name} was killed by {signals.name_of(code)}'
     if entry.kills == MAX_KILLS:
       return Ended(
         name,
@@ -337,16 +337,6 @@ class Supervisor:
       if now > entry.due + STOP_SECONDS:
         return Ended(name, None, str(error))
     return None
-
-
-def ended_by_signal(code: int | None) -> bool:
-  """Returns whether an exit code is a signal's: killed by it, or as shells report handled ones."""
-  return code is not None and (code < 0 or code > 128)
-
-
-def _signal_name(code):
-  number = -code if code < 0 else code - 128
-  return signal.Signals(number).name if number in set(signal.Signals) else f'signal {number}'
 
 
 def _follow_parent():

@@ -53,3 +53,14 @@ class Stop:
   def exit_code(self) -> int:
     """0, or the code that shells report for a program ended by the signal."""
     return 128 + self.signal if self.signal else 0
+
+
+def ended_by_signal(code: int | None) -> bool:
+  """Returns whether an exit code is a signal's: killed by it, or as shells report handled ones."""
+  return code is not None and (code < 0 or code > 128)
+
+
+def name_of(code: int) -> str:
+  """Returns the name of the signal that ended a child, by its exit code."""
+  number = -code if code < 0 else code - 128
+  return signal.Signals(number).name if number in set(signal.Signals) else f'signal {number}'

@@ -210,7 +210,9 @@ def test_a_run_leaves_summaries_and_nothing_running(tmp_path):
   assert steps['learner/total_loss'] == [160 * 12]
   assert steps['learner/lag_mean'] == [160 * 12]
   assert all(step % 160 == 0 for step in steps['catch/episode_return'])
-  assert [int(row['frames']) for row in read_episodes(logdir)] == steps['catch/episode_return']
+  # Those that ended in a batch are one point.
+  ended_at = dict.fromkeys(int(row['frames']) for row in read_episodes(logdir))
+  assert list(ended_at) == steps['catch/episode_return']
 
   # Counters of the environments are among them.
   assert found['boards'] == [(160 * 12, 8.0)]
