@@ -131,13 +131,17 @@ class Training:
     names = [name for name, _ in tf.train.list_variables(path) if '/optimizer/' in name]
     return float(np.mean([np.mean(tf.train.load_variable(path, name)) for name in names]))
 
-  def plays(self, name):
-    """Whether all environments of an actor are there and have taken some steps, in each of which
-    they sleep.
+  def sleeps(self, name):
+    """How often the environments of an actor have slept, as they do in each step: the least of
+    them; 0 unless all are there.
     """
     pids = self.processes.environments_of(name)
     sleeps = [psutil.Process(pid).num_ctx_switches().voluntary for pid in pids]
-    return len(sleeps) == NUM_ACTORS * catch.CONFIG.processes_per_actor and min(sleeps) > _SLEEPS
+    return min(sleeps) if len(sleeps) == NUM_ACTORS * catch.CONFIG.processes_per_actor else 0
+
+  def plays(self, name):
+    """Whether all environments of an actor are there and have taken some steps."""
+    return self.sleeps(name) > _SLEEPS
 
   def is_known(self, name):
     """Whether the learner's last word on an actor, since it started, is that it came."""

@@ -8,6 +8,10 @@ def kill_environments(training, draw):
   """Kills a process of environments: another takes its place, and nothing else happens."""
   name = draw.choice(training.actors)
   training.wait(lambda: training.plays(name), f'play of {name}')
+  if name != training.learner:  # While it waits for a learner it has fewer threads.
+    training.wait(lambda: training.is_known(name), f'word of {name}')
+    slept = training.sleeps(name)
+    training.wait(lambda: training.sleeps(name) > slept + 20, f'further play of {name}')
   environments, before = training.processes.environments_of(name), training.resources(name)
   restarts = training.count(name, 'is restarted')
   victim = draw.choice(environments)
