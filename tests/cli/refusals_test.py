@@ -24,6 +24,7 @@ REFUSED = [
   ('atari57.report', '--evaluations={empty} --output={empty}', 'results.json'),
   ('dmlab30.report', '--evaluations={empty} --output={empty}', 'results.json'),
   ('impala_tf.curves', '--logdirs={empty} --output={empty}/a.png', 'episodes.csv'),
+  ('impala_tf.curves', '--logdirs= --output={empty}/a.png', '--logdirs'),
   ('impala_tf.evaluation', '', '--logdir'),
   ('impala_tf.launch', '', '--level_name'),
   ('impala_tf.sweeps', '', '--logdir'),

@@ -124,3 +124,12 @@ class TestPrepareFolder:
   def test_folder_that_not_even_root_can_write(self):
     with pytest.raises(ConfigurationError, match='/proc/self'):
       files.prepare_folder('/proc/self')
+
+
+@pytest.mark.parametrize('below', ['', 'run', 'runs/run'])
+def test_a_folder_in_place_of_which_there_is_a_file_is_refused_by_that(tmp_path, below):
+  files.check_folder(str(tmp_path / 'runs' / 'run'))
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(ConfigurationError, match='file is not a folder'):
+    files.check_folder(str(tmp_path / 'file' / below))
+  assert [path.name for path in tmp_path.iterdir()] == ['file']
