@@ -56,7 +56,7 @@ class _End:
 
 
 def _black(unrolls):
-  """Blackens the frames of unrolls: noise is no stack of frames."""
+  """Returns unrolls with black frames, as random ones would not be stacks."""
   step_outputs = unrolls.step_outputs
   frame = tf.zeros_like(step_outputs.observation.frame)
   observation = step_outputs.observation._replace(frame=frame)

@@ -61,7 +61,7 @@ def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
   )
   flags.DEFINE_integer(
     'processes',
-    machine.cores(),
+    None,
     'number of environment processes that play at once (default: one for each core)',
     lower_bound=1,
   )
@@ -129,12 +129,13 @@ def run(
   cli.set_up_log()
   logdirs = _logdirs()
   output = values.output or _default_output(logdirs)
+  processes = values.processes or machine.cores()
 
   settings = evaluate.EvaluationSettings(
     num_episodes=values.episodes,
     seed=values.seed,
     levels=values.levels,
-    processes=values.processes,
+    processes=processes,
     processes_per_level=values.processes_per_level,
     envs_per_process=values.envs_per_process,
     greedy=values.greedy,
@@ -145,7 +146,7 @@ def run(
 
   evaluate.check(suite, logdirs, settings)
   quiet.load_tensorflow()
-  machine.configure_tensorflow(values.processes)
+  machine.configure_tensorflow(processes)
   if values.baseline:
     found, exit_code = evaluate.evaluate_random_policy(suite, output, settings)
   else:

@@ -21,7 +21,7 @@ _CPU_INFO = '/proc/cpuinfo'
 _CGROUP = '/sys/fs/cgroup'
 _OWN_CGROUPS = '/proc/self/cgroup'
 _MANY_FILES = 65_536
-CORES_VARIABLE = 'IMPALA_TF_CORES'
+_CORES_VARIABLE = 'IMPALA_TF_CORES'
 _CARDS_VARIABLE = 'CUDA_VISIBLE_DEVICES'
 _CARDS = '/proc/driver/nvidia/gpus'
 
@@ -33,14 +33,14 @@ def cores() -> int:
   Raises:
     ConfigurationError: if the variable is not a number of cores.
   """
-  text = os.environ.get(CORES_VARIABLE) or 'inf'
+  text = os.environ.get(_CORES_VARIABLE) or 'inf'
   try:
     given = float(text)
   except ValueError:
     given = math.nan
   if not given >= 1:
     raise ConfigurationError(
-      f'{CORES_VARIABLE}={text} is not a number of cores, 1 or more. Change it, or unset it.'
+      f'{_CORES_VARIABLE}={text} is not a number of cores, 1 or more. Change it, or unset it.'
     )
   return max(1, math.ceil(min(_schedulable_cores(), _quota(), given)))
 
@@ -62,7 +62,7 @@ def environment_of_share(index: int, count: int, cards: int = 1) -> dict[str, st
   """
   if count == 1:
     return {}
-  variables = {CORES_VARIABLE: str(max(1, cores() // count))}
+  variables = {_CORES_VARIABLE: str(max(1, cores() // count))}
   visible = _visible_cards()
   if len(visible) > 1:
     numbers = dict.fromkeys((index * cards + i) % len(visible) for i in range(cards))

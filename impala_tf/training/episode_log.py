@@ -165,7 +165,7 @@ class EpisodeLog:
         logging.INFO if frames else logging.WARNING,
         'Dropped %d episodes beyond frame %d from %s.%s',
         *(len(lines) - len(kept), frames, self._path),
-        '' if frames else ' There is no checkpoint beside it, so the training starts anew.',
+        '' if frames else ' There is no checkpoint beside it, so the training starts from frame 0.',
       )
 
     repaired = _HEADER + ''.join(kept)

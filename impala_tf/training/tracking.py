@@ -43,7 +43,7 @@ class _WeightsAndBiases(Tracker):
   """A run at Weights & Biases, which a later start of the same folder continues.
 
   Its id is in `wandb_id` of the folder: paths are alike on other machines, and a folder that was
-  removed may be made anew. A copy of the folder is the same run, unless it is without that file.
+  removed may be made again. A copy of the folder is the same run, unless it is without that file.
   """
 
   def __init__(self, config: Config, logdir: str):

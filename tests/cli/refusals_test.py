@@ -52,6 +52,15 @@ def test_refusals_come_before_tensorflow_is_loaded(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_variable_of_the_environment_that_is_wrong_is_no_traceback(tmp_path, monkeypatch):
+  monkeypatch.setenv('IMPALA_TF_CORES', 'many')
+  modules = dict.fromkeys(module for module, *_ in REFUSED)
+  lines = [(module, flag) for module in modules for flag in ('--help', '--level_name=pong')]
+  for end in forked.run(lines, tmp_path):
+    assert 'Traceback' not in end.text, end
+    assert end.arguments != ('--help',) or end.code in (0, 1), end
+
+
 def test_help_comes_without_tensorflow(tmp_path):
   modules = dict.fromkeys(module for module, *_ in REFUSED)
   for end in forked.run([(module, '--help') for module in modules], tmp_path):
