@@ -4,21 +4,25 @@
     python -m dmlab30.report --output=report \\
       --evaluations='multi-task=runs/dmlab30/evaluation,experts=evaluations/experts'
 
-Several evaluations with one label make one column, such as those of 30 experts. What was not
-evaluated stays blank. Writes report.md, table_3.csv, table_b1.csv and scores.png.
+Several evaluations with one label make one column. Those of other levels complement each other,
+such as those of 30 experts; those of the same levels are seeds, whose scores are averaged, and from
+which an interval follows. What was not evaluated stays blank.
+
+Writes report.md, table_3.csv, statistics.csv, table_b1.csv and scores.png.
 """
 
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from absl import flags
 
 from dmlab30 import levels
 from impala_tf import cli
-from impala_tf.config import ConfigurationError
 from impala_tf.evaluation.results import RANDOM, load_labelled
 from impala_tf.reports import bars, tables
+from impala_tf.reports.statistics import CONFIDENCE, interval, mean
 
 Row = list[str | float | None]  # Of a table; None is a blank cell.
 
@@ -45,22 +49,35 @@ class Column:
 
   label: heading of the column.
   kind: row of Table 3 that it stands in.
-  means: mean return by test name; levels that were not evaluated are not in it.
+  means: mean returns by test name, one for each seed; levels that were not evaluated are not in it.
   """
 
   label: str
   kind: str
-  means: dict[str, float]
+  means: dict[str, list[float]]
+
+  def mean(self, name: str) -> float | None:
+    """Returns the mean over seeds of a level's mean return, None if it was not evaluated."""
+    return float(np.mean(self.means[name])) if name in self.means else None
+
+  def capped(self, references: str = 'paper') -> list[np.ndarray] | None:
+    """Returns human-normalised scores in percent, each capped at 100, an array over seeds for each
+    of the 30 levels; None unless all were evaluated.
+    """
+    if any(level.test_name not in self.means for level in levels.all_levels()):
+      return None
+    scores = [
+      [level.human_normalised(mean, references) for mean in self.means[level.test_name]]
+      for level in levels.all_levels()
+    ]
+    return [np.minimum(of_level, 100) for of_level in scores]
 
   def score(self, references: str = 'paper') -> float | None:
     """Returns the suite's mean capped human-normalised score in percent, None unless all levels
     were evaluated.
     """
-    if any(level.test_name not in self.means for level in levels.all_levels()):
-      return None
-    return levels.mean_score(
-      {name: [mean] for name, mean in self.means.items()}, cap=100, references=references
-    )
+    scores = self.capped(references)
+    return None if scores is None else float(mean(*scores))
 
 
 def read_columns(evaluations: Sequence[str]) -> tuple[list[Column], dict[str, Mapping]]:
@@ -73,21 +90,10 @@ def read_columns(evaluations: Sequence[str]) -> tuple[list[Column], dict[str, Ma
     The columns, and the protocols by label.
 
   Raises:
-    ConfigurationError: if one is missing or can't be read, or if those with one label do not fit
-      together.
+    ConfigurationError: as for `results.load_labelled`.
   """
   by_label = load_labelled(evaluations)
-  for label, found in by_label.items():
-    twice = sorted(name for name, results in found.levels.items() if len(results) > 1)
-    if twice:
-      raise ConfigurationError(
-        f'The evaluations called {label!r} have {twice[0]} twice: give one of them another label.'
-      )
-
-  columns = [
-    Column(label, _kind(label, found), {name: mean for name, (mean,) in found.means().items()})
-    for label, found in by_label.items()
-  ]
+  columns = [Column(label, _kind(label, found), found.means()) for label, found in by_label.items()]
   return columns, {label: found.protocol for label, found in by_label.items()}
 
 
@@ -99,7 +105,9 @@ def _kind(label, found):
     return label
 
   agents = {
-    (result.agent, result.trained_on == levels.SUITE) for (result,) in found.levels.values()
+    (result.agent, result.trained_on == levels.SUITE)
+    for results in found.levels.values()
+    for result in results
   }
   if len(agents) != 1:
     return label
@@ -118,12 +126,25 @@ def table_3(columns: Sequence[Column]) -> list[Row]:
   return rows
 
 
+def statistics_table(columns: Sequence[Column]) -> list[Row]:
+  """Returns the score of Table 3 with its interval: the header, and a row for each agent with all
+  levels.
+  """
+  rows: list[Row] = [['agent', 'seeds', 'mean capped', 'low', 'high']]
+  for column in columns:
+    scores = column.capped()
+    if scores is not None:
+      seeds = str(min(map(len, scores)))
+      rows.append([column.label, seeds, column.score(), *(interval(mean, scores) or (None, None))])
+  return rows
+
+
 def table_b1(columns: Sequence[Column]) -> list[Row]:
   """Returns Table B.1, the header first."""
   columns = [*_paper_columns(), *columns]
   rows: list[Row] = [['level', 'human', 'random', *(column.label for column in columns)]]
   for level in levels.all_levels():
-    means = [column.means.get(level.test_name) for column in columns]
+    means = [column.mean(level.test_name) for column in columns]
     rows.append([level.test_name, level.human_paper, level.random_paper, *means])
   for references, name in _SCORE_ROWS.items():
     rows.append([name, None, None, *(column.score(references) for column in columns)])
@@ -131,7 +152,9 @@ def table_b1(columns: Sequence[Column]) -> list[Row]:
 
 
 def _paper_columns():
-  by_level = lambda field: {level.test_name: getattr(level, field) for level in levels.all_levels()}
+  by_level = lambda field: {
+    level.test_name: [getattr(level, field)] for level in levels.all_levels()
+  }
   return [
     Column(_EXPERTS, 'IMPALA-Experts, deep', by_level('paper_experts')),
     Column(_IMPALA, 'IMPALA, deep, PBT', by_level('paper_impala')),
@@ -155,6 +178,9 @@ def markdown(columns: Sequence[Column], protocols: Mapping[str, Mapping]) -> str
     parts.append('\n'.join(incomplete))
 
   parts += [
+    tables.markdown(statistics_table(columns)),
+    f'Low and high are a {100 * CONFIDENCE:.0f}% bootstrap interval over seeds, resampled within '
+    'each level; blank for one seed.',
     '## Mean return by level (Table B.1)',
     tables.markdown(table_b1(columns)),
     "Human and random scores are paired with the lasertag levels as in the paper's Table B.1, "
@@ -166,7 +192,7 @@ def markdown(columns: Sequence[Column], protocols: Mapping[str, Mapping]) -> str
   foreign = sorted(name for name in names if levels.get(name) is None)
   if foreign:
     rows: list[Row] = [['level', *(column.label for column in columns)]]
-    rows += [[name, *(column.means.get(name) for column in columns)] for name in foreign]
+    rows += [[name, *(column.mean(name) for column in columns)] for name in foreign]
     parts += ['## Mean return on other levels', tables.markdown(rows)]
 
   if protocols:
@@ -191,7 +217,7 @@ def draw(columns: Sequence[Column], output: str) -> None:
     score = column.score()
     label = column.label if score is None else f'{column.label} ({score:.1f}%)'
     bars_of[label] = {
-      level.test_name: level.human_normalised(column.means[level.test_name])
+      level.test_name: level.human_normalised(column.mean(level.test_name))
       for level in _evaluated(column)
     }
 
@@ -210,7 +236,13 @@ def write(evaluations: Sequence[str], output: str) -> str:
   columns, protocols = read_columns(evaluations)
   text = markdown(columns, protocols)
   tables.write(
-    output, {'report.md': text, 'table_3.csv': table_3(columns), 'table_b1.csv': table_b1(columns)}
+    output,
+    {
+      'report.md': text,
+      'table_3.csv': table_3(columns),
+      'statistics.csv': statistics_table(columns),
+      'table_b1.csv': table_b1(columns),
+    },
   )
   draw(columns, os.path.join(output, 'scores.png'))
   return text

@@ -136,12 +136,29 @@ def test_other_levels_have_a_table_of_their_own(tmp_path):
   assert 'seekavoid_arena_01' not in (tmp_path / 'out' / 'table_b1.csv').read_text()
 
 
+def test_evaluations_with_one_label_are_seeds(tmp_path):
+  # Each seed is capped by itself: a level far above its cap makes up for no worse seed.
+  worse = {level.test_name: level.random_paper for level in levels.all_levels()}
+  better = {level.test_name: 2 * level.human_paper for level in levels.all_levels()}
+  folders = [save(tmp_path / str(i), means) for i, means in enumerate((worse, better, better))]
+  report.write([f'ours={folder}' for folder in folders], str(tmp_path / 'out'))
+  header, row = read(tmp_path / 'out' / 'statistics.csv')
+  assert header == ['agent', 'seeds', 'mean capped', 'low', 'high']
+  assert row[:2] == ['ours', '3']
+  score, low, high = map(float, row[2:])
+  assert score == pytest.approx(200 / 3)
+  assert 0 < low < score < high < 100
+  rows = {row[0]: row[-1] for row in read(tmp_path / 'out' / 'table_b1.csv')}
+  level = levels.get('rooms_watermaze')
+  assert float(rows[level.test_name]) == pytest.approx(
+    (level.random_paper + 4 * level.human_paper) / 3
+  )
+
+
 def test_what_does_not_fit_together_is_refused(tmp_path):
   one = save(tmp_path / 'one', {'rooms_watermaze': 1.0})
-  two = save(tmp_path / 'two', {'rooms_watermaze': 1.0})
+  two = save(tmp_path / 'two', {'rooms_watermaze': 1.0})  # A seed beside `one`.
   other = save(tmp_path / 'other', {'natlab_fixed_large_map': 1.0}, protocol=PROTOCOL | {'seed': 2})
-  with pytest.raises(ConfigurationError, match=r"'a'.* rooms_watermaze"):
-    report.read_columns([f'a={one}', f'a={two}'])
   with pytest.raises(ConfigurationError, match=r"'a'.* agent .*rooms_watermaze"):
     report.read_columns([f'a={one}', f'a={one}'])
   with pytest.raises(ConfigurationError, match=r"'a'.*seed: "):
@@ -150,6 +167,8 @@ def test_what_does_not_fit_together_is_refused(tmp_path):
     report.read_columns([str(tmp_path / 'nothing')])
   columns, _ = report.read_columns([one, two + '/results.json', f'a={other}'])
   assert [column.label for column in columns] == ['one', 'two', 'a']
+  ((column,), _) = report.read_columns([f'a={one}', f'a={two}'])
+  assert column.means == {'rooms_watermaze': [1.0, 1.0]}
 
 
 def test_command(tmp_path, monkeypatch, capsys):
