@@ -11,8 +11,8 @@
     python run_experiment.py --level_name=dmlab30
     python run_experiment.py --preset=atari_expert_deep --level_name=pong
     python run_experiment.py --level_name=pong --job_name=learner --learner_address=10.0.0.1:8470
-    python run_experiment.py --level_name=pong --job_name=actor --task=0
-    --learner_address=10.0.0.1:8470
+    python run_experiment.py --level_name=pong --job_name=actor --task=0 \\
+      --learner_address=10.0.0.1:8470
 
 The same command is `python -m impala_tf`, and `impala-tf` where the package is installed.
 

@@ -5,6 +5,7 @@ import functools
 import itertools
 import pathlib
 import re
+import textwrap
 
 import pytest
 import yaml
@@ -88,12 +89,15 @@ def is_flag(name, known):
 @pytest.mark.parametrize('name', FILES)
 def test_commands_have_the_flags_they_are_given(name):
   text = (ROOT / name).read_text().replace('\\\n', ' ')
-  everything = set().union(
-    *(flags_of(str(path.relative_to(ROOT))) for path in ROOT.rglob('*.py') if is_command(path))
-  )
+  everything = set().union(*(flags_of(str(path.relative_to(ROOT))) for path in commands()))
   used = set(FLAG.findall(text)) - OTHERS
   assert used or name in WITHOUT_FLAGS
   assert not {flag for flag in used if not is_flag(flag, everything)}
+  check_commands(text)
+
+
+def check_commands(text):
+  """Asserts that each command in a text has the flags that it is given."""
   for command in COMMAND.finditer(text):
     path = file_of(command['module']) if command['module'] else 'impala_tf/__main__.py'
     unknown = {flag for flag in FLAG.findall(command['rest']) if not is_flag(flag, flags_of(path))}
@@ -107,10 +111,41 @@ def file_of(module):
   return next((place for place in places if (ROOT / place).exists()), places[-1])
 
 
+def commands():
+  return [path for path in ROOT.rglob('*.py') if is_command(path)]
+
+
 def is_command(path):
   if path.name == 'command.py':
     return (path.parent / '__main__.py').exists()
-  return '.venv' not in path.parts and "__name__ == '__main__'" in path.read_text()
+  return '.venv' not in path.parts and "\nif __name__ == '__main__':\n" in path.read_text()
+
+
+def test_commands_in_help_are_whole_lines_and_have_the_flags_they_are_given():
+  examples = 0
+  for path in commands():
+    text = (ast.get_docstring(ast.parse(path.read_text())) or '').replace('\\\n', ' ')
+    check_commands(text)
+    lines = [line.strip() for line in text.splitlines() if line.startswith('    ')]
+    if any(line.startswith('python ') for line in lines):
+      assert all(line.startswith(('python ', '#')) for line in lines), path
+      examples += len(lines)
+  assert examples > 40
+
+
+def test_examples_in_docstrings_are_indented_as_code():
+  for path in rooms_test.modules(ROOT).values():
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        for paragraph in (ast.get_docstring(node) or '').split('\n\n')[1:]:
+          assert paragraph.startswith('    ') or not is_code(paragraph), (path, paragraph)
+
+
+def is_code(paragraph):
+  try:
+    return bool(ast.parse(textwrap.dedent(paragraph)).body)
+  except SyntaxError:
+    return False
 
 
 @pytest.mark.parametrize('name', [name for name in FILES if name.endswith('.md')])

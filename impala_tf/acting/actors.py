@@ -33,9 +33,9 @@ class Carry(NamedTuple):
 class Unroller:
   """Makes unrolls of an actor's n environments.
 
-    carry = unroller.initial(index)
-    while True:
-      carry, unrolls = unroller.unroll(index, carry)
+      carry = unroller.initial(index)
+      while True:
+        carry, unrolls = unroller.unroll(index, carry)
 
   carry_spec: `Carry` of `tf.TensorSpec`.
   """

@@ -1,12 +1,14 @@
 """The actors of one process: the same on one machine and in an actor's process of a cluster.
 
-actors = ActorGroup(suite, config, agent, weights, seed)
-actors.start()
-actors.start_threads(queue.enqueue_many, on_failure=queue.close)
-...
-actors.stop()       # the threads are asked to end
-queue.close()       # those that wait for the queue are freed
-actors.close()
+A thread that waits for the queue ends once the queue is closed, so that comes before `close`:
+
+    actors = ActorGroup(suite, config, agent, weights, seed)
+    actors.start()
+    actors.start_threads(queue.enqueue_many, on_failure=queue.close)
+    ...
+    actors.stop()       # the threads are asked to end
+    queue.close()       # those that wait for the queue are freed
+    actors.close()
 """
 
 from collections.abc import Callable

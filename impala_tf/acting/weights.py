@@ -116,9 +116,9 @@ class SharedCopy(PublishedWeights):
   """The newest weights of a learner in another process, of which all threads of this one share a
   copy: a version crosses the network once, however many actors begin an unroll with it.
 
-    copy = SharedCopy(agent, PublishedWeights(agent, LEARNER_DEVICE, WEIGHTS, version=None))
-    copy.refresh()                          # each thread, before an unroll
-    tensors, version = copy.pull()          # while its unroll function is traced
+      copy = SharedCopy(agent, PublishedWeights(agent, LEARNER_DEVICE, WEIGHTS, version=None))
+      copy.refresh()                          # each thread, before an unroll
+      tensors, version = copy.pull()          # while its unroll function is traced
   """
 
   def __init__(self, agent: tf.Module, published: PublishedWeights):

@@ -79,9 +79,11 @@ class Conversation:
 class Listener:
   """Hands on the calls of one actor and its learner, and keeps them.
 
-  with Listener('127.0.0.1:8470', '127.0.0.1:8471', task=1000) as listener:
-    ...                                  # the actor connects to `listener.address`
-    conversation = listener.heard(functions=2)
+  The actor takes it for its learner:
+
+      with Listener('127.0.0.1:8470', '127.0.0.1:8471', task=1000) as listener:
+        ...                                  # the actor connects to `listener.address`
+        conversation = listener.heard(functions=2)
   """
 
   def __init__(self, learner: str, actor: str, task: int):

@@ -1,7 +1,9 @@
 """Parts that all commands share: how they start and end, their errors, and flags for paths.
 
-cli.define_path('logdir', None, 'folder of the run')
-cli.run(main)
+A command's module ends with these lines:
+
+    cli.define_path('logdir', None, 'folder of the run')
+    cli.run(main)
 """
 
 import csv

@@ -1,10 +1,12 @@
 """Heartbeats: what learner and actors of a cluster report of themselves, and who is there by them.
 
-board = Heartbeats()
-board.post(LearnerHeartbeat(...))                            # the learner
-learner, _ = board.exchange(role.task, ActorHeartbeat(...))  # an actor, every few seconds
-sound, faults = board.read(num_levels)                       # the learner, every few seconds
-came, went = membership.update(sound)
+The board is on the learner's machine, and each process calls its own part:
+
+    board = Heartbeats()
+    board.post(LearnerHeartbeat(...))                            # the learner
+    learner, _ = board.exchange(role.task, ActorHeartbeat(...))  # an actor, every few seconds
+    sound, faults = board.read(num_levels)                       # the learner, every few seconds
+    came, went = membership.update(sound)
 """
 
 import contextlib

@@ -4,8 +4,8 @@ Actors check what they send by the settings that they share with the learner, bu
 from a machine with a defect, or from a program that is not this one. One level that does not exist,
 or one number that makes the loss infinite, would end the training, so such unrolls are left out.
 
-intake = Intake(queue, num_actions, len(levels), actors)
-batch = intake.batch(32)                            # waits; 32 sound unrolls, time-major
+    intake = Intake(queue, num_actions, len(levels), actors)
+    batch = intake.batch(32)                            # waits; 32 sound unrolls, time-major
 """
 
 import collections

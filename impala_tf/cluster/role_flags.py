@@ -1,6 +1,8 @@
 """The part of a process in a cluster as flags, for the command that trains.
 
-role = role_flags.role(mode)      # once the flags are parsed
+Once the flags are parsed:
+
+    role = role_flags.role(mode)
 """
 
 import os

@@ -4,10 +4,10 @@ A process hangs if none of its environments finishes what it is at: its step, it
 constructor. Time in which the process waits for a core of a busy machine does not count, so that
 maps which take a core half a minute may take many times as long.
 
-watch = HangWatch(processes, warn_seconds=120.0, kill_seconds=600.0)
-watch.start()
-...
-watch.close()
+    watch = HangWatch(processes, warn_seconds=120.0, kill_seconds=600.0)
+    watch.start()
+    ...
+    watch.close()
 """
 
 import dataclasses

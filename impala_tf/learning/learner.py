@@ -1,7 +1,9 @@
 """The learner's update: unroll the agent on a batch, loss, gradient, clipping, RMSProp.
 
-learner = Learner(agent, optimizer, config)
-metrics = learner.update(unrolls)
+Each call is one update, on one batch:
+
+    learner = Learner(agent, optimizer, config)
+    metrics = learner.update(unrolls)
 """
 
 import contextlib

@@ -17,8 +17,10 @@ _SHOWN = ('level_name', 'total_environment_frames', 'seed')
 class Deviations:
   """Deviations of an experiment's methods, gathered for its report.
 
-  deviations.add(method, level, config)
-  print(deviations.text())
+  Each run adds its own:
+
+      deviations.add(method, level, config)
+      print(deviations.text())
   """
 
   def __init__(self):

@@ -19,9 +19,11 @@ _UP_AND_CLEAR = '\x1b[{}F\x1b[J'
 class LiveLines:
   """Lines that are rewritten in place on a terminal, and printed now and then elsewhere.
 
-  lines = LiveLines()
-  lines.show({'trial_000': 'runs/sweep/trial_000'})     # as often as one likes
-  lines.print('trial_000 finished')                     # above them
+  Other text that is printed meanwhile goes through them, too:
+
+      lines = LiveLines()
+      lines.show({'trial_000': 'runs/sweep/trial_000'})     # as often as one likes
+      lines.print('trial_000 finished')                     # above them
   """
 
   def __init__(

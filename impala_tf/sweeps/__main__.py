@@ -1,11 +1,11 @@
 """Random search over hyper-parameters, as in the paper: trains one agent for each of a set of
 samples.
 
-    python -m impala_tf.sweeps --level_name=pong --num_trials=24 --parallel=2
-    --logdir=runs/pong_sweep
+    python -m impala_tf.sweeps --level_name=pong --num_trials=24 --parallel=2 \\
+      --logdir=runs/pong_sweep
     python -m impala_tf.sweeps --logdir=runs/pong_sweep --status
-    python -m impala_tf.sweeps --level_name=pong --logdir=runs/mine --space="seed=categorical(1,2)"
-    --space=more.yaml
+    python -m impala_tf.sweeps --level_name=pong --logdir=runs/mine \\
+      --space='seed=categorical(1,2)' --space=more.yaml
     python -m impala_tf.sweeps report --logdirs=runs/pong_sweep,mine=runs/mine --output=report
 
 The samples depend on --sweep_seed alone. Each trial is an ordinary run in a folder of its own,

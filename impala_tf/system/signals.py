@@ -18,9 +18,9 @@ class Stop:
   and so does its parent, which must not cost the checkpoint. Under nohup SIGHUP is ignored, and
   stays so.
 
-    with Stop() as stop:
-      while not stop: ...
-    sys.exit(stop.exit_code)
+      with Stop() as stop:
+        while not stop: ...
+      sys.exit(stop.exit_code)
   """
 
   def __init__(self):

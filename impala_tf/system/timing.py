@@ -25,11 +25,11 @@ def duration(seconds: float) -> str:
 class StageTimer:
   """The time that threads spend in the stages of their work, added up over all of them.
 
-    timer = StageTimer()
-    shares = timer.reader()
-    with timer('wait'):       # in any thread
-      ...
-    shares()                  # {'wait': 0.12, 'update': 0.88} since the last call
+      timer = StageTimer()
+      shares = timer.reader()
+      with timer('wait'):       # in any thread
+        ...
+      shares()                  # {'wait': 0.12, 'update': 0.88} since the last call
 
   A stage that still lasts counts up to now, so that a thread that hangs shows. Time in a stage that
   is a part of another one counts for both of them, and so twice in the sum that `reader` divides

@@ -73,9 +73,9 @@ class EpisodeLog:
   episode_return: sum of the unclipped rewards.
   episode_frames: emulator frames, action repeats counted.
 
-    log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)  # After restoring.
-    log.add(frames, episodes)
-    log.flush()     # now and then, and before each checkpoint
+      log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)  # restored
+      log.add(frames, episodes)
+      log.flush()     # now and then, and before each checkpoint
   """
 
   def __init__(self, logdir: str, levels: Sequence[str], num_action_repeats: int, frames: int = 0):

@@ -18,11 +18,11 @@ class ProgressLine:
   """A line that is rewritten in place on a terminal, and printed again and again elsewhere, where
   it comes less often.
 
-    line = ProgressLine(total_frames=200_000_000)
-    line.begin(frames, updates)     # after the first update
-    if line.due():
-      line.show(frames, updates, mean_return=..., lag=..., queue=(3, 32), shares={...})
-    line.close()
+      line = ProgressLine(total_frames=200_000_000)
+      line.begin(frames, updates)     # after the first update
+      if line.due():
+        line.show(frames, updates, mean_return=..., lag=..., queue=(3, 32), shares={...})
+      line.close()
   """
 
   def __init__(

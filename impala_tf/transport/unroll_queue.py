@@ -186,9 +186,9 @@ class StagingArea:
   hold a thread of the inter-op pool. The next batch leaves the queue once the learner has taken the
   one before, no sooner, so that the area adds one update to the policy lag, as the authors' does.
 
-    staging = StagingArea(lambda: unrolls.dequeue_batch(32))
-    staging.start()
-    batch, episodes = staging.get(timeout=1.0)     # None if there was no batch in time
+      staging = StagingArea(lambda: unrolls.dequeue_batch(32))
+      staging.start()
+      batch, episodes = staging.get(timeout=1.0)     # None if there was no batch in time
   """
 
   def __init__(
