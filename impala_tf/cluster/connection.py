@@ -121,7 +121,7 @@ def warn_if_exposed(role: roles.Role) -> None:
     logging.warning(
       'Port %d is open to everyone who can reach %s, and everyone who connects can run anything '
       'here: TensorFlow asks for no password and encrypts nothing. Use it in private networks '
-      'only, behind a firewall; the README says how.',
+      'only, behind a firewall; docs/cluster.md says how.',
       port,
       f'this machine at {host}' if is_restricted else 'this machine at any of its addresses',
     )

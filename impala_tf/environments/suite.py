@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 class Suite:
   """A suite of levels; the base class of all of them.
 
-  A subclass has a name, `preset` and `make_environment`; the other methods have defaults, which
-  serve a suite of one level after the other without reference scores.
+  A subclass has a name, `known_levels` (or `find`, where levels can't be listed), `preset` and
+  `make_environment`; the other methods have defaults, which serve a suite of one level after the
+  other without reference scores.
 
   name: word by which level names of the suite may begin, with a colon behind it; also the name of
     the level which stands for all of its levels, if there is one.

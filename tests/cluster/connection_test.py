@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 
 import pytest
 import tensorflow as tf
@@ -9,6 +10,7 @@ from tensorflow.python.eager import context
 
 from impala_tf.cluster import connection, heartbeats, roles, sockets
 from impala_tf.system import machine
+from tests.support import processes
 
 
 @pytest.mark.parametrize('job', roles.JOBS)
@@ -55,6 +57,9 @@ def test_a_port_is_fenced_and_who_remains_is_warned_of(
   messages = [record.getMessage() for record in caplog.records]
   assert len(messages) == (is_said is not None)
   assert all(is_said in message for message in messages)
+  for message in messages:
+    (document,) = re.findall(r'docs/\S+\.md', message)
+    assert 'firewall' in (processes.ROOT / document).read_text()
 
 
 class Board:
