@@ -1,5 +1,10 @@
-"""Settings of the process that runs tests, and of the processes among which they are shared out."""
+"""Settings of the process that runs tests, and of the processes among which they are shared out;
+fixtures that tests of several rooms have.
+"""
 
+import errno
+import fcntl
+import logging
 import os
 import pathlib
 import signal
@@ -55,3 +60,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]):
     items += own + quick[: max(0, size - len(own))]
     del quick[: max(0, size - len(own))]
   items += quick
+
+
+@pytest.fixture
+def warnings(caplog):
+  """Gives a function that returns the warnings so far."""
+  caplog.set_level(logging.WARNING)
+  return lambda: [record.getMessage() for record in caplog.records if record.name == 'absl']
+
+
+@pytest.fixture
+def without_locks(monkeypatch):
+  """A file system that has no locks."""
+
+  def refuse(*unused):
+    raise OSError(errno.ENOLCK, 'No locks available')
+
+  monkeypatch.setattr(fcntl, 'flock', refuse)
+
+
+@pytest.fixture
+def figures(monkeypatch):
+  """The figures that were saved."""
+  from matplotlib.figure import Figure
+
+  saved, save = [], Figure.savefig
+  keep = lambda figure, *args, **known: (saved.append(figure), save(figure, *args, **known))
+  monkeypatch.setattr(Figure, 'savefig', keep)
+  return saved

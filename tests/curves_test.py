@@ -5,16 +5,14 @@ import pytest
 
 from impala_tf import curves
 from impala_tf.config import ConfigurationError
+from tests.support.run_files import write_episodes
 
-CSV = (
-  'frames,level,episode_return,episode_frames\n'
-  '160,pong,-21.0,3000\n320,qbert,50.0,3100\n480,pong,5.5,9000\n'
-)
+EPISODES = [(160, 'pong', -21.0), (320, 'qbert', 50.0), (480, 'pong', 5.5)]
 
 
 @pytest.mark.parametrize('name', ['', 'episodes.csv'])
 def test_reads_a_folder_or_its_file_by_level(tmp_path, name):
-  (tmp_path / 'episodes.csv').write_text(CSV)
+  write_episodes(tmp_path, EPISODES)
   run = curves.read_episodes(str(tmp_path / name))
   assert list(run) == ['pong', 'qbert']
   np.testing.assert_array_equal(run['pong'], [[160, 480], [-21.0, 5.5]])
@@ -24,7 +22,7 @@ def test_reads_a_folder_or_its_file_by_level(tmp_path, name):
 def test_runs_have_their_folders_names_or_labels(tmp_path):
   for name in ('a/run', 'b/run'):
     (tmp_path / name).mkdir(parents=True)
-    (tmp_path / name / 'episodes.csv').write_text(CSV)
+    write_episodes(tmp_path / name, EPISODES)
   assert list(curves.read_runs([f'{tmp_path}/a/run/', f'other={tmp_path}/b/run'])) == [
     'run',
     'other',
@@ -36,7 +34,7 @@ def test_runs_have_their_folders_names_or_labels(tmp_path):
 def test_runs_of_one_label_and_those_in_a_folder_of_runs_are_seeds(tmp_path):
   for name in ('a', 'b', 'c'):
     (tmp_path / 'runs' / name).mkdir(parents=True)
-    (tmp_path / 'runs' / name / 'episodes.csv').write_text(CSV)
+    write_episodes(tmp_path / 'runs' / name, EPISODES)
     (tmp_path / 'runs' / name / 'config.json').write_text('{}')
   (tmp_path / 'runs' / 'report').mkdir()
   found = curves.read_runs([f'x={tmp_path}/runs/a', f'x={tmp_path}/runs/b', f'{tmp_path}/runs'])
@@ -46,7 +44,7 @@ def test_runs_of_one_label_and_those_in_a_folder_of_runs_are_seeds(tmp_path):
 def test_damage_to_one_run_of_many_costs_that_run_only(tmp_path, caplog):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()
-    (tmp_path / name / 'episodes.csv').write_text(CSV)
+    write_episodes(tmp_path / name, EPISODES)
   (tmp_path / 'a' / 'episodes.csv').write_bytes(b'\xff\n\xff\n')
   assert list(curves.read_runs([f'{tmp_path}/a', f'{tmp_path}/b'])) == ['b']
   assert f'{tmp_path}/a/episodes.csv' in caplog.text
@@ -60,7 +58,7 @@ def test_a_run_without_episodes_is_named(tmp_path):
   (tmp_path / 'episodes.csv').write_text('some,thing\nelse,entirely\n')
   with pytest.raises(ConfigurationError, match=r'episodes\.csv: line 2'):
     curves.read_episodes(str(tmp_path))
-  (tmp_path / 'episodes.csv').write_text(CSV.splitlines(keepends=True)[0])
+  write_episodes(tmp_path, [])
   with pytest.raises(ConfigurationError, match=r'episodes\.csv'):
     curves.read_episodes(str(tmp_path))
 

@@ -3,7 +3,6 @@
 import ast
 import functools
 import itertools
-import pathlib
 import re
 import textwrap
 
@@ -14,8 +13,8 @@ from impala_tf.config import Config, sizes
 from impala_tf.environments import suites
 from impala_tf.system import machine
 from tests import rooms_test
+from tests.support.processes import ROOT
 
-ROOT = pathlib.Path(__file__).parents[1]
 FILES = (
   'README.md',
   'CONTRIBUTING.md',

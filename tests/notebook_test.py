@@ -1,11 +1,11 @@
 """The notebook runs from its first cell to its last, without a browser."""
 
-import pathlib
-
 import nbclient
 import nbformat
 
-NOTEBOOK = pathlib.Path(__file__).parents[1] / 'docs/first_look.ipynb'
+from tests.support.processes import ROOT
+
+NOTEBOOK = ROOT / 'docs/first_look.ipynb'
 
 
 def test_it_runs_and_shows_what_it_says(tmp_path, monkeypatch):

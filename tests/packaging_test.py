@@ -1,6 +1,5 @@
 """What surrounds the code: versions agree, and the image has what the command needs."""
 
-import pathlib
 import re
 import shlex
 import tomllib
@@ -8,8 +7,7 @@ import tomllib
 import yaml
 
 import impala_tf
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.support.processes import ROOT
 
 
 def test_versions_agree():

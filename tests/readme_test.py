@@ -1,6 +1,5 @@
 """Programs of the READMEs run."""
 
-import pathlib
 import re
 import subprocess
 import sys
@@ -8,8 +7,7 @@ import sys
 from atari57 import suite
 from impala_tf.training import export
 from tests.support import run_files
-
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.support.processes import ROOT
 
 
 def test_an_exported_agent_plays_with_plain_gymnasium(tmp_path):

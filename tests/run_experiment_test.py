@@ -15,7 +15,7 @@ from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.evaluation import play, shares
 from impala_tf.training import impala
-from tests.support import experiment
+from tests.support import experiment, run_files
 
 
 @pytest.mark.parametrize(
@@ -293,8 +293,7 @@ def test_seeds_are_trained_as_a_sweep_and_drawn(monkeypatch, tmp_path, capsys):
       folder = tmp_path / f'trial_{sample["seed"]}'
       (folder).mkdir()
       (folder / 'config.json').write_text('{}')
-      rows = 'frames,level,episode_return,episode_frames\n8,a,1.0,8\n16,a,2.0,8\n'
-      (folder / 'episodes.csv').write_text(rows)
+      run_files.write_episodes(folder, [(8, 'a', 1.0), (16, 'a', 2.0)])
     (tmp_path / 'report').mkdir()
     return 0
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pathlib
 
 import pytest
 
@@ -11,6 +10,7 @@ from impala_tf import files, saved_config
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from tests.support.configurations import RESUMABLE, VALUES, another, make
+from tests.support.processes import ROOT
 
 
 class TestCheck:
@@ -87,7 +87,7 @@ class TestLoadWith:
       saved_config.load_with(str(tmp_path), {}, Config)
 
 
-RESULTS = sorted((pathlib.Path(__file__).parents[1] / 'results').glob('**/config.json'))
+RESULTS = sorted((ROOT / 'results').glob('**/config.json'))
 
 
 @pytest.mark.parametrize('path', RESULTS, ids=lambda path: path.parent.name)

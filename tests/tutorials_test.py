@@ -1,6 +1,5 @@
 """Programs of the tutorials do what the text says; their commands are checked by docs_test.py."""
 
-import pathlib
 import re
 
 import gymnasium
@@ -10,8 +9,9 @@ from gymnasium.utils import env_checker
 
 from impala_tf.config.options import import_reference
 from impala_tf.environments import suites
+from tests.support.processes import ROOT
 
-TUTORIALS = pathlib.Path(__file__).parents[1] / 'docs/tutorials'
+TUTORIALS = ROOT / 'docs/tutorials'
 
 
 def write(name, folder):

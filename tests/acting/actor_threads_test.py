@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from impala_tf.acting import actors, group
 from impala_tf.system import timing
+from tests.support.clock import Clock
 
 
 class FakeUnroller:
@@ -123,15 +124,6 @@ def test_join_names_threads_that_do_not_end():
     threads.join(timeout=0.1)
   release.set()
   threads.join()
-
-
-class Clock:
-  """Time that passes by acting."""
-
-  now = 0.0
-
-  def __call__(self):
-    return self.now
 
 
 class SlowToBegin(FakeUnroller):

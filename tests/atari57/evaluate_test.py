@@ -13,7 +13,7 @@ from atari57 import evaluate, games, suite
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import command, results
 from impala_tf.evaluation import evaluate as evaluation
-from tests.support import own_flags, run_files
+from tests.support import evaluations, own_flags, run_files
 
 
 def play_randomly(output, **settings):
@@ -76,7 +76,7 @@ def test_experts_and_random_players_have_the_actions_of_their_game():
 
 
 def test_the_table_has_scores_by_both_references(tmp_path):
-  result = results.LevelResult('run', 'ckpt-1', 'pong', 'deep', 1, '0', 1, 1, [9.3], [4])
+  result = evaluations.result('pong', [9.3])
   results.Evaluation({}, {'pong': result}).save(str(tmp_path), suite.SUITE.score_columns())
   with open(tmp_path / 'results.csv', newline='') as file:
     (row,) = csv.DictReader(file)
@@ -108,9 +108,7 @@ def test_videos_have_every_step_of_an_episode_at_full_resolution(tmp_path):
 
 
 def test_summary_has_the_scores():
-  result = lambda score: results.LevelResult(
-    'run', 'run/ckpt-1', 'atari57', 'deep', 1, '0', 1, 1, [score], [4]
-  )
+  result = lambda score: evaluations.result('atari57', [score])
   found = results.Evaluation(
     {}, {game.name: result(game.impala_deep_multitask) for game in games.all_games()}
   )

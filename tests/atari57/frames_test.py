@@ -7,7 +7,6 @@ tests/golden/atari_frames.json anew.
 import collections
 import hashlib
 import json
-import pathlib
 
 import ale_py
 import cv2
@@ -17,8 +16,9 @@ import pytest
 
 from atari57.environment import AtariEnvironment
 from tests.support.atari import emulator, random_actions
+from tests.support.processes import ROOT
 
-GOLDEN = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'atari_frames.json'
+GOLDEN = ROOT / 'tests' / 'golden' / 'atari_frames.json'
 
 
 GOLDEN_GAMES = ('pong', 'breakout', 'seaquest')

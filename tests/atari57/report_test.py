@@ -8,7 +8,7 @@ import pytest
 from atari57 import games, report
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
-from tests.support import columns, own_flags
+from tests.support import columns, evaluations, own_flags, run_files
 
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 
@@ -16,17 +16,13 @@ PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL):
   """An evaluation with two games a level around the given means."""
   found = {
-    name: results.LevelResult(
-      'run',
-      'run/ckpt-1',
-      trained_on or name,
-      agent,
-      100,
-      str(folder),
-      1,
-      1,
+    name: evaluations.result(
+      name,
       [mean - 1, mean + 1],
-      [400, 600],
+      trained_on=trained_on or name,
+      agent=agent,
+      weights=str(folder),
+      episode_frames=[400, 600],
     )
     for name, mean in means.items()
   }
@@ -209,7 +205,7 @@ def test_random_policy_stands_beside_the_references(tmp_path):
 
 def test_distance_to_a_reference_is_in_standard_errors():
   # A mean of -17.7, which is 3 above pong's reference, with a standard error of 5.
-  result = results.LevelResult('', '', '', 'random', 0, '0', 1, 1, [-22.7, -12.7], [400, 800])
+  result = evaluations.result('pong', [-22.7, -12.7], agent='random', episode_frames=[400, 800])
   _, row = report.random_table({'pong': [result]})
   assert row == ['pong', *map(pytest.approx, (-17.7, 5.0, -20.7, 3 / 5, 100 * 3 / 35.3, 600.0))]
 
@@ -217,9 +213,7 @@ def test_distance_to_a_reference_is_in_standard_errors():
 def test_learning_curves_of_runs(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / name).mkdir()
-    (tmp_path / name / 'episodes.csv').write_text(
-      'frames,level,episode_return,episode_frames\n640,pong,-21.0,3000\n'
-    )
+    run_files.write_episodes(tmp_path / name, [(640, 'pong', -21.0)])
   runs = [str(tmp_path / 'a'), f'other={tmp_path / "b"}']
   report.write([], str(tmp_path / 'out'), runs)
   assert (tmp_path / 'out' / 'curves.png').read_bytes().startswith(b'\x89PNG')

@@ -6,20 +6,12 @@ from absl import flags
 from impala_tf.cli import config_flags
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
+from tests.support import own_flags
 
 
 @pytest.fixture
 def parse(monkeypatch):
-  values = flags.FlagValues()
-  for kind in ('boolean', 'enum', 'integer', 'float', 'string'):
-    original = getattr(flags, f'DEFINE_{kind}')
-    monkeypatch.setattr(
-      flags,
-      f'DEFINE_{kind}',
-      lambda *args, original=original, **known: original(*args, flag_values=values, **known),
-    )
-  monkeypatch.setattr(flags, 'FLAGS', values)
-  config_flags.define()
+  values = own_flags.parse(monkeypatch, config_flags.define)
   return lambda *arguments: (values(['program', *arguments]), config_flags.given())[1]
 
 

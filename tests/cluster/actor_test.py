@@ -18,6 +18,7 @@ from impala_tf.cluster import actor, connection, heartbeats, roles
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import process_group
 from tests.support import catch
+from tests.support.clock import Clock
 
 LOST = tf.errors.UnavailableError(None, None, 'gone')
 
@@ -43,14 +44,12 @@ class Link:
     """It is never too long."""
 
 
-class Clock:
+class WaitingClock(Clock):
   """Time that passes by waiting."""
 
   def __init__(self):
-    self.now, self.waits = 0.0, []
-
-  def __call__(self):
-    return self.now
+    super().__init__()
+    self.waits = []
 
   def wait(self, seconds, stop):
     self.waits.append(seconds)
@@ -62,7 +61,7 @@ def link_to(monkeypatch):
   """A function that makes a link whose attempts give what it is told, and the clock by which it
   waits.
   """
-  clock = Clock()
+  clock = WaitingClock()
   monkeypatch.setattr(connection, 'wait', clock.wait)
   monkeypatch.setattr(connection.random, 'uniform', lambda low, high: high)
 
@@ -308,11 +307,11 @@ def test_an_actor_whose_queue_was_closed_asks_why_before_it_waits_for_unrolls(ac
   ('states', 'warned'),
   [(['running'] * 100, True), (['running', 'stopped'], False), (['running'], False)],
 )
-def test_what_fails_while_the_learner_answers_is_shown(acting, caplog, states, warned):
+def test_what_fails_while_the_learner_answers_is_shown(acting, warnings, states, warned):
   made = acting(Failed)
   with made:
     assert not made.run(heartbeats.LearnerHeartbeat('running', 1, 1), Answering(*states), False)
-  assert ['gone' in record.getMessage() for record in caplog.records] == [True] * warned
+  assert ['gone' in warning for warning in warnings()] == [True] * warned
 
 
 def test_an_actor_that_connects_again_copies_the_weights_again(acting):

@@ -1,6 +1,5 @@
 """How a process joins its cluster, without one."""
 
-import logging
 import os
 import re
 
@@ -45,19 +44,17 @@ def test_a_learner_has_few_threads_and_many_files_for_its_actors(monkeypatch, jo
   ],
 )
 def test_a_port_is_fenced_and_who_remains_is_warned_of(
-  monkeypatch, caplog, host, can_be_fenced, is_said
+  monkeypatch, warnings, host, can_be_fenced, is_said
 ):
   fenced = []
   monkeypatch.setattr(
     sockets, 'restrict', lambda port, host: (fenced.append((port, host)), can_be_fenced)[1]
   )
-  with caplog.at_level(logging.WARNING, logger='absl'):
-    connection.warn_if_exposed(roles.Role('learner', 0, f'{host}:71', f'{host}:71'))
+  connection.warn_if_exposed(roles.Role('learner', 0, f'{host}:71', f'{host}:71'))
   assert fenced == [(71, host)]
-  messages = [record.getMessage() for record in caplog.records]
-  assert len(messages) == (is_said is not None)
-  assert all(is_said in message for message in messages)
-  for message in messages:
+  assert len(warnings()) == (is_said is not None)
+  for message in warnings():
+    assert is_said in message
     (document,) = re.findall(r'docs/\S+\.md', message)
     assert 'firewall' in (processes.ROOT / document).read_text()
 
@@ -73,7 +70,7 @@ class Board:
     return heartbeats.LearnerHeartbeat('running'), before
 
 
-def test_an_actor_whose_task_another_process_has_too_says_so_once(caplog):
+def test_an_actor_whose_task_another_process_has_too_says_so_once(warnings):
   board = Board()
 
   def link():
@@ -87,8 +84,8 @@ def test_an_actor_whose_task_another_process_has_too_says_so_once(caplog):
   restarted = link()
   restarted.exchange()
   restarted.exchange()
-  assert caplog.records == []
+  assert warnings() == []
   for _ in range(3):
     first.exchange()
     restarted.exchange()
-  assert ['--task=3' in record.getMessage() for record in caplog.records] == [True, True]
+  assert ['--task=3' in warning for warning in warnings()] == [True, True]

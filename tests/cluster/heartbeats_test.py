@@ -8,13 +8,7 @@ import tensorflow as tf
 
 from impala_tf.cluster import connection, heartbeats
 from impala_tf.cluster.heartbeats import LOST_SECONDS, ActorHeartbeat, Membership
-
-
-class Clock:
-  now = 100.0
-
-  def __call__(self):
-    return self.now
+from tests.support.clock import Clock
 
 
 def test_an_actor_is_present_as_long_as_its_heartbeat_changes():

@@ -12,13 +12,7 @@ from impala_tf.cluster.heartbeats import ActorHeartbeat
 from impala_tf.config import ConfigurationError
 from impala_tf.training import loop
 from tests.support import catch
-
-
-class Clock:
-  now = 100.0
-
-  def __call__(self):
-    return self.now
+from tests.support.clock import Clock
 
 
 def test_numbers_of_the_actors_that_are_there_come_together():

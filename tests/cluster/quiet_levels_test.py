@@ -6,13 +6,7 @@ import pytest
 
 from impala_tf.cluster import complaints, quiet_levels
 from impala_tf.cluster.heartbeats import ActorHeartbeat
-
-
-class Clock:
-  now = 100.0
-
-  def __call__(self):
-    return self.now
+from tests.support.clock import Clock
 
 
 @pytest.fixture

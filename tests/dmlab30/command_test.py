@@ -1,14 +1,12 @@
 """The command on DeepMind Lab's levels, in a process of its own."""
 
-import pathlib
 import subprocess
 import sys
 
 from tests.support import deepmind_lab_stand_in as stand_in
 from tests.support import experiment
+from tests.support.processes import ROOT
 from tests.support.run_files import read_episodes
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def command(modules, home, *flags):

@@ -4,7 +4,6 @@ real one.
 
 import functools
 import os
-import pathlib
 import sys
 
 import numpy as np
@@ -15,8 +14,9 @@ from dmlab30.environment import DMLabEnvironment
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import base, py_process
 from tests.support import deepmind_lab_stand_in as stand_in
+from tests.support.processes import ROOT
 
-TAPES = pathlib.Path(__file__).resolve().parents[1] / 'golden' / 'dmlab_tapes'
+TAPES = ROOT / 'tests' / 'golden' / 'dmlab_tapes'
 TAPED_LEVELS = sorted(path.stem for path in TAPES.glob('*.npz'))
 
 

@@ -13,7 +13,7 @@ from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import command, results
 from impala_tf.evaluation import evaluate as evaluation
 from tests.support import deepmind_lab_stand_in as stand_in
-from tests.support import own_flags, run_files
+from tests.support import evaluations, own_flags, run_files
 
 
 def make_run(logdir, **changes):
@@ -81,8 +81,7 @@ def test_only_the_levels_to_play_must_have_their_images(modules, tmp_path):
 
 
 def made_up(level, score):
-  result = results.LevelResult('run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, [score], [4])
-  return results.Evaluation({'seed': 1}, {level: result})
+  return results.Evaluation({'seed': 1}, {level: evaluations.result(level, [score])})
 
 
 def test_the_table_has_scores_by_both_pairings(tmp_path):
@@ -96,9 +95,7 @@ def test_the_table_has_scores_by_both_pairings(tmp_path):
 
 
 def test_summary_has_both_scores():
-  result = lambda score: results.LevelResult(
-    'run', 'run/ckpt-1', 'dmlab30', 'deep', 1, '0', 1, 1, [score], [4]
-  )
+  result = lambda score: evaluations.result('dmlab30', [score])
   found = results.Evaluation(
     {}, {level.test_name: result(level.paper_impala) for level in levels.all_levels()}
   )

@@ -1,7 +1,6 @@
 """Tests of the list of levels and of the suite's score."""
 
 import csv
-import pathlib
 
 import numpy as np
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from dmlab30 import levels
 from impala_tf.config import ConfigurationError
 from tests.support import columns
+from tests.support.processes import ROOT
 
-CSV = pathlib.Path(__file__).parents[2] / 'dmlab30' / 'data' / 'dmlab30.csv'
+CSV = ROOT / 'dmlab30' / 'data' / 'dmlab30.csv'
 
 
 def rows():

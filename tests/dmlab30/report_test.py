@@ -7,7 +7,7 @@ import pytest
 from dmlab30 import levels, report
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
-from tests.support import columns, own_flags
+from tests.support import columns, evaluations, own_flags
 
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 
@@ -15,17 +15,12 @@ PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
   """An evaluation with two episodes a level around the given means."""
   found = {
-    name: results.LevelResult(
-      'run',
-      'run/ckpt-1',
-      trained_on or name,
-      agent,
-      100,
-      str(folder),
-      1,
-      1,
+    name: evaluations.result(
+      name,
       [mean - 1, mean + 1],
-      [4, 4],
+      trained_on=trained_on or name,
+      agent=agent,
+      weights=str(folder),
     )
     for name, mean in means.items()
   }

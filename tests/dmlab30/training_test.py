@@ -21,10 +21,8 @@ from impala_tf.learning import learner
 from impala_tf.system import scratch
 from impala_tf.training import checkpoints, loop
 from tests.support import deepmind_lab_stand_in as stand_in
+from tests.support.processes import ROOT
 from tests.support.run_files import read_episodes, read_scalars
-
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 TAPES = ROOT / 'tests' / 'golden' / 'dmlab_tapes'
 

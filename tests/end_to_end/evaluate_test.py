@@ -1,14 +1,12 @@
 """The commands that evaluate, as users start them."""
 
-import pathlib
 import subprocess
 import sys
 
 from atari57 import suite as atari
 from impala_tf.evaluation import results
 from tests.support import catch, run_files
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.processes import ROOT
 
 
 def command(module, *flags):

@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import pathlib
 import subprocess
 import sys
 import time
@@ -14,10 +13,9 @@ from impala_tf.cli import config_flags
 from impala_tf.sweeps import definition, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Study
-from impala_tf.training import episode_log
-from tests.support.run_files import read_episodes
+from tests.support.processes import ROOT
+from tests.support.run_files import read_episodes, write_episodes
 
-ROOT = pathlib.Path(__file__).parents[2]
 FRAMES = 8_000
 SWEEP = Sweep(
   given={
@@ -59,8 +57,7 @@ def finish_first(logdir):
   """
   claim = Study(str(logdir), SWEEP).claim()
   folder = logdir / claim.trial.name
-  lines = [','.join(episode_log.COLUMNS), *(f'{frames},catch,1.0,7' for frames in range(9, 99, 9))]
-  (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+  write_episodes(folder, [(frames, 'catch', 1.0) for frames in range(9, 99, 9)])
   claim.finish(1.0)
   return times_of(folder)
 

@@ -16,16 +16,10 @@ import pytest
 from impala_tf.environments import hangs, process_group, py_process
 from impala_tf.system import timing
 from tests.support import catch, frail
+from tests.support.clock import Clock
 from tests.support.processes import wait_until
 
 STAY = np.ones(3, np.int32)
-
-
-class Clock:
-  now = 100.0
-
-  def __call__(self):
-    return self.now
 
 
 class Process:

@@ -8,13 +8,7 @@ import pytest
 
 from impala_tf.environments import recording
 from tests.support import timed
-
-
-class Screen(timed.Timed):
-  """Shows the number of its step as a grey."""
-
-  def render(self):
-    return np.full((20, 30, 3), 10 * self._step, np.uint8)
+from tests.support.timed import Screen
 
 
 def read(path):

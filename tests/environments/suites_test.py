@@ -1,7 +1,5 @@
 """Suites that are registered, or named by their module."""
 
-import logging as standard_logging
-
 import pytest
 
 from impala_tf.config import ConfigurationError
@@ -12,7 +10,7 @@ from impala_tf.environments import suites
   'code', ['import nothing_of_that_name', 'raise RuntimeError("broken")', 'x = ', 'SUITE = 3']
 )
 def test_a_suite_that_can_not_be_loaded_costs_its_own_levels_only(
-  code, tmp_path, monkeypatch, caplog
+  code, tmp_path, monkeypatch, warnings
 ):
   (tmp_path / 'broken_suite.py').write_text(code)
   monkeypatch.syspath_prepend(tmp_path)
@@ -20,9 +18,8 @@ def test_a_suite_that_can_not_be_loaded_costs_its_own_levels_only(
   monkeypatch.setattr(suites, '_entries', lambda: {**entries, 'broken': 'broken_suite:SUITE'})
   suites.registered.cache_clear()
   try:
-    with caplog.at_level(standard_logging.WARNING):
-      assert suites.find('pong').name == 'atari57'
-    (warning,) = [record.getMessage() for record in caplog.records if record.name == 'absl']
+    assert suites.find('pong').name == 'atari57'
+    (warning,) = warnings()
     assert 'broken_suite' in warning
     with pytest.raises(ConfigurationError, match='broken_suite'):
       suites.find('broken:easy')

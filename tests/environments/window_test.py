@@ -9,7 +9,7 @@ import pytest
 
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import window
-from tests.environments.recording_test import Screen
+from tests.support.timed import Screen
 
 
 class Tk(types.ModuleType):

@@ -7,7 +7,7 @@ from impala_tf.environments import py_process, suites
 from impala_tf.evaluation import command, evaluate, results
 from impala_tf.system import machine
 from impala_tf.training import checkpoints
-from tests.support import catch, own_flags, run_files
+from tests.support import catch, evaluations, own_flags, run_files
 
 
 @pytest.fixture(name='threads')
@@ -32,8 +32,7 @@ def test_flags_reach_the_evaluation(monkeypatch, capsys, threads):
 
   def outcome(*args):
     calls.append(args)
-    result = results.LevelResult('run', 'ckpt-1', 'catch', 'deep', 1, '0', 1, 1, [2.5], [4])
-    return results.Evaluation({'seed': 1}, {'catch': result}), 143
+    return results.Evaluation({'seed': 1}, {'catch': evaluations.result('catch', [2.5])}), 143
 
   given = {
     'levels': 'one,two',

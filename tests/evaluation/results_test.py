@@ -10,14 +10,11 @@ import pytest
 from impala_tf import files
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
+from tests.support import evaluations
 
 
 def made_up(level, *returns):
-  lengths = [4] * len(returns)
-  result = results.LevelResult(
-    'run', 'run/ckpt-1', level, 'deep', 1, '0', 1, 1, list(returns), lengths
-  )
-  return results.Evaluation({'seed': 1}, {level: result})
+  return results.Evaluation({'seed': 1}, {level: evaluations.result(level, returns)})
 
 
 def test_a_single_episode_has_no_standard_error(tmp_path):

@@ -18,9 +18,8 @@ from impala_tf.pbt import lineage
 from impala_tf.pbt.population import Population
 from impala_tf.sweeps import definition, search_space
 from impala_tf.sweeps.study import Study
-from tests.support import forked
+from tests.support import evaluations, forked, run_files
 
-EPISODES = 'frames,level,episode_return,episode_frames\n' + '100,pong,1.5,40\n' * 3
 SCORE = {'frames': 100, 'name': 'score', 'score': 1.0}
 TEXTS = [
   b'',
@@ -48,7 +47,7 @@ def sound(tmp_path_factory):
   for name in ('run', 'sweep/trial_000'):
     (folder / name).mkdir(parents=True)
     saved_config.save(str(folder / name), config)
-    (folder / name / 'episodes.csv').write_text(EPISODES)
+    run_files.write_episodes(folder / name, [(100, 'pong', 1.5)] * 3)
   (folder / 'sweep' / 'trial_000' / 'score.json').write_text(json.dumps(SCORE))
   definition.check_or_save(str(folder / 'sweep'), sweep)
   Study(str(folder / 'sweep'), sweep).claim().finish(1.0)
@@ -67,8 +66,9 @@ def sound(tmp_path_factory):
     )
     lineage.append(str(member), event)
 
-  result = results.LevelResult('run', 'ckpt-1', 'pong', 'deep', 1, '0', 1, 1, [2.5], [4])
-  results.Evaluation({'seed': 1}, {'pong': result}).save(str(folder / 'evaluation'), {})
+  results.Evaluation({'seed': 1}, {'pong': evaluations.result('pong', [2.5])}).save(
+    str(folder / 'evaluation'), {}
+  )
   method = experiments.EXPERIMENTS['table1'].methods[0]
   path = experiments.rate_file(str(folder / 'paper'), 'pong', method, False)
   os.makedirs(os.path.dirname(path))

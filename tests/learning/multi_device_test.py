@@ -1,6 +1,5 @@
 """N learners of batches of B are one learner of a batch of N*B."""
 
-import pathlib
 import signal
 import subprocess
 import sys
@@ -13,8 +12,7 @@ from impala_tf.config import ConfigurationError
 from impala_tf.learning import multi_device
 from impala_tf.training import checkpoints
 from tests.support import catch, several_learners, small_learner
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.support.processes import ROOT
 
 
 def run(kind, count, folder, *place):

@@ -16,34 +16,12 @@ from impala_tf.evaluation import results
 from impala_tf.paper import experiments, report, run
 from impala_tf.paper.experiments import EXPERIMENTS
 from impala_tf.pbt import lineage
-from impala_tf.sweeps import definition, search_space
-from impala_tf.sweeps.definition import Sweep
-from impala_tf.sweeps.study import Study
-from impala_tf.training import episode_log
+from impala_tf.sweeps import definition
+from tests.support import evaluations
+from tests.support.sweeps import sweep_of
 
 TABLE_3 = EXPERIMENTS['table3']
 SHALLOW, POPULATION = TABLE_3.methods[1], TABLE_3.methods[4]
-
-
-def sweep_of(folder, values, frames=10**6):
-  """A sweep whose trials ended with these final returns, and one that waits for each None; returns
-  the folders of the trials.
-  """
-  os.makedirs(folder)
-  space = search_space.parse(['seed=uniform(1,99)'])
-  sweep = Sweep({'total_environment_frames': frames}, space, num_trials=len(values))
-  definition.check_or_save(folder, sweep)
-  study = Study(folder, sweep)
-  folders = []
-  for value in values:
-    if value is None:
-      continue
-    claim = study.claim()
-    claim.finish(value)
-    folders.append(pathlib.Path(folder, claim.trial.name))
-    lines = [','.join(episode_log.COLUMNS), *(f'{100 * (i + 1)},pong,{value},7' for i in range(9))]
-    (folders[-1] / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
-  return folders
 
 
 def written(logdir, *tables):
@@ -264,9 +242,7 @@ def evaluated(folder, level, settings, returns):
   logdir = os.path.join(folder, level)
   os.makedirs(logdir)
   saved_config.save(logdir, settings)
-  result = results.LevelResult(
-    logdir, 'ckpt-1', level, settings.agent, 9, 'aa', 1, 1, returns, [100] * len(returns)
-  )
+  result = evaluations.result(level, returns, run=logdir, agent=settings.agent)
   results.Evaluation({'seed': 1}, {level: result}).save(os.path.join(folder, run.EVALUATION), {})
 
 

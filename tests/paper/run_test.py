@@ -16,8 +16,9 @@ from impala_tf.paper.experiments import EXPERIMENTS
 from impala_tf.paper.settings import PaperSettings
 from impala_tf.pbt import lineage
 from impala_tf.system import locks, processes
-from tests.paper.report_test import sweep_of
-from tests.support.children import Clock, script
+from tests.support.children import script
+from tests.support.clock import Clock
+from tests.support.sweeps import sweep_of
 
 TABLE_3, TABLE_4 = EXPERIMENTS['table3'], EXPERIMENTS['table4']
 SHALLOW, EXPERTS, POPULATION = TABLE_3.methods[1], TABLE_4.methods[3], TABLE_3.methods[4]
@@ -254,7 +255,7 @@ def started(monkeypatch):
   """A function that has the commands end with the given codes, or with None at a signal to this
   process; it returns a list that gets what is started.
   """
-  clock = Clock()
+  clock = Clock(0.0)
   monkeypatch.setattr(processes, 'time', clock)
 
   def prepare(*codes):

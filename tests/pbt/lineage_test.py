@@ -3,18 +3,7 @@
 import pytest
 
 from impala_tf.pbt import lineage
-from impala_tf.pbt.lineage import Event, Source
-
-
-def event(evaluation, frames, rate, fitness=None, copied=None):
-  return Event(
-    evaluation=evaluation,
-    frames=frames,
-    hyper_parameters={'learning_rate': rate},
-    fitness=fitness,
-    copied_from=copied and Source(*copied),
-  )
-
+from tests.support.histories import event
 
 # c copied b when they were at 300 and 250 frames; b had copied a when they were at 200 and 180.
 HISTORIES = {

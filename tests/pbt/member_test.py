@@ -4,7 +4,6 @@ when others fail them.
 
 import dataclasses
 import json
-import pathlib
 import shutil
 
 import numpy as np
@@ -18,6 +17,7 @@ from impala_tf.pbt.rules import Rules
 from impala_tf.training import checkpoint_files, checkpoints, loop
 from impala_tf.training.episodes import Episode
 from tests.support import catch
+from tests.support.run_files import write_episodes
 
 SETTINGS = dataclasses.replace(
   catch.CONFIG, learning_rate_decay='none', learning_rate=0.001, entropy_cost=0.01, epsilon=0.1
@@ -203,21 +203,16 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_replaced_by_an_older_one(
   assert equal(bad.weights(), older)
 
 
-def write_episodes(run, rows):
-  lines = [
-    'frames,level,episode_return,episode_frames',
-    *(f'{frames},catch,{r},7' for frames, r in rows),
-  ]
-  pathlib.Path(run.folder, 'episodes.csv').write_text('\n'.join(lines) + '\n')
-
-
 def test_a_resume_goes_on_with_hyper_parameters_and_collected_returns(population):
   run = Run(population, 0)
   run.evaluated(1200, 0.0)
   values = run.values()
   run.play(1360, 1.0, 1.0)
   run.save()
-  write_episodes(run, [(1000, 1.0), (1200, -1.0), (1360, 1.0), (1360, 1.0)])
+  write_episodes(
+    run.folder,
+    [(1000, 'catch', 1.0), (1200, 'catch', -1.0), (1360, 'catch', 1.0), (1360, 'catch', 1.0)],
+  )
   again = Run(population, 0)
   assert again.values() == values
   assert len(lineage.read(again.folder)) == 2
@@ -229,7 +224,7 @@ def test_a_resume_before_the_first_evaluation_leaves_out_the_burn_in(population)
   run = Run(population, 0)
   run.play(1160, 1.0)
   run.save()
-  write_episodes(run, [(500, -1.0), (1000, -1.0), (1160, 1.0)])
+  write_episodes(run.folder, [(500, 'catch', -1.0), (1000, 'catch', -1.0), (1160, 'catch', 1.0)])
   again = Run(population, 0)
   again.play(1320, 1.0, 1.0)
   assert [event.evaluation for event in lineage.read(again.folder)] == [0]

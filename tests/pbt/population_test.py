@@ -4,7 +4,6 @@ The processes are stand-ins, but for one member.
 """
 
 import dataclasses
-import pathlib
 import signal
 
 import pytest
@@ -18,7 +17,9 @@ from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
 from impala_tf.system import locks, machine, processes
 from tests.support import own_flags
-from tests.support.children import Clock, script
+from tests.support.children import script
+from tests.support.clock import Clock
+from tests.support.processes import ROOT
 
 CATCH = 'tests.support.catch:catch'
 RULES = Rules(burn_in_frames=1000, episodes=100, threshold=5.0, probability=0.5, factor=1.2)
@@ -131,7 +132,7 @@ def test_a_population_without_a_level_is_refused_and_binds_no_folder(
 
 @pytest.fixture
 def clock(monkeypatch):
-  clock = Clock()
+  clock = Clock(0.0)
   monkeypatch.setattr(processes, 'time', clock)
   monkeypatch.setattr(processes, 'POLL_SECONDS', 0.25)  # Which floats have.
   return clock
@@ -235,7 +236,7 @@ def test_each_member_runs_in_its_folder(tmp_path, monkeypatch, clock, how, codes
 
 
 def test_a_member_of_a_population_is_a_run_that_evaluates_and_explores(tmp_path, monkeypatch):
-  monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # Where the runner is found.
+  monkeypatch.chdir(ROOT)  # Where the runner is found.
   path = str(tmp_path)
   assert pbt.run(path, POPULATION, members=[1]) == 0
   ((name, events),) = folder.read_histories(path).items()

@@ -9,8 +9,8 @@ from impala_tf.config import ConfigurationError
 from impala_tf.pbt import __main__ as pbt
 from impala_tf.pbt import folder, lineage, report
 from impala_tf.pbt.population import Population
-from tests.pbt.lineage_test import event
 from tests.support import own_flags
+from tests.support.histories import event
 
 POPULATION = Population(population=2, given={'level_name': 'catch'}, space={})
 # The second copied the first when that had 180 frames and it had 200 itself.

@@ -6,19 +6,12 @@ import tensorflow as tf
 
 from impala_tf.reports import final_return
 from impala_tf.training import episode_log, episodes
-
-
-def write(folder, rows):
-  lines = [
-    ','.join(episode_log.COLUMNS),
-    *(f'{frames},{level},{value},7' for frames, level, value in rows),
-  ]
-  (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+from tests.support.run_files import write_episodes
 
 
 def test_the_last_hundred_episodes_count(tmp_path):
   assert final_return.read(str(tmp_path)) is None
-  write(
+  write_episodes(
     tmp_path,
     [(i, 'pong', 1000.0) for i in range(5)] + [(100 + i, 'pong', float(i)) for i in range(100)],
   )
@@ -29,7 +22,7 @@ def test_the_last_hundred_episodes_count(tmp_path):
 
 
 def test_a_line_that_is_being_written_does_not_count(tmp_path):
-  write(tmp_path, [(1, 'pong', 3.0)])
+  write_episodes(tmp_path, [(1, 'pong', 3.0)])
   path = tmp_path / episode_log.FILE_NAME
   path.write_text(path.read_text() + '2,pong,7')
   assert final_return.read(str(tmp_path)) == 3.0
@@ -47,7 +40,7 @@ def note_scores(logdir, scores):
 def test_several_levels_have_their_suites_score(tmp_path):
   logdir = str(tmp_path)
   note_scores(logdir, {})
-  write(tmp_path, [(1, 'a', 3.0)])
+  write_episodes(tmp_path, [(1, 'a', 3.0)])
   # The return of the only level that has ended an episode is not a score.
   assert final_return.read(logdir) is None
   assert [len(array) for array in final_return.curve(logdir)] == [0, 0]
@@ -58,7 +51,7 @@ def test_several_levels_have_their_suites_score(tmp_path):
 
 
 def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_score(tmp_path):
-  write(tmp_path, [(10, 'a', 1.0), (20, 'a', 4.0), (30, 'a', 1.0)])
+  write_episodes(tmp_path, [(10, 'a', 1.0), (20, 'a', 4.0), (30, 'a', 1.0)])
   frames, values = final_return.curve(str(tmp_path))
   assert frames.tolist() == [10, 20, 30]
   assert values.tolist() == [1.0, 2.5, 2.0]

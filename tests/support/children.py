@@ -3,19 +3,6 @@
 from impala_tf.system import locks
 
 
-class Clock:
-  """Time that passes by sleeping."""
-
-  def __init__(self):
-    self.now = 0.0
-
-  def monotonic(self):
-    return self.now
-
-  def sleep(self, seconds):
-    self.now += seconds
-
-
 class Scripted:
   """A child that ends with a code after so many seconds; stopped, with that of a run that saved."""
 
@@ -43,7 +30,7 @@ def script(clock, *ends):
   """Scripts a child.
 
   Args:
-    clock: `Clock`, in place of the module `time` of `processes`.
+    clock: `clock.Clock`, in place of the module `time` of `processes`.
     *ends: for each start the further arguments of `Scripted`, or FolderBusyError.
 
   Returns:

@@ -2,17 +2,27 @@
 
 import csv
 import os
+import pathlib
 
 import tensorflow as tf
 
 from impala_tf import saved_config
-from impala_tf.training import checkpoints, loop
+from impala_tf.training import checkpoints, episode_log, loop
 
 
 def read_episodes(logdir):
   """The rows of episodes.csv, dicts of str."""
   with open(logdir / 'episodes.csv', newline='') as file:
     return list(csv.DictReader(file))
+
+
+def write_episodes(folder, rows):
+  """Writes episodes.csv with `rows` of frames, level and return."""
+  lines = [
+    ','.join(episode_log.COLUMNS),
+    *(f'{frames},{level},{episode_return},7' for frames, level, episode_return in rows),
+  ]
+  pathlib.Path(folder, episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
 
 
 def read_scalars(logdir):

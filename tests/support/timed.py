@@ -40,3 +40,10 @@ class Timed:
 
   def _observation(self):
     return structs.Observation(np.full(self.observation_spec.frame.shape, self._step, np.uint8))
+
+
+class Screen(Timed):
+  """Shows the number of its step as a grey."""
+
+  def render(self):
+    return np.full((20, 30, 3), 10 * self._step, np.uint8)

@@ -2,13 +2,13 @@
 
 import dataclasses
 import json
-import pathlib
 
 import pytest
 
 from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import definition, search_space, worker
 from impala_tf.sweeps.definition import Sweep
+from tests.support.processes import ROOT
 
 SWEEP = Sweep(
   given={'level_name': 'tests.support.catch:catch', 'num_actors': 2, 'decay': 0.9},
@@ -58,7 +58,7 @@ def test_the_file_has_the_same_form_as_ever(tmp_path):
     'num_trials': 3,
     'sweep_seed': 1,
   }
-  results = pathlib.Path(__file__).parents[2] / 'results' / 'pong_sweep'
+  results = ROOT / 'results' / 'pong_sweep'
   kept = definition.load(str(results))
   assert (kept.space, kept.num_trials) == (search_space.TABLE_D1, 6)
 

@@ -9,7 +9,7 @@ from impala_tf.config import ConfigurationError
 from impala_tf.sweeps import definition, report, search_space
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Trial
-from impala_tf.training import episode_log
+from tests.support.run_files import write_episodes
 
 
 def trial(number, state='finished', value=None, message='', **values):
@@ -32,12 +32,7 @@ def sweep(tmp_path):
   for t in TRIALS:
     folder = tmp_path / 'sweep' / t.name
     folder.mkdir(parents=True)
-    returns = [t.value or 0.0] * 10
-    lines = [
-      ','.join(episode_log.COLUMNS),
-      *(f'{100 * (i + 1)},catch,{r},7' for i, r in enumerate(returns)),
-    ]
-    (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+    write_episodes(folder, [(100 * (i + 1), 'catch', t.value or 0.0) for i in range(10)])
   return str(tmp_path / 'sweep')
 
 
@@ -84,22 +79,7 @@ def test_damage_to_a_trial_costs_its_row_only(sweep, tmp_path, name):
   assert 'Best final return 5, mean of the best 3 3.' in text
 
 
-def test_files(sweep, tmp_path, monkeypatch):
-  from matplotlib.figure import Figure
-
-  lines = []
-  save = Figure.savefig
-
-  def keep(figure, *args, **kwargs):
-    lines.append(
-      [
-        (line.get_xdata().tolist(), line.get_ydata().tolist())
-        for line in figure.axes[0].get_lines()
-      ]
-    )
-    save(figure, *args, **kwargs)
-
-  monkeypatch.setattr(Figure, 'savefig', keep)
+def test_files(sweep, tmp_path, figures):
   text = report.write({'ours': (sweep, TRIALS)}, str(tmp_path / 'report'))
   assert 'Best final return 5, mean of the best 3 3.' in text
   assert '6 trials: 3 finished, 1 failed, 1 pruned, 1 waiting.' in text
@@ -114,25 +94,18 @@ def test_files(sweep, tmp_path, monkeypatch):
     rows = list(csv.DictReader(file))
   assert [row['final_return'] for row in rows] == ['1.0', '5.0', '', '3.0', '-2.0', '']
   assert [row['state'] for row in rows[:3]] == ['finished', 'finished', 'failed']
-  sorted_lines, best_lines = lines
-  assert sorted_lines == [([1, 2, 3, 4], [5.0, 3.0, 1.0, -2.0])]
-  np.testing.assert_allclose(best_lines[0][1], 3.0)
+  (sorted_line,), (best_line, *_) = (figure.axes[0].get_lines() for figure in figures)
+  assert np.array(sorted_line.get_data()).tolist() == [[1, 2, 3, 4], [5.0, 3.0, 1.0, -2.0]]
+  np.testing.assert_allclose(best_line.get_ydata(), 3.0)
 
 
-def test_the_curve_of_the_best_ends_where_the_shortest_of_them_does(tmp_path, monkeypatch):
-  from matplotlib.figure import Figure
-
+def test_the_curve_of_the_best_ends_where_the_shortest_of_them_does(tmp_path, figures):
   trials = [trial(0, value=1.0), trial(1, value=2.0)]
   for t, frames in zip(trials, ([100, 200, 300], [150, 200, 900]), strict=True):
     (tmp_path / t.name).mkdir()
-    lines = [','.join(episode_log.COLUMNS), *(f'{f},catch,{t.value},7' for f in frames)]
-    (tmp_path / t.name / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
-  drawn = []
-  monkeypatch.setattr(
-    Figure, 'savefig', lambda figure, *args, **kwargs: drawn.extend(figure.axes[0].get_lines())
-  )
+    write_episodes(tmp_path / t.name, [(f, 'catch', t.value) for f in frames])
   report.draw_best({'ours': (str(tmp_path), trials)}, str(tmp_path / 'best.png'))
-  (line,) = drawn
+  (line,) = figures[0].axes[0].get_lines()
   assert (line.get_xdata()[0], line.get_xdata()[-1]) == (150, 300)
   np.testing.assert_allclose(line.get_ydata(), 1.5)
 

@@ -3,7 +3,6 @@ journal and real locks throughout.
 """
 
 import concurrent.futures
-import errno
 import fcntl
 import signal
 import subprocess
@@ -220,10 +219,7 @@ def test_a_journal_that_is_none_is_refused(tmp_path):
     open_study(tmp_path).trials()
 
 
-def test_a_folder_without_locks_is_refused(tmp_path, monkeypatch):
-  def refuse(*unused):
-    raise OSError(errno.ENOLCK, 'No locks available')
-
-  monkeypatch.setattr(fcntl, 'flock', refuse)
+@pytest.mark.usefixtures('without_locks')
+def test_a_folder_without_locks_is_refused(tmp_path):
   with pytest.raises(ConfigurationError, match=str(tmp_path)):
     locks.check_supported(str(tmp_path))

@@ -1,7 +1,5 @@
 """A worker of a sweep: what it makes of the end of a trial's run; study and runs are stand-ins."""
 
-import errno
-import fcntl
 import signal
 import types
 from typing import ClassVar
@@ -14,8 +12,7 @@ from impala_tf.sweeps import dashboard, report, search_space, worker
 from impala_tf.sweeps.definition import Sweep
 from impala_tf.sweeps.study import Trial
 from impala_tf.system import machine, processes
-from impala_tf.training import episode_log
-from tests.support import catch
+from tests.support import catch, run_files, switch
 
 
 class Claim:
@@ -106,8 +103,7 @@ def write_run(folder, rows):
   folder.mkdir()
   saved_config.save(str(folder), catch.CONFIG)
   if rows:
-    lines = [','.join(episode_log.COLUMNS), *(f'{frames},catch,{ret},7' for frames, ret in rows)]
-    (folder / episode_log.FILE_NAME).write_text('\n'.join(lines) + '\n')
+    run_files.write_episodes(folder, [(frames, 'catch', ret) for frames, ret in rows])
 
 
 @pytest.mark.parametrize(
@@ -185,21 +181,10 @@ def test_a_bad_trial_is_stopped_by_what_it_had_come_to_at_each_twentieth(
   assert claim.tape == ended
 
 
-class Switch:
-  """Becomes true when it has been asked a few times."""
-
-  def __init__(self, times):
-    self._left = times
-
-  def __bool__(self):
-    self._left -= 1
-    return self._left < 0
-
-
 def test_all_runs_are_stopped_and_released_at_a_request_to_end(tmp_path, monkeypatch, pages):
   monkeypatch.setattr(Run, 'code', None)
   claims = [Claim(number) for number in range(3)]
-  work(tmp_path, *claims, stop=Switch(5), parallel=2)
+  work(tmp_path, *claims, stop=switch.Switch(5), parallel=2)
   assert [run.was_stopped for run, *_ in Run.started] == [True, True]
   assert [claim.tape for claim in claims] == [[('release',)]] * 2 + [[]]
 
@@ -264,11 +249,8 @@ def test_the_exit_code_says_which_signal_ended_a_sweep(tmp_path, monkeypatch):
   assert not (tmp_path / 'report').exists()
 
 
-def test_a_folder_without_locks_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-  def refuse(*unused):
-    raise OSError(errno.ENOLCK, 'No locks available')
-
-  monkeypatch.setattr(fcntl, 'flock', refuse)
+@pytest.mark.usefixtures('without_locks')
+def test_a_folder_without_locks_is_refused_before_anything_is_written(tmp_path):
   with pytest.raises(ConfigurationError, match=str(tmp_path)):
     worker.run(str(tmp_path), Sweep({}, search_space.TABLE_D1))
   assert not (tmp_path / 'sweep.json').exists()

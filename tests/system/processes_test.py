@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from impala_tf.system import locks, processes
-from tests.support.children import Clock, Scripted, script
+from tests.support.children import Scripted, script
+from tests.support.clock import Clock
 from tests.support.processes import ROOT, wait_until
 
 _RUNNER = """
@@ -98,7 +99,7 @@ def test_what_outlives_its_starter_is_killed(tmp_path):
 
 @pytest.fixture
 def clock(monkeypatch):
-  clock = Clock()
+  clock = Clock(0.0)
   monkeypatch.setattr(processes, 'time', clock)
   monkeypatch.setattr(processes, 'POLL_SECONDS', 0.25)  # Which floats have.
   return clock

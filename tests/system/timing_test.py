@@ -5,16 +5,7 @@ import threading
 import pytest
 
 from impala_tf.system import timing
-
-
-class Clock:
-  """Time that moves when told."""
-
-  def __init__(self):
-    self.now = 50.0
-
-  def __call__(self):
-    return self.now
+from tests.support.clock import Clock
 
 
 class TestStageTimer:

@@ -6,15 +6,7 @@ import threading
 import pytest
 
 from impala_tf.training.progress import ProgressLine
-
-
-class Clock:
-  """Time that moves when it is set."""
-
-  now = 1000.0
-
-  def __call__(self):
-    return self.now
+from tests.support.clock import Clock
 
 
 class Terminal(io.StringIO):

@@ -1,7 +1,6 @@
 """The sources of batches: how long a learner waits for one, and how it says so."""
 
 import dataclasses
-import logging as standard_logging
 import types
 
 import pytest
@@ -10,15 +9,7 @@ from impala_tf.acting import group
 from impala_tf.system import timing
 from impala_tf.training import sources
 from tests.support import catch
-
-
-class Clock:
-  """Time that moves when told."""
-
-  now = 1000.0
-
-  def __call__(self):
-    return self.now
+from tests.support.clock import Clock
 
 
 class Scripted(sources.Source):
@@ -58,15 +49,13 @@ def test_a_failed_actor_ends_the_waiting_with_what_was_wrong():
     source.next_batch()
 
 
-def test_a_learner_that_waits_says_so_once_a_minute(monkeypatch, caplog):
+def test_a_learner_that_waits_says_so_once_a_minute(monkeypatch, warnings):
   clock = Clock()
   monkeypatch.setattr(sources, 'time', types.SimpleNamespace(monotonic=clock))
-  caplog.set_level(standard_logging.WARNING)
   source = Scripted([*[None] * 7, 'batch', *[None] * 13, 'batch'], clock, seconds=10.0)
   source.next_batch()
   source.next_batch()
-  said = [record.getMessage() for record in caplog.records]
-  assert said == [
+  assert warnings() == [
     f'The learner has waited {seconds} s for a batch. They sleep.' for seconds in (60, 60, 120)
   ]
 
@@ -83,12 +72,12 @@ def test_time_of_an_unroll_is_that_of_environments_and_of_inference():
 
 
 @pytest.mark.parametrize(('environments', 'warned'), [((1, 4), True), ((2, 4), False)])
-def test_fewer_environments_than_a_batch_are_warned_of(caplog, environments, warned):
+def test_fewer_environments_than_a_batch_are_warned_of(warnings, environments, warned):
   num_actors, envs_per_actor = environments
   group.check(
     catch.CatchSuite(),
     dataclasses.replace(catch.CONFIG, num_actors=num_actors, envs_per_actor=envs_per_actor),
   )
   assert [
-    'A batch of 8 new unrolls will hold several in a row' in r.getMessage() for r in caplog.records
+    'A batch of 8 new unrolls will hold several in a row' in warning for warning in warnings()
   ] == [True] * warned
