@@ -51,7 +51,8 @@ def check_supported(folder: str) -> None:
   Raises:
     ConfigurationError: names the folder.
   """
-  with open(os.path.join(folder, '.lock_check'), 'w') as file:
+  # NFS gives a shared lock of files that are open for reading only.
+  with open(os.path.join(folder, '.lock_check'), 'w+') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_SH)
     except OSError as error:

@@ -1,5 +1,6 @@
 """One process holds a folder's lock, until it ends in any way."""
 
+import fcntl
 import subprocess
 import sys
 
@@ -53,3 +54,9 @@ def test_a_file_system_without_locks_gives_a_warning_only(tmp_path, warnings):
     pass
   (warning,) = warnings()
   assert str(tmp_path) in warning
+
+
+def test_a_file_system_that_looks_at_how_a_file_was_opened_is_supported(tmp_path, monkeypatch):
+  # So does NFS, and so do POSIX's locks anywhere.
+  monkeypatch.setattr(fcntl, 'flock', fcntl.lockf)
+  locks.check_supported(str(tmp_path))
