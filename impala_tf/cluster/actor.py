@@ -223,7 +223,7 @@ class ClusterActor:
     if self._failures_in_a_row == _MAX_FAILURES_IN_A_ROW:
       raise ActorError(
         f'{_MAX_FAILURES_IN_A_ROW} connections in a row ended before an unroll was sent. The '
-        f'learner fetches them from {self._role.address}: see that it can reach that, or change '
+        f'learner fetches them from {link.address}: see that it can reach that, or change '
         f'--actor_address. The last error: {error}'
       ) from error
 

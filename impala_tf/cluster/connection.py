@@ -36,6 +36,7 @@ from impala_tf.system import machine
 
 QUEUE, WEIGHTS = 'unrolls', 'weights'
 _THREADS_OF_ACTOR = 2  # of the learner's, for each actor process
+_PORTS_TO_TRY = 5  # Another process may open one between its draw and its use.
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 15.0  # seconds between two attempts to connect
 
 # How TensorFlow reports that the other side is gone, or that it is there again and knows nothing of
@@ -53,16 +54,35 @@ CONNECTION_ERRORS = (
 )
 
 
-def connect(role: roles.Role) -> None:
+class _PortTakenError(ConfigurationError):
+  """The port of this process is another one's."""
+
+
+def connect(role: roles.Role) -> roles.Role:
   """Makes this process a part of the cluster: the learner opens its port, an actor also connects.
 
   An actor may call it again to connect again, while no operation of TensorFlow runs. It waits for a
   learner that isn't there.
 
+  Returns:
+    The role with the port, which is drawn if the role has none.
+
   Raises:
     ConfigurationError: if the port can't be opened.
     tf.errors.OpError: if the learner was lost meanwhile.
   """
+  left = 1 if role.has_port else _PORTS_TO_TRY
+  while True:
+    with_port, left = role.with_port(), left - 1
+    try:
+      _connect(with_port)
+      return with_port
+    except _PortTakenError:
+      if not left:
+        raise
+
+
+def _connect(role):
   # Addresses of a cluster are nothing for a proxy, which other libraries of this process may need
   # for the web. To gRPC an empty one says so.
   os.environ.setdefault('grpc_proxy', '')
@@ -87,7 +107,7 @@ def connect(role: roles.Role) -> None:
     if 'Could not start gRPC server' not in error.message:
       raise
     flag = 'learner_address' if role.job == 'learner' else 'actor_address'
-    raise ConfigurationError(
+    raise _PortTakenError(
       f'The port of {role.address} is taken, perhaps by another {role.job}. Give another one by '
       f'--{flag}.'
     ) from error
@@ -186,6 +206,11 @@ class Connection:
 
     return None
 
+  @property
+  def address(self) -> str:
+    """'host:port' at which the learner finds this actor."""
+    return self._role.address
+
   def check_silence(self, seconds: float) -> None:
     """Raises LearnerLostError if so many seconds without an answer of the learner are too many."""
     if seconds > self._give_up_after:
@@ -205,7 +230,7 @@ class Connection:
 
     try:
       if not self._is_connected:
-        connect(self._role)
+        self._role = connect(self._role)
         if not self._was_connected:
           warn_if_exposed(self._role)
         self._is_connected = self._was_connected = True

@@ -16,6 +16,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from typing import Self
 
 from impala_tf.config import ConfigurationError
 
@@ -34,13 +35,29 @@ class Role:
   job: 'learner' or 'actor'.
   task: int, the actor's number; 0 for the learner.
   learner: 'host:port' of the learner.
-  address: 'host:port' at which the others find this process.
+  address: 'host:port' at which the others find this process; port 0 means any that is free, see
+    `with_port`.
   """
 
   job: str
   task: int
   learner: str
   address: str
+
+  @property
+  def has_port(self) -> bool:
+    """Whether the address has a port already."""
+    return host_and_port(self.address)[1] > 0
+
+  def with_port(self) -> Self:
+    """Returns the role with a port that is free now, where it has none.
+
+    It is for the moment before the port is opened: of dozens of processes that start at a time two
+    would draw the same.
+    """
+    if self.has_port:
+      return self
+    return dataclasses.replace(self, address=f'{host_and_port(self.address)[0]}:{free_port()}')
 
   @property
   def is_local(self) -> bool:
@@ -120,7 +137,7 @@ def _actor_role(task, learner, actor_address, known_addresses):
       'reach it. Give an address by which it can.'
     )
 
-  return Role('actor', task, learner, f'{host}:{port or free_port()}')
+  return Role('actor', task, learner, f'{host}:{port}')
 
 
 @dataclasses.dataclass(frozen=True)

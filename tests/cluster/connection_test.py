@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from impala_tf import config
 from impala_tf.cluster import connection, heartbeats, roles, sockets
 from impala_tf.system import machine
 from tests.support import processes
@@ -32,6 +33,32 @@ def test_a_learner_has_few_threads_and_many_files_for_its_actors(monkeypatch, jo
   assert allowed == ([] if job == 'actor' else [True])
   assert context.context().config.inter_op_parallelism_threads == own
   assert ('grpc_proxy', '') in os.environ.items()  # Or gRPC would ask the other one.
+
+
+@pytest.mark.parametrize('given', [0, 2])
+def test_an_actor_without_a_port_of_its_own_draws_another_when_its_draw_is_taken(
+  monkeypatch, given
+):
+  tried = []
+
+  def connect_to_cluster(spec, *arguments, **options):
+    tried.append(int(spec.task_address('actor', 3).rpartition(':')[2]))
+    if len(tried) == 1:
+      raise tf.errors.UnknownError(None, None, 'Could not start gRPC server')
+
+  monkeypatch.setattr(tf.config, 'experimental_connect_to_cluster', connect_to_cluster)
+  monkeypatch.setattr(tf.config, 'list_logical_devices', list)
+  monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
+  ports = iter([71, 72])
+  monkeypatch.setattr(roles, 'free_port', lambda: next(ports))
+  role = roles.Role('actor', 3, '127.0.0.1:1', f'127.0.0.1:{given}')
+  if given:
+    with pytest.raises(config.ConfigurationError, match='--actor_address'):
+      connection.connect(role)
+    assert tried == [given]
+  else:
+    assert connection.connect(role).address == '127.0.0.1:72'
+    assert tried == [71, 72]
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ def test_defaults_stay_on_this_machine():
   assert learner.address == f'127.0.0.1:{roles.DEFAULT_PORT}'
   assert learner.is_local
   actor = roles.resolve('actor', 0, environment={})
-  host, port = roles.host_and_port(actor.address)
+  assert actor.address == '127.0.0.1:0'  # Its port is drawn when it is about to be opened.
+  host, port = roles.host_and_port(actor.with_port().address)
   assert host == '127.0.0.1'
   assert port > 0
   assert actor.is_local
