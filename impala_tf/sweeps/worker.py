@@ -99,12 +99,13 @@ class Worker:
       share = min({*range(self._parallel)} - {*self._shares.values()})
       self._shares[trial.name] = share
       folder = self._folder(trial)
-      arguments = config_flags.arguments(self._given | trial.hyper_parameters)
+      given = self._given | trial.hyper_parameters
       # Of the last trials of a sweep there are fewer.
       left = sum(not trial.has_ended for trial in self._study.trials())
       environment = machine.environment_of_share(
-        share, max(1, min(self._parallel, left)), self._given.get('num_learners', 1)
+        share, max(1, min(self._parallel, left)), given.get('num_learners', 1)
       )
+      arguments = config_flags.arguments(given)
       start = functools.partial(
         processes.RunProcess, self._runner, arguments, folder, claim.lock, environment
       )

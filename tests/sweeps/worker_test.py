@@ -197,6 +197,7 @@ def test_trials_side_by_side_have_the_shares_that_others_do_not(tmp_path, monkey
     return {'SHARE': str(len(shares))}
 
   claims = [Claim(number) for number in range(6)]
+  claims[1].trial.hyper_parameters['num_learners'] = 4
   for claim in claims:
     write_run(tmp_path / claim.trial.name, [(5, 1.0)])
   has_ended = lambda claim: types.SimpleNamespace(has_ended=bool(claim.tape))
@@ -207,7 +208,7 @@ def test_trials_side_by_side_have_the_shares_that_others_do_not(tmp_path, monkey
   monkeypatch.setattr(Run, 'poll', lambda self: None if is_first(self) else 0)
   work(tmp_path, *claims, parallel=2)
   # Which of how many it is, and its graphics cards; the last is alone.
-  assert shares == [(0, 2, 1), (1, 2, 1), (1, 2, 1), (0, 2, 1), (1, 2, 1), (0, 1, 1)]
+  assert shares == [(0, 2, 1), (1, 2, 4), (1, 2, 1), (0, 2, 1), (1, 2, 1), (0, 1, 1)]
   assert [run.environment['SHARE'] for run, *_ in Run.started] == list('123456')
 
 
