@@ -10,49 +10,35 @@ command takes the hyper-parameters that `run_experiment.py` takes.
 
 import functools
 import threading
-from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from impala_tf import cli
 from impala_tf.cli import config_flags
 from impala_tf.cluster import roles
-from impala_tf.config import sizes
+from impala_tf.config import Config, sizes
 from impala_tf.environments import suites
-from impala_tf.system import machine, processes, signals
+from impala_tf.environments.suite import Suite
+from impala_tf.system import processes, signals
 
 # Actors have nothing to lose, and the learner's runs are saved: what kills a part now and then must
 # not end the cluster.
 _SOUND_SECONDS = 60.0
-_BATCH = 32  # of a run whose level only its folder knows
 _print_lock = threading.Lock()
 
 
-def sizes_of_each(
-  num_actor_processes: int, preset_name: str | None, given: dict[str, Any]
-) -> sizes.Sizes:
+def sizes_of_each(num_actor_processes: int, suite: Suite, config: Config) -> sizes.Sizes:
   """Returns how many actors, environments and processes each actor process has by default.
 
   What one process would have is shared out, and no level is left out.
 
   Args:
     num_actor_processes: of the cluster.
-    preset_name: as of run_experiment.py.
-    given: fields of the configuration, the level among them unless the preset or the run's folder
-      knows it.
-
-  Raises:
-    ConfigurationError: if no suite has the level, or a value is refused.
+    suite: of the levels.
+    config: of the run, with the sizes of one process alone.
   """
-  named = suites.presets()[preset_name] if preset_name else None
-  level_name = given.get('level_name') or (named and named.level_name)
-  if level_name:
-    suite, config = suites.resolve(**given | {'level_name': level_name})
-    levels = len(suite.levels(config))
-    whole = sizes.Sizes(config.num_actors, config.envs_per_actor, config.processes_per_actor)
-  else:
-    levels, whole = 1, sizes.choose(machine.cores(), 1, _BATCH)
-  return sizes.shared_out(whole, num_actor_processes, levels)
+  whole = sizes.Sizes(config.num_actors, config.envs_per_actor, config.processes_per_actor)
+  return sizes.shared_out(whole, num_actor_processes, len(suite.levels(config)))
 
 
 def run(num_actor_processes: int, arguments: list[str]) -> int:
@@ -120,17 +106,39 @@ def _define_flags():
   )
 
 
+def _resolve(preset_name, given):
+  """Returns the suite and the configuration of the level that the flags or the preset name."""
+  named = {'level_name': suites.presets()[preset_name].level_name} if preset_name else {}
+  return suites.resolve(**named | given)
+
+
+def _warn_if_uneven(num_actor_processes, suite, config, each):
+  """Warns if some levels would be played more often than others."""
+  levels = len(suite.levels(config))
+  if num_actor_processes * each['num_actors'] * each['envs_per_actor'] % levels:
+    logging.warning(
+      'The environments of %d actor processes (%d actors of %d each) are not a multiple of the %d '
+      'levels of %s: some levels are played more often than others. Choose --num_actor_processes, '
+      '--num_actors or --envs_per_actor so that they are.',
+      num_actor_processes,
+      each['num_actors'],
+      each['envs_per_actor'],
+      levels,
+      config.level_name,
+    )
+
+
 @cli.report_user_errors()
 def _main(argv):
   cli.no_positional_arguments(argv)
   values = flags.FLAGS
 
-  # A preset, or the run in a folder, may know the level.
-  is_known = values.preset or values.logdir
-  given = config_flags.given() if is_known else config_flags.given_with_level()
+  given = config_flags.given() if values.preset else config_flags.given_with_level()
   if not given.get('num_actors'):
-    each = sizes_of_each(values.num_actor_processes, values.preset, given)
+    suite, config = _resolve(values.preset, given)
+    each = sizes_of_each(values.num_actor_processes, suite, config)
     given = each._asdict() | given | {'num_actors': each.num_actors}
+    _warn_if_uneven(values.num_actor_processes, suite, config, given)
 
   passed_on = {
     name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None

@@ -15,7 +15,9 @@ CATCH = '--level_name=tests.support.catch:catch'
 
 def test_processes_share_out_what_one_would_have(monkeypatch):
   monkeypatch.setattr(machine, 'cores', lambda: 6)
-  of_each = launch.sizes_of_each
+
+  def of_each(number, preset, given):
+    return launch.sizes_of_each(number, *launch._resolve(preset, given))
 
   def alone(name):
     config = suites.resolve(name)[1]
@@ -45,9 +47,6 @@ def of_each(actors, environments):
   [
     ([CATCH, '--num_actor_processes=1'], 1, [CATCH, *of_each(2, 4)]),
     ([CATCH, '--num_actor_processes=2', '--envs_per_actor=3'], 2, [CATCH, *of_each(1, 3)]),
-    # The level is in the folder of the run: two actors a core in all.
-    (['--logdir=here', '--num_actor_processes=4'], 4, ['--logdir=here', *of_each(3, 16)]),
-    (['--logdir=here', '--num_actor_processes=50'], 50, ['--logdir=here', *of_each(1, 3)]),
     (
       ['--num_actors=5', '--logdir=here', '--preset=atari_expert_deep'],
       2,
@@ -68,6 +67,25 @@ def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes
   assert launch._main(['launch']) == 143
   ((number, arguments),) = calls
   assert (number, sorted(arguments)) == (processes, sorted(passed_on))
+
+
+@pytest.mark.parametrize(('processes', 'is_even'), [(3, True), (4, False)])
+def test_levels_that_would_be_played_unequally_often_are_warned_of(
+  monkeypatch, caplog, processes, is_even
+):
+  monkeypatch.setattr(launch, 'run', lambda *unused: 0)
+  monkeypatch.setattr(machine, 'cores', lambda: 16)
+  own_flags.parse(
+    monkeypatch, launch._define_flags, '--level_name=atari57', f'--num_actor_processes={processes}'
+  )
+  assert launch._main(['launch']) == 0
+  assert ['57 levels' in record.getMessage() for record in caplog.records] == [True] * (not is_even)
+
+
+def test_a_run_of_a_folder_needs_its_level_as_without_a_cluster(monkeypatch):
+  own_flags.parse(monkeypatch, launch._define_flags, '--logdir=here')
+  with pytest.raises(ConfigurationError, match='--level_name'):
+    launch._main.__wrapped__(['launch'])
 
 
 @pytest.fixture

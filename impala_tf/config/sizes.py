@@ -101,9 +101,7 @@ def choose(
     num_actors = max(1, total // envs_per_actor // together) * together
 
   if not processes_per_actor:
-    each = min(envs_per_actor, max(1, round(_PROCESSES_PER_CORE * cores / num_actors)))
-    # No more than what the largest one needs for its environments.
-    processes_per_actor = math.ceil(envs_per_actor / math.ceil(envs_per_actor / each))
+    processes_per_actor = _processes(envs_per_actor, _PROCESSES_PER_CORE * cores / num_actors)
 
   return Sizes(num_actors, envs_per_actor, processes_per_actor)
 
@@ -127,5 +125,13 @@ def shared_out(whole: Sizes, processes: int, levels: int) -> Sizes:
     environments = max(actors * environments // processes, math.ceil(levels / processes), 1)
     environments -= environments % levels if environments > levels else 0
     actors = 1
-  each = round(whole.num_actors * whole.processes_per_actor / (processes * actors))
-  return Sizes(actors, environments, min(environments, max(1, each)))
+  wanted = whole.num_actors * whole.processes_per_actor / (processes * actors)
+  return Sizes(actors, environments, _processes(environments, wanted))
+
+
+def _processes(environments, wanted):
+  """Returns how many processes share an actor's environments: about as many as wanted, and no more
+  than what the largest one needs for its environments.
+  """
+  each = min(environments, max(1, round(wanted)))
+  return math.ceil(environments / math.ceil(environments / each))

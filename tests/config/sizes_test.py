@@ -128,6 +128,8 @@ def test_processes_that_share_environments_play_all_levels():
   assert sizes.shared_out(sizes.Sizes(3, 57, 4), 4, 57) == (1, 42, 3)
   # In equal shares, where they have several environments of each.
   assert sizes.shared_out(sizes.Sizes(13, 16, 2), 20, 4) == (1, 8, 1)
+  # The largest of 44 processes would have two of 57 environments, and so has that of 29.
+  assert sizes.shared_out(sizes.Sizes(3, 57, 29), 2, 57) == (1, 57, 29)
 
 
 @pytest.mark.parametrize(
