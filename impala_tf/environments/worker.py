@@ -22,8 +22,11 @@ from impala_tf import errors
 # `close`. Then it is killed.
 GRACE_SECONDS = 5.0
 # A terminal, its loss, and a cluster's scheduler send these to children, too, while the parent
-# decides when they end.
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# decides when they end. Those of a terminal reach programs that an environment has started, too,
+# and they ignore them as well; by the others an environment ends its programs.
+_OF_TERMINALS = (signal.SIGINT, signal.SIGHUP)
+_OF_PROGRAMS = (signal.SIGTERM, signal.SIGUSR1)
+ENDING_SIGNALS = (*_OF_TERMINALS, *_OF_PROGRAMS)
 
 
 def serve(
@@ -36,10 +39,14 @@ def serve(
     constructor: the pickle of a class and its positional and keyword arguments.
     shared: further keyword arguments.
   """
-  for number in ENDING_SIGNALS:
+  for number in _OF_TERMINALS:
     signal.signal(number, signal.SIG_IGN)
+  for number in _OF_PROGRAMS:
+    signal.signal(number, lambda *unused: None)  # Unlike SIG_IGN no program inherits it.
+    signal.siginterrupt(number, False)
   # The server keeps them away while it starts; a program that the environment starts needs them.
   signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING_SIGNALS)
+  os.register_at_fork(after_in_child=lambda: _after_fork(connection))
   sys.stdout = FewLines(sys.stderr)
   threading.Thread(target=_follow_parent, args=(connection,), daemon=True).start()
   hosted: Any = None
@@ -76,6 +83,15 @@ def serve(
       hosted.close()
 
 
+def _after_fork(connection):
+  """Lets a copy of the process, which an environment has forked, be ended, and the connection show
+  the end of the process that was copied.
+  """
+  connection.close()
+  for number in _OF_PROGRAMS:
+    signal.signal(number, signal.SIG_DFL)
+
+
 def _follow_parent(connection):
   """Ends the process some time after its parent, if the object is busy and does not notice."""
   wait_for_hang_up(connection)
@@ -102,6 +118,15 @@ class FewLines(io.TextIOBase):
     """Takes where the lines go."""
     self._stream = stream
     self._left = self._LINES
+
+  @property
+  def encoding(self) -> str:  # type: ignore[override]
+    """The other stream's."""
+    return self._stream.encoding
+
+  def fileno(self) -> int:
+    """Returns the other stream's descriptor, for programs that an environment starts."""
+    return self._stream.fileno()
 
   def write(self, text: str) -> int:
     """Writes a text as `io.TextIOBase.write`, as long as there are lines left."""

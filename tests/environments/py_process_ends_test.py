@@ -90,6 +90,18 @@ def test_signals_to_the_whole_process_group_do_not_end_it():
 def test_a_program_that_an_environment_starts_can_be_ended():
   with py_process.PyProcess(Hosted) as process:
     assert process.call('blocked_signals') == set()
+    assert process.call('end_a_program') == -signal.SIGTERM
+
+
+def test_a_process_that_an_environment_forks_hides_no_end_and_can_be_ended():
+  with py_process.PyProcess(Hosted) as process:
+    child = process.call('fork', 60)
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(py_process.ProcessError, match='SIGKILL'):
+      process.call('add', 1)
+    assert is_alive(child)
+    os.kill(child, signal.SIGTERM)
+    wait_until(lambda: not is_alive(child))
 
 
 def test_death_of_the_server_that_forks_is_survived(tmp_path):

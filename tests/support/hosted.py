@@ -43,6 +43,21 @@ class Hosted:
   def blocked_signals(self):
     return signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
+  def end_a_program(self):
+    program = subprocess.Popen(['sleep', '60'], stdout=sys.stdout)
+    program.terminate()
+    try:
+      return program.wait(20)
+    finally:
+      program.kill()
+
+  def fork(self, seconds):
+    child = os.fork()
+    if not child:
+      time.sleep(seconds)
+      os._exit(0)
+    return child
+
   def end(self, code):
     os._exit(code)
 
