@@ -57,6 +57,12 @@ def option(
 class Options:
   """Base of the dataclasses whose fields are options."""
 
+  def __init_subclass__(cls, **kwargs: Any) -> None:
+    """Makes types of annotations that are texts, as after `from __future__ import annotations`."""
+    super().__init_subclass__(**kwargs)
+    types = typing.get_type_hints(cls)
+    cls.__annotations__ = {name: types[name] for name in cls.__annotations__}
+
   def __post_init__(self) -> None:
     """Checks every field."""
     for field in dataclasses.fields(self):

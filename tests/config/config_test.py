@@ -4,11 +4,12 @@ import dataclasses
 import json
 import subprocess
 import sys
+import types
 
 import pytest
 
 from impala_tf import config as config_lib
-from impala_tf.config import Config, ConfigurationError, StackedImageConfig
+from impala_tf.config import Config, ConfigurationError, StackedImageConfig, options
 from impala_tf.learning import losses
 from tests.support.configurations import DEFAULTS, NAMES, OPTIONAL, RESUMABLE, VALUES, another, make
 
@@ -262,3 +263,26 @@ def test_stacks_and_sticky_actions_have_limits(name, value):
 def test_a_reference_that_leads_nowhere_is_refused_at_once(field, value):
   with pytest.raises(ConfigurationError, match=field):
     dataclasses.replace(make(), **{field: value})
+
+
+def test_types_may_be_written_as_texts():
+  values = {'dataclasses': dataclasses, 'Config': Config, 'option': options.option}
+  module = types.ModuleType('with_texts')
+  vars(module).update(values)
+  sys.modules['with_texts'] = module
+  try:
+    exec(
+      'from __future__ import annotations\n'
+      '@dataclasses.dataclass(frozen=True, kw_only=True)\n'
+      'class Bandit(Config):\n'
+      "  num_arms: int = option('number of arms', default=10, minimum=2)\n"
+      "  spread: float | None = option('of the means', default=None)\n",
+      vars(module),
+    )
+  finally:
+    del sys.modules['with_texts']
+  fields = {field.name: field for field in dataclasses.fields(module.Bandit)}
+  assert options.parse(fields['num_arms'], '4') == 4
+  assert options.parse(fields['spread'], '2') == 2.0
+  assert options.parse(fields['spread'], 'none') is None
+  assert options.parse(fields['batch_size'], '4') == 4
