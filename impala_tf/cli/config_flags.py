@@ -54,7 +54,7 @@ def define(command: str = '__main__') -> None:
       fields.setdefault(field.name, field)
 
   for name, field in fields.items():
-    _define(field, f'{_SUITES}{", ".join(owners[name])}')
+    _define_own(field, ', '.join(owners[name]))
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -121,8 +121,21 @@ def define_options_of(suite: Suite, runtime_only: bool = False) -> None:
     runtime_only: whether options that decide what is learned have none.
   """
   for field in _own_fields(suite):
-    if field.name not in flags.FLAGS and (field.metadata['runtime'] or not runtime_only):
-      _define(field, f'{_SUITES}{suite.name}')
+    is_defined = field.name in _defined and field.name in flags.FLAGS
+    if not is_defined and (field.metadata['runtime'] or not runtime_only):
+      _define_own(field, suite.name)
+
+
+def _define_own(field, owners):
+  """Defines the flag of an option that suites have, unless the command has one of that name."""
+  if field.name in flags.FLAGS:
+    print(
+      f'The option {field.name} of {owners} has the name of a flag of this command and keeps its '
+      'default here. Rename it.',
+      file=sys.stderr,
+    )
+  else:
+    _define(field, f'{_SUITES}{owners}')
 
 
 def _define(field, group):

@@ -1,11 +1,14 @@
 """Flags of the configuration, through a parser of their own."""
 
+import dataclasses
+
 import pytest
 from absl import flags
 
 from impala_tf.cli import config_flags
-from impala_tf.config import Config, ConfigurationError
+from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.environments import suites
+from impala_tf.environments.suite import Suite
 from tests.support import own_flags
 
 
@@ -37,3 +40,25 @@ def test_arguments_are_what_was_given(parse):
 def test_a_value_of_no_kind_is_refused(parse):
   with pytest.raises(ConfigurationError, match='--clip_global_norm=often '):
     parse('--clip_global_norm=often')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReachConfig(Config):
+  """Has an option of a name that commands use."""
+
+  task: str = options.option('what to reach', default='top')
+  force: float = options.option('of the arm', default=1.0, runtime=True)
+
+
+class ReachSuite(Suite):
+  """Of an arm that reaches."""
+
+  name = 'reach'
+  config_class = ReachConfig
+
+
+def test_an_option_that_has_the_name_of_a_flag_is_said_and_left_alone(parse, capsys):
+  flags.DEFINE_integer('task', None, 'number of the actor')
+  config_flags.define_options_of(ReachSuite())
+  assert 'task of reach' in capsys.readouterr().err
+  assert parse('--task=3', '--force=2') == {'force': 2.0}
