@@ -201,7 +201,11 @@ class Learner(tf.Module):
         unroll.agent_outputs.action, unroll.step_outputs, unroll.agent_state
       )
       loss = losses.compute_loss(outputs, unroll, self._config, entropy_cost)
-    return loss, tape.gradient(loss.total, sources)
+    # A variable that the loss does not reach, such as one behind a tf.stop_gradient, stays.
+    gradients = tape.gradient(
+      loss.total, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return loss, gradients
 
   def _step(self, computed):
     norm, learning_rate = self._change_variables(computed.loss.total, computed.gradients)

@@ -254,3 +254,23 @@ def test_functions_that_can_not_be_found_are_refused_at_once():
   object.__setattr__(config, 'reward_clipping', 'no_such_package:clip')
   with pytest.raises(ConfigurationError, match='reward_clipping'):
     learner.Learner(None, None, config)
+
+
+def test_a_variable_behind_a_stopped_gradient_stays_and_the_others_learn():
+  class Frozen(snt.Module):
+    """A torso that was trained elsewhere."""
+
+    def __init__(self):
+      super().__init__()
+      self.linear = snt.Linear(4)
+
+    def __call__(self, frames):
+      return tf.stop_gradient(self.linear(Pixels()(frames)))
+
+  small = make_small(torso=Frozen())
+  before = {v.ref(): v.numpy() for v in small.agent.trainable_variables}
+  small.update(small_unroll())
+  frozen = {v.ref() for v in small.agent.torso.trainable_variables}
+  changed = {ref for ref, value in before.items() if (ref.deref().numpy() != value).any()}
+  assert len(frozen) == 2
+  assert changed == before.keys() - frozen
