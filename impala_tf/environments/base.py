@@ -7,6 +7,7 @@ A suite implements `Environment`. A process hosts a `HostedBatch` of them, which
 
 import collections
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -136,6 +137,7 @@ class EnvironmentBatch:
       self._rows.report(index)
       self._write_observation(output, index, environment.reset())
 
+    self._check_finite(output.observation)
     return output
 
   def step(self, actions: np.ndarray, row: int = 0) -> structs.StepOutput:
@@ -154,7 +156,8 @@ class EnvironmentBatch:
       reward, done and info are of the one that ended.
 
     Raises:
-      ValueError: if the actions have another shape or type or are out of range.
+      ValueError: if the actions have another shape or type or are out of range, or what an
+        environment gave is not of its spec, or not finite.
       RuntimeError: if `initial` was not called before.
     """
     self._check_actions(actions)
@@ -169,9 +172,14 @@ class EnvironmentBatch:
       if not truncated:
         transition = environment.step(action)
         self._check_ends(index, transition)
-        reward, observation = transition.reward, transition.observation
-        self._returns[index] += float(reward)
+        reward, observation = float(transition.reward), transition.observation
+        self._returns[index] += reward
         self._steps[index] += 1
+        if not math.isfinite(reward):
+          raise ValueError(
+            f'Environment {index} gave the reward {reward} at step {self._steps[index]} of an '
+            'episode: rewards must be finite.'
+          )
         self._cut[index] = transition.truncated
         done = transition.done and not transition.truncated
         finished = transition.finished and not transition.truncated
@@ -189,6 +197,7 @@ class EnvironmentBatch:
         self._steps[index] = 0
       self._write_observation(output, index, observation)
 
+    self._check_finite(output.observation)
     return output
 
   def statistics(self) -> dict[str, float]:
@@ -242,7 +251,34 @@ class EnvironmentBatch:
           f'Environment {index} gave an observation of shape {np.shape(value)}, not '
           f'{array.shape[1:]}.'
         )
+      elif getattr(value, 'dtype', None) != array.dtype:
+        value = _converted(value, array.dtype, index)
       array[index] = value
+
+  def _check_finite(self, observation):
+    """Refuses observations of all environments if a number of one is not finite."""
+    for array in observation:
+      if isinstance(array, tuple) or array.dtype.kind != 'f' or np.isfinite(array).all():
+        continue
+      index = int(np.argwhere(~np.isfinite(array))[0, 0])
+      raise ValueError(
+        f'Environment {index} gave an observation that is not finite, after {self._steps[index]} '
+        f'steps of an episode: {array[index]}'
+      )
+
+
+def _converted(value, dtype, index):
+  """Returns an observation in the type of its spec; assignment would make whole numbers of floats,
+  and other ones of those that the type does not have.
+  """
+  given = np.asarray(value)
+  converted = given.astype(dtype)
+  if dtype.kind in 'iu' and (given.dtype.kind == 'f' or (converted != given).any()):
+    raise ValueError(
+      f'Environment {index} gave an observation of {given.dtype} from {given.min()} to '
+      f'{given.max()}, where its spec has {dtype}. Give it in that type, images from 0 to 255.'
+    )
+  return converted
 
 
 class HostedBatch(EnvironmentBatch):

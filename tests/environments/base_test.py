@@ -226,6 +226,50 @@ def test_observation_of_another_shape_is_refused():
     base.EnvironmentBatch([Small]).initial()
 
 
+class Given(Counting):
+  """Gives an observation and a reward as they are."""
+
+  def __init__(self, observation, reward=1.0, dtype=np.float32):
+    super().__init__()
+    self.observation_spec = structs.Observation(structs.ArraySpec((2,), dtype))
+    self._given, self._reward = structs.Observation(observation), reward
+
+  def reset(self):
+    return self._given
+
+  def step(self, action):
+    return base.Transition(self._given, self._reward, False, False)
+
+
+@pytest.mark.parametrize(
+  ('given', 'message'),
+  [
+    ({'observation': np.array([0.1, 0.9]), 'dtype': np.uint8}, 'float64 from 0.1 to 0.9.*uint8'),
+    ({'observation': [300, 2], 'dtype': np.uint8}, 'int64 from 2 to 300.*uint8'),
+    ({'observation': np.array([0.0, np.nan], np.float32)}, 'Environment 1 .*not finite'),
+    ({'observation': [0.0, 1.0], 'reward': np.nan}, 'Environment 1 .*reward nan at step 1'),
+    ({'observation': [0.0, 1.0], 'reward': np.float32(np.inf)}, 'reward inf'),
+  ],
+)
+def test_values_that_would_become_others_or_are_not_finite_are_refused(given, message):
+  dtype = given.get('dtype', np.float32)
+  sound = functools.partial(Given, np.zeros(2, dtype), dtype=dtype)
+  batch = base.EnvironmentBatch([sound, functools.partial(Given, **given)])
+
+  def play():
+    batch.initial()
+    batch.step(np.array([0, 0]))
+
+  with pytest.raises(ValueError, match=message):
+    play()
+
+
+def test_values_of_other_types_that_say_the_same_are_taken():
+  batch = base.EnvironmentBatch([functools.partial(Given, [3, 250], np.int32(2), np.uint8)])
+  assert batch.initial().observation.frame.tolist() == [[3, 250]]
+  assert batch.step(np.array([0])).reward.tolist() == [2.0]
+
+
 def test_unlike_environments_are_refused_and_closed():
   closed = []
   make = [functools.partial(Counting, i, with_instruction=bool(i), closed=closed) for i in range(2)]
