@@ -245,7 +245,9 @@ def _run(suite, config, given, logdir, role, trained=None):
   """
   trained = trained or logdir
   seed = config.seed
-  if _MODE.value == 'export' or (_MODE.value == 'test' and not _RANDOM_POLICY.value):
+  # A random policy plays what the agent in the folder has played, and needs none.
+  is_alone = _RANDOM_POLICY.value and saved_config.load(trained, type(config)) is None
+  if _MODE.value == 'export' or (_MODE.value == 'test' and not is_alone):
     # An evaluation may draw other episodes than the training did; all else that was given must be
     # the run's.
     given = {name: value for name, value in given.items() if name != 'seed'} | {

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 
 import pytest
 from absl import flags
@@ -15,7 +14,7 @@ from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.evaluation import play, shares
 from impala_tf.training import impala
-from tests.support import experiment, run_files
+from tests.support import experiment, gymnasium_tasks, run_files
 
 
 @pytest.mark.parametrize(
@@ -327,13 +326,37 @@ def test_a_film_of_the_first_episode_of_a_test(tmp_path, capsys):
   assert str(film) in capsys.readouterr().out
 
 
-def test_a_package_that_pictures_need_is_named_before_anything_is_played(
-  monkeypatch, capsys, tmp_path
+@pytest.mark.parametrize(
+  ('level', 'word'),
+  [
+    ('CartPole-v1', 'pygame'),
+    (f'{gymnasium_tasks.MODULE}:Seeing-v0', 'Seeing-v0'),
+    (f'{gymnasium_tasks.MODULE}:OneState-v0', 'OneState-v0'),
+  ],
+)
+def test_what_pictures_need_is_named_before_anything_is_played(
+  monkeypatch, capsys, tmp_path, level, word
 ):
-  monkeypatch.setitem(sys.modules, 'pygame', None)
-  flags = ('--mode=test', '--random_policy', '--record_video=1', f'--logdir={tmp_path}')
-  assert experiment.main('--level_name=gymnasium:CartPole-v1', *flags) == 1
+  (tmp_path / 'pygame.py').write_text("raise ImportError('no pygame')")
+  monkeypatch.syspath_prepend(tmp_path)
+  flags = ('--mode=test', '--random_policy', '--record_video=1', f'--logdir={tmp_path / "run"}')
+  assert experiment.main(f'--level_name=gymnasium:{level}', *flags) == 1
   (line,) = capsys.readouterr().err.splitlines()
-  assert 'pygame' in line
+  assert word in line
   assert '--record_video' in line
-  assert not list(tmp_path.iterdir())
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_random_policy_plays_what_the_agent_of_the_folder_has_played(
+  monkeypatch, tmp_path, capsys
+):
+  level = '--level_name=gymnasium:CartPole-v1'
+  _, config = suites.resolve('gymnasium:CartPole-v1', max_episode_steps=7)
+  saved_config.save(str(tmp_path), config)
+  flags = ('--mode=test', '--random_policy', f'--logdir={tmp_path}')
+  played = []
+  monkeypatch.setattr(play, 'evaluate_random', lambda suite, config, *rest: played.append(config))
+  assert experiment.main(level, *flags) == 0
+  assert experiment.main(level, '--max_episode_steps=9', *flags) == 1
+  assert 'max_episode_steps' in capsys.readouterr().err
+  assert [config.max_episode_steps for config in played] == [7]

@@ -3,15 +3,15 @@
 import contextlib
 import dataclasses
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from impala_tf import structs
 from impala_tf.config import ConfigurationError
 from impala_tf.config.options import import_module
-from impala_tf.environments import base, worker
+from impala_tf.environments import base, trial
 from impala_tf.environments.gymnasium_presets import GymnasiumConfig, module_of, values_of
+from impala_tf.environments.py_process import ProcessError
 from impala_tf.environments.suite import Suite, split_level_name
 
 if TYPE_CHECKING:
@@ -119,19 +119,13 @@ class GymnasiumSuite(Suite):
     """Lets the first level draw once.
 
     Raises:
-      ConfigurationError: if it can't, as a package is missing, such as pygame for CartPole-v1.
+      ConfigurationError: if it can't, as a package is missing, such as pygame for CartPole-v1, or
+        as it has no pictures.
     """
-    import gymnasium
-
-    level = self.levels(config)[0]
     try:
-      with contextlib.closing(self.make_viewed_environment(level, 0, config)()) as environment:
-        environment.reset()
-        environment.render()  # type: ignore[attr-defined]
-    except (gymnasium.error.Error, ImportError) as error:
-      raise ConfigurationError(
-        f'{level} can not be drawn: {error} Leave --record_video and --render out, or install it.'
-      ) from error
+      trial.run(_draw_once, self, config, modules=self.shared_modules)
+    except ProcessError as error:
+      raise ConfigurationError(f'{self.levels(config)[0]} can not be drawn: {error}') from error
 
   def _constructor(self, level, seed, config, env_kwargs):
     from impala_tf.environments import gymnasium_environment
@@ -220,9 +214,15 @@ def _find(level):
   return f'{module}:{registered}' if module else registered
 
 
+@functools.cache
 def _facts_of(suite, config):
   """Returns the `_Facts` of the run's levels; ConfigurationError unless they agree."""
-  first, *others = (_facts(suite, level, config) for level in suite.levels(config))
+  try:
+    facts = trial.run(_play_once, suite, config, modules=suite.shared_modules)
+  except ProcessError as error:
+    raise ConfigurationError(f'{config.level_name} can not be played: {error}') from error
+
+  first, *others = facts
   for level, other in zip(suite.levels(config)[1:], others, strict=True):
     if other[:2] != first[:2]:
       raise ConfigurationError(
@@ -233,30 +233,60 @@ def _facts_of(suite, config):
   return first
 
 
-@functools.cache
-def _facts(suite, level, config):
-  """Makes an environment and takes a step, so that what is wrong with it is seen at the start."""
-  try:
-    with contextlib.ExitStack() as stack:
-      # An environment that prints should not do so in the middle of the configuration.
-      stack.enter_context(contextlib.redirect_stdout(worker.FewLines(sys.stderr)))
-      make = suite.make_environment(level, 0, False, config)
-      environment = stack.enter_context(contextlib.closing(make()))
+def _play_once(suite, config):
+  """Makes each environment and takes a step, so that what is wrong is seen at the start."""
+  facts = []
+  for level in suite.levels(config):
+    _check_registered(level)
+    given = f' with the arguments {config.env_kwargs}' if config.env_kwargs else ''
+    with (
+      _refusing(f'{level} can not be played{given}'),
+      contextlib.closing(suite.make_environment(level, 0, False, config)()) as environment,
+    ):
       environment.reset()
       environment.step(0)
-      return _Facts(
-        environment.num_actions,
-        environment.observation_spec,
-        environment.space,
-        environment.max_episode_steps,
+      facts.append(
+        _Facts(
+          environment.num_actions,
+          environment.observation_spec,
+          environment.space,
+          environment.max_episode_steps,
+        )
       )
+  return facts
+
+
+def _check_registered(level):
+  """Refuses a name that only the main program has registered."""
+  import gymnasium
+
+  module, _, name = split_level_name(level)[1].rpartition(':')
+  if not module and name not in gymnasium.registry:
+    raise ConfigurationError(
+      f'{level} is registered by this program, and processes of environments are others. Register '
+      f'it in a module, and name that before it: gymnasium:my_module:{name}.'
+    )
+
+
+def _draw_once(suite, config):
+  level = suite.levels(config)[0]
+  with (
+    _refusing(f'{level} can not be drawn', ' Leave --record_video and --render out, or mend it.'),
+    contextlib.closing(suite.make_viewed_environment(level, 0, config)()) as environment,
+  ):
+    environment.reset()
+    environment.render()
+
+
+@contextlib.contextmanager
+def _refusing(what, remedy=''):
+  """Makes a ConfigurationError of any other, as environments run code of their own."""
+  try:
+    yield
   except ConfigurationError:
     raise
   except Exception as error:
-    given = f' with the arguments {config.env_kwargs}' if config.env_kwargs else ''
-    raise ConfigurationError(
-      f'{level} can not be played{given}: {type(error).__name__}: {error}'
-    ) from error
+    raise ConfigurationError(f'{what}: {type(error).__name__}: {error}{remedy}') from error
 
 
 SUITE = GymnasiumSuite()

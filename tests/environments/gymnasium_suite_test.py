@@ -35,7 +35,8 @@ class Mine(gymnasium.Env):
     ('gymnasium:nowhere:Thing-v0', {}, "No module named 'nowhere'"),
     ('gymnasium:.relative:Thing-v0', {}, 'Thing-v0'),
     ('gymnasium:ALE/Pnog-v5', {}, 'Pnog-v5'),
-    ('gymnasium:Sentences-v0', {}, 'mission '),
+    (f'{TASKS}:Sentences-v0', {}, 'mission '),
+    ('gymnasium:Sentences-v0', {}, 'gymnasium:my_module:Sentences-v0'),
     ('gymnasium:CartPole-v1+Acrobot-v1', {}, '4 numbers(.|\n)*6 numbers'),
     ('gymnasium:CartPole-v1', {'env_kwargs': "{'size': 8}"}, 'env_kwargs'),
     ('gymnasium:CartPole-v1', {'env_kwargs': '[8]'}, 'env_kwargs'),
@@ -58,6 +59,15 @@ def test_bad_input_is_refused(level_name, given, message):
 
   with pytest.raises(ConfigurationError, match=message):
     check()
+
+
+def test_an_environment_is_looked_at_in_another_process(monkeypatch):
+  # What it imports, TensorFlow perhaps, must not be in use here before the training sets it up.
+  monkeypatch.setattr(gymnasium, 'make', lambda *unused, **unused_too: pytest.fail('It is here.'))
+  suite, config = suites.resolve('gymnasium:CartPole-v1', seed=2024)
+  suite.check(config)
+  suite.check_pictures(config)
+  assert suite.num_actions(config) == 2
 
 
 @pytest.fixture
