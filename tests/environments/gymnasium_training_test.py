@@ -18,7 +18,7 @@ from tests.support.gymnasium_tasks import TASKS
 
 @pytest.mark.parametrize('agent', ['shallow', 'deep'])
 def test_agents_take_the_images(agent):
-  suite, config = suites.resolve('gymnasium:Echo-v0', agent=agent)
+  suite, config = suites.resolve(f'{TASKS}:Echo-v0', agent=agent)
   suite.check(config)
   batch = EnvironmentBatch([suite.make_environment(config.level_name, 1, False, config)])
   agent = suite.make_agent(config)
