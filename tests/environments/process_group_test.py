@@ -6,7 +6,6 @@ import dataclasses
 import os
 import signal
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -16,8 +15,9 @@ import tree
 from impala_tf.acting import actors, inference, weights
 from impala_tf.agent import agents
 from impala_tf.environments import process_group, py_process, rows
-from impala_tf.system import signals, timing
+from impala_tf.system import timing
 from tests.support import catch, frail
+from tests.support.processes import wait_until
 
 STAY = np.ones(3, np.int32)  # The action of each of a process's three environments.
 LEVELS = ['catch', 'catch']
@@ -265,8 +265,7 @@ class TestClose:
 
     thread = threading.Thread(target=step, daemon=True)
     thread.start()
-    while len(seeds_in(tmp_path)) < 4:  # Until the new process is in its constructor.
-      time.sleep(0.01)
+    wait_until(lambda: len(seeds_in(tmp_path)) >= 4, 'new process in its constructor')
     pid = group[0].pid
     group.close(0.1)
     thread.join(20)
@@ -307,21 +306,3 @@ class TestStatistics:
     with make(catch.CatchSuite()) as group:
       group[0].initial()
       assert group.statistics() == {}
-
-
-def test_second_interrupt_is_not_caught():
-  with signals.Stop() as stop:
-    assert not stop
-    signal.raise_signal(signal.SIGINT)
-    assert stop
-    assert stop.exit_code == 130
-    with pytest.raises(KeyboardInterrupt):
-      signal.raise_signal(signal.SIGINT)
-
-
-def test_further_requests_to_terminate_are_not_in_the_way_of_the_checkpoint():
-  with signals.Stop() as stop:
-    # A scheduler sends it to all processes of a job, and the parent of this one passes its own on.
-    for _ in range(3):
-      signal.raise_signal(signal.SIGTERM)
-    assert stop.exit_code == 143

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from impala_tf.cluster import connection, roles
 from impala_tf.learning import learner, multi_device
-from impala_tf.training import loop, run_log
+from impala_tf.training import loop
 from tests.support import catch, small_learner
 
 CLIP = 0.5  # which the gradients of the smallest agent exceed, those of a part of its batch too
@@ -46,15 +46,14 @@ def _train_in_two_starts(count, logdir):
   settings = dataclasses.replace(
     catch.CONFIG, num_learners=count, total_environment_frames=160 * count * 6
   )
-  add = run_log.RunLogger.log
 
-  def add_and_stop(self, frames, *args):
-    add(self, frames, *args)
-    if frames == settings.total_environment_frames // 2:
-      signal.raise_signal(signal.SIGTERM)
+  class StopsHalfway(loop.Callback):
+    def on_update(self, frames, metrics, episodes, save):
+      if frames == settings.total_environment_frames // 2:
+        signal.raise_signal(signal.SIGTERM)
 
-  run_log.RunLogger.log = add_and_stop
-  print('exit codes', [loop.train(catch.CatchSuite(), settings, logdir) for _ in range(2)])
+  starts = [loop.train(catch.CatchSuite(), settings, logdir, [StopsHalfway()]) for _ in range(2)]
+  print('exit codes', starts)
 
 
 def main(kind, count, path, *place):

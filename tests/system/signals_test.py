@@ -16,8 +16,13 @@ def test_a_signal_asks_for_the_end(number):
     os.kill(os.getpid(), number)
     assert stop.signal == number
     assert stop.exit_code == 128 + number
-    if number != signal.SIGINT:
-      os.kill(os.getpid(), number)  # A second one has no effect.
+    if number == signal.SIGINT:
+      with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(number)
+    else:
+      # A scheduler sends it to all processes of a job, and the parent passes its own on.
+      os.kill(os.getpid(), number)
+      assert stop.exit_code == 128 + number
   assert signal.getsignal(number) == before
 
 

@@ -1,7 +1,5 @@
 """What the paper's baselines have in common: on-policy batches, counters, ends and refusals."""
 
-import threading
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,7 +7,7 @@ import tensorflow as tf
 from impala_tf import config
 from impala_tf.acting import group
 from impala_tf.training import loop
-from tests.support import baselines, catch, frail, updates
+from tests.support import baselines, catch, frail, threads, updates
 
 by_baseline = pytest.mark.parametrize('baseline', list(baselines.BASELINES))
 
@@ -40,9 +38,9 @@ def test_batches_are_what_the_newest_policy_played(baseline):
 
 @by_baseline
 def test_counters_and_nothing_left_running(baseline):
-  before = set(threading.enumerate())
   settings = baselines.settings_of(baseline)
-  results = baselines.updates_of(catch.CatchSuite(), settings, 10)
+  with threads.none_left():
+    results = baselines.updates_of(catch.CatchSuite(), settings, 10)
   frames = settings.batch_size * 20
   assert [int(metrics.updates) for _, metrics in results] == list(range(1, 11))
   assert [int(metrics.frames) for _, metrics in results] == [frames * k for k in range(1, 11)]
@@ -50,12 +48,6 @@ def test_counters_and_nothing_left_running(baseline):
   episodes = [episode for played, _ in results for episode in played]
   assert {episode.episode_steps for episode in episodes} == {7}
   assert frames * 10 // 7 - 8 <= len(episodes) <= frames * 10 // 7
-  left = [
-    t.name
-    for t in set(threading.enumerate()) - before
-    if t.name.startswith(('actor', 'lock-step', 'dynamic'))
-  ]
-  assert left == []
 
 
 @by_baseline

@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import signal
-import threading
 import types
 
 import numpy as np
@@ -17,8 +16,8 @@ from impala_tf.evaluation import play
 from impala_tf.learning import learner, optimizers
 from impala_tf.system import timing
 from impala_tf.training import checkpoints, impala, loop, run_log
-from tests.support import catch, frail
-from tests.support.run_files import read_episodes, read_scalars
+from tests.support import catch, frail, threads
+from tests.support.run_files import read_episodes, read_scalars, write_episodes
 from tests.support.short_runs import SHORT, restored
 
 
@@ -154,14 +153,7 @@ def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
 
 
 def test_the_mean_return_of_a_resumed_run_is_of_the_episodes_before_its_checkpoint(tmp_path):
-  lines = [
-    'frames,level,episode_return,episode_frames',
-    '10,catch,3,7',
-    '20,catch,4,7',
-    '30,catch,90,7',
-    '',
-  ]
-  (tmp_path / 'episodes.csv').write_text('\n'.join(lines))
+  write_episodes(tmp_path, [(10, 'catch', 3.0), (20, 'catch', 4.0), (30, 'catch', 90.0)])
   logger = run_log.RunLogger(
     catch.CatchSuite(),
     SHORT,
@@ -197,11 +189,9 @@ def test_one_environment_fills_a_batch_of_eight(tmp_path):
 
 
 def test_a_run_leaves_summaries_and_nothing_running(tmp_path):
-  before = set(threading.enumerate())
   logdir = tmp_path / 'run'
-  assert loop.train(frail.FrailSuite(tmp_path, 'exit', 10**6), SHORT, str(logdir)) == 0
-  left = [t for t in set(threading.enumerate()) - before if t.name.startswith(('actor', 'staging'))]
-  assert left == []
+  with threads.none_left():
+    assert loop.train(frail.FrailSuite(tmp_path, 'exit', 10**6), SHORT, str(logdir)) == 0
   assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
   # Summaries have frames as their step.
@@ -225,20 +215,15 @@ def test_a_run_leaves_summaries_and_nothing_running(tmp_path):
 
 def test_lag_is_updates_since_the_unroll_began(tmp_path):
   lags = []
-  original = run_log.RunLogger.log
 
-  def add(self, frames, episodes, update):
-    lags.append(
-      (int(update.updates), int(update.lag_min), float(update.lag_mean), int(update.lag_max))
-    )
-    original(self, frames, episodes, update)
+  class Lags(loop.Callback):
+    def on_update(self, frames, metrics, episodes, save):
+      lags.append(
+        (int(metrics.updates), int(metrics.lag_min), float(metrics.lag_mean), int(metrics.lag_max))
+      )
 
-  run_log.RunLogger.log = add
   longer = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
-  try:
-    loop.train(catch.CatchSuite(), longer, str(tmp_path))
-  finally:
-    run_log.RunLogger.log = original
+  loop.train(catch.CatchSuite(), longer, str(tmp_path), [Lags()])
   assert lags[0] == (1, 0, 0.0, 0)
   for updates, least, mean, most in lags:
     assert 0 <= least <= mean <= most < updates
