@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.support.processes import ROOT
 
 # A room imports rooms on the lines above its own, and none of its own line. A room is a module or
 # package of `impala_tf`, or a package or module beside it.
@@ -49,8 +49,6 @@ WITHOUT_TENSORFLOW = """
 
 MAX_ENTRIES = 25
 MAX_LINES = 360
-
-TENSORFLOW = ('tensorflow', 'sonnet', 'tensorflow_probability', 'tensorboard')
 
 
 def modules(root: pathlib.Path) -> dict[str, pathlib.Path]:
@@ -118,25 +116,10 @@ def circles(root: pathlib.Path) -> set[str]:
 
 def with_tensorflow(root: pathlib.Path) -> set[str]:
   """Modules declared free of TensorFlow that load it all the same, found where there is none."""
-  program = f"""
-import importlib, sys
-class Refuse:
-  def find_spec(self, name, path=None, target=None):
-    if name.split('.')[0] in {TENSORFLOW}:
-      raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Refuse())
-for name in sys.argv[1:]:
-  try:
-    importlib.import_module(name)
-  except ModuleNotFoundError as error:
-    if str(error) not in {TENSORFLOW}:
-      raise
-    print(name)
-"""
   done = subprocess.run(
-    [sys.executable, '-c', program, *_declared(root)],
+    [sys.executable, '-m', 'tests.support.without_tensorflow', *_declared(root)],
     cwd=root,
-    env={**os.environ, 'PYTHONPATH': str(root)},
+    env={**os.environ, 'PYTHONPATH': f'{root}:{ROOT}'},
     capture_output=True,
     text=True,
     check=False,

@@ -3,10 +3,6 @@
 import dataclasses
 import importlib.util
 import os
-import pathlib
-import pickle
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -159,15 +155,6 @@ def test_hyper_parameters_reach_the_environment(install, tmp_path):
     other.step(0)
   assert other.statistics() == {}
   other.close()
-
-
-def test_environments_need_no_tensorflow():
-  constructor = suite.DMLabSuite().make_environment('rooms_watermaze', 5, True, settings())
-  code = (
-    f'import pickle, sys; pickle.loads({pickle.dumps(constructor)!r}); '
-    'sys.exit("tensorflow" in sys.modules)'
-  )
-  subprocess.run([sys.executable, '-c', code], cwd=pathlib.Path(__file__).parents[2], check=True)
 
 
 def test_files_of_the_engine_are_in_the_folder_that_goes_with_the_process(install):
