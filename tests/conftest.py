@@ -70,6 +70,18 @@ def warnings(caplog):
 
 
 @pytest.fixture
+def new_warnings(caplog, warnings):
+  """Gives a function that returns the warnings since its last call."""
+
+  def new():
+    found = warnings()
+    caplog.clear()
+    return found
+
+  return new
+
+
+@pytest.fixture
 def without_locks(monkeypatch):
   """A file system that has no locks."""
 

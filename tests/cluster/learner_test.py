@@ -48,7 +48,7 @@ def test_it_looks_now_and_then_and_expects_answers_of_new_connections_too(monkey
   assert calls == [100, 105, 110]
 
 
-def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplog):
+def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, new_warnings):
   source = object.__new__(learner.ClusterSource)
   source._clock = Clock()
   config = dataclasses.replace(catch.CONFIG, hang_warning=7.0)
@@ -60,9 +60,8 @@ def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplo
 
   def warnings(environments, task):
     present[task] = ActorHeartbeat(1, environments=environments)
-    caplog.clear()
     actors.refresh()
-    return [record.getMessage() for record in caplog.records]
+    return new_warnings()
 
   # Batches of 8 have room for 52 environments.
   assert warnings(26, 0) == warnings(26, 7) == warnings(26, 7) == []
@@ -77,28 +76,23 @@ def test_a_lag_that_gets_too_long_as_actors_join_is_warned_of(monkeypatch, caplo
   assert warnings(13, 3) == []
 
 
-def test_actors_that_misbehave_are_named(monkeypatch, caplog):
+def test_actors_that_misbehave_are_named(monkeypatch, new_warnings):
   clock = Clock()
   actors = learner.RemoteActors(('catch',), 60.0, clock)
   monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
   monkeypatch.setattr(actors.board, 'read', lambda num_levels: ({}, {9: 'not understood'}))
 
-  def warnings():
-    messages = [record.getMessage() for record in caplog.records]
-    caplog.clear()
-    return messages
-
   actors.refresh()
-  (heartbeat,) = warnings()
+  (heartbeat,) = new_warnings()
   assert 'of actor 9 (not understood)' in heartbeat
   monkeypatch.setattr(actors.board, 'read', lambda num_levels: ({}, {}))
   for task in (7, 8):
     actors.left_out(task, 'an action')
-  (unroll,) = warnings()
+  (unroll,) = new_warnings()
   assert 'of actor 7 (an action)' in unroll
   clock.now += 60
   actors.poll()
-  (unroll,) = warnings()
+  (unroll,) = new_warnings()
   assert 'of actor 8 (an action)' in unroll
 
 
@@ -109,7 +103,7 @@ def test_batches_are_of_what_the_intake_lets_in():
   source._intake.batch.assert_called_once_with(5)
 
 
-def test_levels_without_unrolls_are_named_while_actors_are_connected(monkeypatch, caplog):
+def test_levels_without_unrolls_are_named_while_actors_are_connected(monkeypatch, new_warnings):
   clock = Clock()
   actors = learner.RemoteActors(('pong', 'qbert'), 20.0, clock)
   beats = itertools.count()
@@ -122,11 +116,10 @@ def test_levels_without_unrolls_are_named_while_actors_are_connected(monkeypatch
   monkeypatch.setattr(actors.board, 'read', read)
 
   def warnings():
-    caplog.clear()
     for seconds in (5, 20):
       clock.now += seconds
       actors.poll()
-    return [record.getMessage() for record in caplog.records]
+    return new_warnings()
 
   assert warnings() == []
   present[5] = [0]

@@ -1,7 +1,5 @@
 """Which levels the learner of a cluster misses, and when it says so."""
 
-import logging
-
 import pytest
 
 from impala_tf.cluster import complaints, quiet_levels
@@ -101,19 +99,16 @@ def test_a_slow_learner_gives_no_reason(watched, clock):
         assert watched.warnings() == []
 
 
-def test_complaints_come_at_once_and_then_once_a_minute(clock, caplog):
-  caplog.set_level(logging.WARNING, logger='absl')
+def test_complaints_come_at_once_and_then_once_a_minute(clock, new_warnings):
   complaints_ = complaints.Complaints('Left out', 'Look there.', clock)
   complaints_.poll()
   for _ in range(3):
     complaints_.add(7, 'a level')
     complaints_.add(9, 'an action')
-  assert [record.message for record in caplog.records] == [
-    'Left out: 1 of actor 7 (a level). Look there.'
-  ]
+  assert new_warnings() == ['Left out: 1 of actor 7 (a level). Look there.']
   clock.now += complaints.INTERVAL_SECONDS
   complaints_.poll()
   complaints_.poll()
-  assert [record.message for record in caplog.records[1:]] == [
+  assert new_warnings() == [
     'Left out: 3 of actor 9 (an action); 2 of actor 7 (a level). Look there.'
   ]

@@ -4,7 +4,6 @@ follows."""
 import contextlib
 import dataclasses
 import io
-import logging
 import os
 import signal
 import threading
@@ -45,19 +44,6 @@ def clock():
   return Clock()
 
 
-@pytest.fixture
-def named(caplog):
-  """A function that returns the warnings since its last call."""
-  caplog.set_level(logging.WARNING, logger='absl')
-
-  def new():
-    messages = [record.message for record in caplog.records]
-    caplog.clear()
-    return messages
-
-  return new
-
-
 STEP = hangs.Activity(pid=0, method='step', calls=7, reports=3, environment=1)
 
 
@@ -67,17 +53,17 @@ def pass_time(watch, clock, seconds):
     watch.look()
 
 
-def test_a_process_that_hangs_is_named_once_and_then_killed(clock, named):
+def test_a_process_that_hangs_is_named_once_and_then_killed(clock, new_warnings):
   hanging, idle = Process(STEP), Process()
   watch = hangs.HangWatch([idle, hanging], 120.0, 600.0, clock)
   watch.look()
   pass_time(watch, clock, 119)
-  assert named() == []
+  assert new_warnings() == []
   pass_time(watch, clock, 1)
-  (said,) = named()
+  (said,) = new_warnings()
   assert 'environment 1 of qbert' in said
   pass_time(watch, clock, 479)
-  assert named() == hanging.reasons == []
+  assert new_warnings() == hanging.reasons == []
   pass_time(watch, clock, 1)
   assert ['600 s' in reason for reason in hanging.reasons] == [True]
   assert idle.reasons == []
@@ -88,40 +74,40 @@ def test_a_process_that_hangs_is_named_once_and_then_killed(clock, named):
   [STEP._replace(reports=4), STEP._replace(calls=8), STEP._replace(pid=5), None],
   ids=['an environment has finished', 'the next call', 'another process', 'idle'],
 )
-def test_a_process_that_does_something_now_and_then_does_not_hang(clock, named, later):
+def test_a_process_that_does_something_now_and_then_does_not_hang(clock, new_warnings, later):
   process = Process(STEP)
   watch = hangs.HangWatch([process], 120.0, 600.0, clock)
   for _ in range(20):
     for process.is_at in (STEP, later):
       pass_time(watch, clock, 119)
-  assert named() == process.reasons == []
+  assert new_warnings() == process.reasons == []
 
 
 @pytest.mark.parametrize('method', ['__init__', 'initial'])
-def test_a_start_may_take_longer(clock, named, method):
+def test_a_start_may_take_longer(clock, new_warnings, method):
   process = Process(STEP._replace(method=method))
   watch = hangs.HangWatch([process], 120.0, 600.0, clock)
   watch.look()
   pass_time(watch, clock, 5 * 120 - 1)
-  assert named() == []
+  assert new_warnings() == []
   pass_time(watch, clock, 1)
-  assert len(named()) == 1
+  assert len(new_warnings()) == 1
   pass_time(watch, clock, 4 * 600 - 1)
   assert process.reasons == []
   pass_time(watch, clock, 1)
   assert len(process.reasons) == 1
 
 
-def test_time_without_a_core_does_not_count(clock, named, monkeypatch):
+def test_time_without_a_core_does_not_count(clock, new_warnings, monkeypatch):
   process = Process(STEP)
   waited = lambda activity: 0.9 * (clock.now - 100.0)
   monkeypatch.setattr(hangs, '_waited_for_core', waited)
   watch = hangs.HangWatch([process], 120.0, 600.0, clock)
   watch.look()
   pass_time(watch, clock, 1190)
-  assert named() == []
+  assert new_warnings() == []
   pass_time(watch, clock, 20)
-  assert len(named()) == 1
+  assert len(new_warnings()) == 1
 
 
 def test_the_time_without_a_core_is_read_of_the_process_at_work(monkeypatch):
@@ -147,7 +133,7 @@ def make(suite, levels, **changes):
   )
 
 
-def test_a_stopped_process_is_replaced_while_the_others_play(named):
+def test_a_stopped_process_is_replaced_while_the_others_play(new_warnings):
   levels = ['catch', 'slow_catch']
   with make(catch.CatchSuite(), levels, hang_warning=1.0, hang_timeout=4.0) as group:
     for process in group:
@@ -169,7 +155,7 @@ def test_a_stopped_process_is_replaced_while_the_others_play(named):
     with pytest.raises(ProcessLookupError):
       os.kill(stopped, 0)
     assert group[0].step(2, STAY).info.episode_steps.tolist() == [1] * 3
-  messages = named()
+  messages = new_warnings()
   # On a busy machine the other one may be late, too.
   (hanging,) = (text for text in messages if f'Process {stopped} seems to hang' in text)
   assert 'of catch ' in hanging
