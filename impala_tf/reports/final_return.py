@@ -63,7 +63,7 @@ def _rounds(logdir, noted):
     return []
   rounds = [(point.frames, point.value) for point in scalars.read(logdir, noted.name)]
   # The last one may not be in the summaries yet, and runs may have lost theirs.
-  if not rounds or rounds[-1][0] < noted.frames:
+  if noted.score is not None and (not rounds or rounds[-1][0] < noted.frames):
     rounds.append((noted.frames, noted.score))
   return rounds
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from impala_tf import files
 from impala_tf.system import quiet
 
-_NAME = re.compile(r'events\.out\.tfevents\.(\d+)\.')
+_NAME = re.compile(r'events\.out\.tfevents\.(\d+)\.(?:.*\.(\d{6})\.v2$)?')
 
 
 class Point(NamedTuple):
@@ -27,7 +27,8 @@ def read(logdir: str, name: str) -> list[Point]:
     name: of the scalar.
 
   Returns:
-    Points in the order of their frames. Hours between two starts of the run do not count.
+    Points in the order of their frames, without those of training that was lost. Hours between two
+    starts of the run do not count.
   """
   quiet.load_tensorflow()
   import tensorflow as tf
@@ -42,13 +43,14 @@ def read(logdir: str, name: str) -> list[Point]:
     for event in _events(os.path.join(logdir, file)):
       start = event.wall_time if start is None else start
       last = event.wall_time
-      for value in event.summary.value:
-        if value.tag == name:
-          hours = hours_before + (event.wall_time - start) / 3600
-          # A start continues from its checkpoint, before the end of the start that it follows.
-          while points and points[-1].frames >= event.step:
-            points.pop()
-          points.append(Point(event.step, hours, float(tf.make_ndarray(value.tensor))))
+      values = [value for value in event.summary.value if value.tag == name]
+      # A start continues from its checkpoint, before the end of the start that it follows: where,
+      # it says itself, but for those of earlier versions.
+      if values or event.session_log.status == tf.compat.v1.SessionLog.START:
+        while points and points[-1].frames >= event.step:
+          points.pop()
+      hours = hours_before + (event.wall_time - start) / 3600
+      points += [Point(event.step, hours, float(tf.make_ndarray(v.tensor))) for v in values]
 
     hours_before += (last - start) / 3600 if start is not None else 0.0
 
@@ -66,5 +68,8 @@ def _events(path):
 
 
 def _start(name):
-  """Returns when a file was begun, which its name says in seconds."""
-  return int(_NAME.match(name)[1])
+  """Returns when a file was begun: how many there were, which early versions do not say, and the
+  seconds of a clock.
+  """
+  seconds, number = _NAME.match(name).groups()
+  return int(number or 0), int(seconds)

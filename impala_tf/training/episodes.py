@@ -64,16 +64,18 @@ class EpisodeStatistics:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """A suite's score at so many frames; name and score are None before the first round has ended."""
+  """A suite's score at so many frames. Name and score are None before the first round has ended,
+  and the score alone if the training in which the last round ended was lost.
+  """
 
   frames: int
   name: str | None
   score: float | None
 
   def __post_init__(self):
-    """Checks that both are there, or neither."""
-    if (self.name is None) != (self.score is None):
-      raise ValueError('it has a name without a score, or a score without a name')
+    """Checks that a score has a name."""
+    if self.name is None and self.score is not None:
+      raise ValueError('it has a score without a name')
 
 
 class LevelScores:
@@ -86,21 +88,26 @@ class LevelScores:
   latest: the scores of the last round by name; empty before its end.
   """
 
-  def __init__(self, logdir: str, levels: tuple[str, ...], scores: Callable[[Any], dict]):
-    """Starts the first round.
+  def __init__(
+    self, logdir: str, levels: tuple[str, ...], scores: Callable[[Any], dict], frames: int = 0
+  ):
+    """Starts the first round. A score from beyond `frames` is dropped, as its training was lost.
 
     Args:
       logdir: existing folder, anything that tf.io.gfile takes.
       levels: names of the run's levels; `Episode.level` is an index into them.
       scores: as `suite.Suite.scores`.
+      frames: of the restored checkpoint, 0 if there was none.
     """
     self.latest: dict[str, float] = {}
     self._logdir = logdir
     self._levels = levels
     self._scores = scores
     self._returns: list[list[float]] = [[] for _ in levels]
-    if len(levels) > 1 and read_score(logdir) is None:
-      self._note(0, None, None)
+    if len(levels) > 1:
+      noted = read_score(logdir)
+      if noted is None or noted.frames > frames:
+        self._note(0, noted.name if noted else None, None)
 
   def add(self, frames: int, episodes: list[Episode]) -> dict[str, float]:
     """Counts episodes in, and ends the round if it can be.
@@ -127,7 +134,7 @@ class LevelScores:
     return scores
 
   def _note(self, frames, name, score):
-    noted = Score(int(frames), name, score if name is None else float(score))
+    noted = Score(int(frames), name, score if score is None else float(score))
     files.write_json(_score_path(self._logdir), dataclasses.asdict(noted))
 
 

@@ -51,7 +51,7 @@ class RunLogger:
     self._episodes = episode_log.EpisodeLog(logdir, levels, config.num_action_repeats, frames)
     earlier = episode_log.read_last(logdir, WINDOW)
     self._statistics = EpisodeStatistics(row.episode_return for row in earlier)
-    self._scores = LevelScores(logdir, levels, suite.scores)
+    self._scores = LevelScores(logdir, levels, suite.scores, frames)
     self._summaries = Summaries(logdir, levels, config.num_action_repeats, frames)
     self._tracker = tracking.start(config, logdir)
     self._line = progress.ProgressLine(config.total_environment_frames, frames, updates)
@@ -162,9 +162,12 @@ class Summaries:
     """
     self._logdir = logdir
     with files.writing(logdir):
-      if any(name.startswith(_EVENTS) for name in files.names_in(logdir)):
-        _mark_restart(logdir, frames)
-      self._writer = tf.summary.create_file_writer(logdir)
+      number = sum(name.startswith(_EVENTS) for name in files.names_in(logdir))
+      # Names have seconds as well, but of clocks that may differ.
+      suffix = f'.{number:06d}.v2'
+      if number:
+        _mark_restart(logdir, frames, suffix)
+      self._writer = tf.summary.create_file_writer(logdir, filename_suffix=suffix)
     self._levels = levels
     self._num_action_repeats = num_action_repeats
 
@@ -207,12 +210,12 @@ class Summaries:
       self._writer.close()
 
 
-def _mark_restart(logdir, frames):
+def _mark_restart(logdir, frames, suffix):
   """Writes an event file by which TensorBoard drops those of earlier files after `frames`."""
   now = time.time()
   # TensorBoard takes the files of a run in the order of their names. That of the writer has the
   # name of this machine where this one has a character that is before all letters and digits.
-  path = os.path.join(logdir, f'{_EVENTS}{int(now)}.!restart')
+  path = os.path.join(logdir, f'{_EVENTS}{int(now)}.!restart{suffix}')
   event = functools.partial(tf.compat.v1.Event, wall_time=now)
   start = tf.compat.v1.SessionLog(status=tf.compat.v1.SessionLog.START)
   with tf.io.TFRecordWriter(path) as writer:

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from impala_tf.reports import final_return
-from impala_tf.training import episode_log, episodes
+from impala_tf.training import episode_log, episodes, run_log
 from tests.support.run_files import write_episodes
 
 
@@ -28,11 +28,10 @@ def test_a_line_that_is_being_written_does_not_count(tmp_path):
   assert final_return.read(str(tmp_path)) == 3.0
 
 
-def note_scores(logdir, scores):
+def note_scores(logdir, scores, restored=100):
   """Has a run on two levels finish rounds with such scores, a dict by frames."""
-  rounds = episodes.LevelScores(
-    logdir, ('a', 'b'), lambda returns: {'suite/median': returns['a'][0], 'suite/mean': -1.0}
-  )
+  score = lambda returns: {'suite/median': returns['a'][0], 'suite/mean': -1.0}
+  rounds = episodes.LevelScores(logdir, ('a', 'b'), score, restored)
   for frames, score in scores.items():
     rounds.add(frames, [episodes.Episode(0, score, 7), episodes.Episode(1, 0.0, 7)])
 
@@ -48,6 +47,8 @@ def test_several_levels_have_their_suites_score(tmp_path):
   note_scores(logdir, {})  # At the next start.
   assert final_return.read(logdir) == 42.5
   assert final_return.read(logdir, max_frames=15) is None  # There are no summaries.
+  note_scores(logdir, {}, restored=15)
+  assert final_return.read(logdir) is None
 
 
 def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_score(tmp_path):
@@ -70,6 +71,18 @@ def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_
     41.5,
     42.0,
   ]
+
+
+def test_rounds_of_training_that_was_lost_do_not_count(tmp_path):
+  logdir = str(tmp_path)
+  for restored, rounds in ((0, {10: 41.5, 20: 90.0}), (15, {}), (15, {30: 42.5})):
+    summaries = run_log.Summaries(logdir, ('a', 'b'), 4, restored)
+    note_scores(logdir, rounds, restored)
+    for frames, score in rounds.items():
+      summaries.write(frames, {'suite/median': score})
+    summaries.close()
+    expected = {0: (41.5 + 90.0) / 2, 15: 42.0 if rounds else 41.5}[restored]
+    assert final_return.read(logdir) == expected
 
 
 def test_a_lucky_last_round_does_not_decide(tmp_path):

@@ -106,9 +106,10 @@ class TestLevelScores:
       {'a': [6.0], 'b': [7.0], 'c': [0.0]},
     ]
     assert episodes.read_score(str(tmp_path)) == episodes.Score(6, 'sum', 13.0)
-    # A resumed run keeps it until its own first round has ended.
-    episodes.LevelScores(str(tmp_path), ('a', 'b', 'c'), scores)
-    assert episodes.read_score(str(tmp_path)).score == 13.0
+    # A resumed run keeps it until its own first round has ended, unless that training was lost.
+    for restored, kept in ((6, (6, 'sum', 13.0)), (5, (0, 'sum', None))):
+      episodes.LevelScores(str(tmp_path), ('a', 'b', 'c'), scores, restored)
+      assert episodes.read_score(str(tmp_path)) == episodes.Score(*kept)
 
   def test_one_level_has_no_scores(self, tmp_path):
     level_scores = episodes.LevelScores(str(tmp_path), ('a',), lambda level_returns: {'x': 1.0})
