@@ -7,6 +7,8 @@ from typing import Any
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.paper.kinds import Method
+from impala_tf.pbt.population import Population
+from impala_tf.pbt.rules import Rules
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.definition import Sweep
 
@@ -56,29 +58,44 @@ class Deviations:
       )
       self._compare('environments of an actor', actors[1], theirs.envs_per_actor)
 
-  def add_sweep(self, method: Method, level: str, sweep: Sweep, trials: int) -> None:
+  def add_sweep(self, method: Method, level: str, sweep: Sweep) -> None:
     """Compares a sweep with the paper's: its hyper-parameters, space and number of trials.
 
     Args:
       method, level: as for `add`.
       sweep: what was run.
-      trials: how many the paper has.
     """
     try:
       _, config = suites.resolve(**{'level_name': level} | sweep.given)
     except ConfigurationError:
       return
 
-    drawn = {*sweep.space, *search_space.TABLE_D1}
-    ours = {k: v for k, v in dataclasses.asdict(config).items() if k not in drawn}
-    self.add(method, level, ours)
-    self._compare('trials', sweep.num_trials, trials)
-    self._compare(
-      'search space',
-      '; '.join(f'{k}={v}' for k, v in search_space.as_texts(sweep.space).items()),
-      '; '.join(f'{k}={v}' for k, v in search_space.as_texts(search_space.TABLE_D1).items()),
-      of_paper='that of Table D.1',
-    )
+    space = search_space.as_texts(sweep.space)
+    self._add_with_space(method, level, dataclasses.asdict(config), space)
+    self._compare('trials', sweep.num_trials, Sweep.num_trials)
+
+  def add_population(self, method: Method, config: Config, population: Population) -> None:
+    """Compares a population with the paper's: its size and rules, the space of its first
+    hyper-parameters, and those that all members have in common.
+
+    Args:
+      method: as for `add`.
+      config: of one of the members.
+      population: what was run.
+    """
+    ours = dataclasses.asdict(config)
+    del ours['learning_rate_decay']  # Which is none in all populations.
+    self._add_with_space(method, config.level_name, ours, population.space)
+    self._compare('members', population.population, Population.population)
+    for name, theirs in dataclasses.asdict(Rules()).items():
+      self._compare(name, getattr(population.rules, name), theirs)
+
+  def _add_with_space(self, method, level, ours, space):
+    """Compares what was not drawn from a space, and the space, whose distributions are texts."""
+    theirs = search_space.as_texts(search_space.TABLE_D1)
+    self.add(method, level, {k: v for k, v in ours.items() if k not in space | theirs})
+    as_text = lambda space: '; '.join(f'{name}={form}' for name, form in space.items())
+    self._compare('search space', as_text(space), as_text(theirs), of_paper='that of Table D.1')
 
   def _note(self, method):
     self._label = method.label, method.group

@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from absl import logging
@@ -21,15 +21,14 @@ from impala_tf.errors import FileError
 from impala_tf.evaluation import results
 from impala_tf.paper import experiments, rates, run
 from impala_tf.paper.deviations import Deviations
+from impala_tf.paper.histories import Histories
 from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.pbt import folder as pbt_folder
-from impala_tf.pbt import lineage
-from impala_tf.reports import pictures, scalars, tables
+from impala_tf.reports import pictures, tables
 from impala_tf.sweeps import definition
 from impala_tf.sweeps import report as sweep_report
 from impala_tf.sweeps.study import Study
 
-_SCORE = 'dmlab30/training_cap_100'
 _FAKE = ', zero-cost environment'
 _FRAMES = 'total_environment_frames'
 
@@ -45,11 +44,11 @@ def write(logdir: str, output: str) -> str:
     ConfigurationError: if nothing has run.
   """
   os.makedirs(output, exist_ok=True)
-  sections = []
+  sections, histories = [], Histories()
   for experiment in experiments.EXPERIMENTS.values():
     if experiment.name == 'figureE1':
       experiment = experiments.with_lags(experiment, _lags_in(logdir))
-    text = _section(experiment, logdir, output)
+    text = _section(experiment, logdir, output, histories)
     if text:
       sections.append(f'## {experiment.title}\n\n{text}')
 
@@ -72,7 +71,7 @@ def _lags_in(logdir: str) -> list[int] | None:
   return sorted({int(found[1]) for found in map(pattern.match, names) if found}) or None
 
 
-def _section(experiment: Experiment, logdir: str, output: str) -> str | None:
+def _section(experiment: Experiment, logdir: str, output: str, histories: Histories) -> str | None:
   """Writes the files of an experiment; returns its text, None if nothing of it has run."""
   match experiment:
     case Throughput():
@@ -80,9 +79,9 @@ def _section(experiment: Experiment, logdir: str, output: str) -> str | None:
     case Sweeps():
       return _sweeps(experiment, logdir, output)
     case Agents(name='figure5'):
-      return _curves(experiment, logdir, output, over_hours=False)
+      return _curves(experiment, logdir, output, histories, over_hours=False)
     case Agents(name='figure6'):
-      return _curves(experiment, logdir, output, over_hours=True)
+      return _curves(experiment, logdir, output, histories, over_hours=True)
     case Agents():
       return _agents(experiment, logdir, output)
   return None
@@ -90,10 +89,10 @@ def _section(experiment: Experiment, logdir: str, output: str) -> str | None:
 
 @contextlib.contextmanager
 def _without_damage() -> Iterator[None]:
-  """Ends at a file that is damaged, with a warning: what it is about is left out of the report."""
+  """Ends at what is damaged or missing, with a warning: it is left out of the report."""
   try:
     yield
-  except FileError as error:
+  except ConfigurationError as error:
     logging.warning('%s', error)
 
 
@@ -176,7 +175,7 @@ def _sweeps(experiment, logdir, output):
       values = [trial.value for trial in sweep_report.ranked(trials)]
       frames = sweep.given[_FRAMES]
       scales.add(frames / experiment.frames)
-      deviations.add_sweep(method, level, sweep, experiment.trials)
+      deviations.add_sweep(method, level, sweep)
       rows.append(
         [
           method.label,
@@ -276,9 +275,10 @@ def _agents(experiment, logdir, output):
   if ran.stderr.strip():
     logging.warning('%s', ran.stderr.strip())
   deviations, all_frames = Deviations(), set()
-  for method, config in _trained(experiment, logdir):
-    deviations.add(method, config.level_name, config)
-    all_frames.add(config.total_environment_frames)
+  for method in experiment.methods:
+    with _without_damage():
+      folder = experiments.agents_folder(logdir, experiment, method)
+      all_frames |= _compare(experiment, method, folder, deviations)
 
   frames = ', '.join(f'{frames:_}' for frames in sorted(all_frames))
   return (
@@ -288,18 +288,33 @@ def _agents(experiment, logdir, output):
   )
 
 
-def _trained(experiment: Agents, logdir: str) -> Iterator[tuple[Method, Config]]:
-  """Yields the configuration of each training of an experiment, with its method."""
-  for method in experiment.methods:
-    for path, _, names in os.walk(experiments.agents_folder(logdir, experiment, method)):
-      config = None
-      with _without_damage():
-        config = saved_config.load(path) if saved_config.FILE_NAME in names else None
-      if config is not None:
-        yield method, config
+def _compare(experiment: Agents, method: Method, folder: str, deviations: Deviations) -> set[int]:
+  """Compares the trainings of a method with the paper's; returns how many frames they have."""
+  if method.trainer == 'sweep':
+    sweep, _ = _sweep_in(folder)
+    if sweep is None:
+      return set()
+    deviations.add_sweep(method, experiment.suite, sweep)
+    return {sweep.given[_FRAMES]}
+
+  configs = list(_configs_in(folder))
+  for config in configs:
+    if method.trainer == 'population':
+      deviations.add_population(method, config, pbt_folder.read_population(folder))
+    else:
+      deviations.add(method, config.level_name, config)
+  return {config.total_environment_frames for config in configs}
 
 
-def _curves(experiment, logdir, output, over_hours):
+def _configs_in(folder: str) -> Iterator[Config]:
+  """Yields the configuration of each training in a folder."""
+  for path in saved_config.runs_in([folder]):
+    with _without_damage():
+      if (config := saved_config.load(path)) is not None:
+        yield config
+
+
+def _curves(experiment, logdir, output, histories, over_hours):
   """Draws the score of the best agent of each method over frames, or over hours of training."""
   axis = 'hours' if over_hours else 'frames'
   curves = {}
@@ -308,7 +323,7 @@ def _curves(experiment, logdir, output, over_hours):
     if method.trainer != 'experts' and os.path.isdir(folder):
       points = None
       with _without_damage():
-        points = _history(folder, method)
+        points = histories.of(folder, method)
       if points:
         curves[method.label] = [
           (hours if over_hours else frames, score) for frames, hours, score in points
@@ -330,27 +345,3 @@ def _curves(experiment, logdir, output, over_hours):
   rows += [[label, x, score] for label, points in curves.items() for x, score in points]
   tables.write(output, {f'{experiment.name}.csv': rows})
   return f'![{experiment.title}]({experiment.name}.png)'
-
-
-def _history(folder: str, method: Method) -> Sequence[tuple[int, float, float]]:
-  """Returns frames, hours and score of a method's best agent; of a population's through all
-  members that had its weights.
-  """
-  if method.trainer == 'sweep':
-    best = run.best_run(folder, method)
-    return [] if best is None else scalars.read(best, _SCORE)
-
-  histories = pbt_folder.read_histories(folder)
-  best = lineage.best_member(histories)
-  if best is None:
-    return []
-  scores = {
-    name: scalars.read(path, _SCORE) for name, path in pbt_folder.member_folders(folder).items()
-  }
-  end = scores[best][-1][0] if scores[best] else None
-  return [
-    (segment.trained(frames), hours, score)
-    for segment in lineage.ancestry(histories, best, end)
-    for frames, hours, score in scores.get(segment.member, [])
-    if segment.start <= frames <= segment.end
-  ]

@@ -13,10 +13,14 @@ from impala_tf import saved_config
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.evaluation import results
-from impala_tf.paper import experiments, report, run
+from impala_tf.paper import experiments, histories, report, run
+from impala_tf.paper.deviations import Deviations
 from impala_tf.paper.experiments import EXPERIMENTS
+from impala_tf.pbt import folder as pbt_folder
 from impala_tf.pbt import lineage
-from impala_tf.sweeps import definition
+from impala_tf.pbt.population import Population
+from impala_tf.pbt.rules import Rules
+from impala_tf.sweeps import definition, search_space
 from tests.support import evaluations
 from tests.support.sweeps import sweep_of
 
@@ -188,7 +192,7 @@ def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
       writer = tf.summary.create_file_writer(str(folder))
       with writer.as_default():
         for step in (1000, 2000):
-          tf.summary.scalar(report._SCORE, value + step / 1000, step)
+          tf.summary.scalar(histories.SCORE, value + step / 1000, step)
       writer.close()
   # The second member copied the first one at frame 2000, when it was at 1000 itself.
   events = {
@@ -212,7 +216,7 @@ def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
     writer = tf.summary.create_file_writer(member)
     with writer.as_default():
       for step in (500, 1500, 2500):
-        tf.summary.scalar(report._SCORE, 100 * number + step / 100, step)
+        tf.summary.scalar(histories.SCORE, 100 * number + step / 100, step)
     writer.close()
   report.write(str(tmp_path), str(tmp_path / 'report'))
   rows = {}
@@ -259,6 +263,44 @@ def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
   assert [float(cell) for cell in ours if cell][:1] == [30.5]
 
 
+def compared(method, folder):
+  """What is said of a method's runs in Tables 3 and 4, and their frames."""
+  found = Deviations()
+  frames = report._compare(TABLE_3, method, str(folder), found)
+  return found.text(), frames
+
+
+def save_configs(method, folders, **given):
+  """Configurations of runs of a method in these folders, with a learning rate for each."""
+  for number, folder in enumerate(folders, start=1):
+    os.makedirs(folder, exist_ok=True)
+    own = {'learning_rate': number * 1e-4, **given}
+    saved_config.save(str(folder), suites.resolve('dmlab30', **method.hyper_parameters(own))[1])
+
+
+def test_a_sweeps_number_of_trials_is_named_and_what_it_drew_is_not(tmp_path):
+  save_configs(SHALLOW, sweep_of(tmp_path / 'sweep', [1.0, 2.0]))
+  text, frames = compared(SHALLOW, tmp_path / 'sweep')
+  assert 'learning_rate' not in text
+  assert 'trials 2, not 24' in text
+  assert frames == {10**6}
+
+
+def test_a_populations_size_and_rules_are_named_and_what_it_drew_is_not(tmp_path):
+  population = Population(
+    population=2,
+    given={'batch_size': 16},
+    space=search_space.as_texts(search_space.TABLE_D1),
+    rules=Rules(burn_in_frames=7),
+  )
+  pbt_folder.define(str(tmp_path), population)
+  members = [pbt_folder.member_folder(str(tmp_path), number) for number in range(2)]
+  save_configs(POPULATION, members, batch_size=16, learning_rate_decay='none')
+  text, _ = compared(POPULATION, tmp_path)
+  parts = ('batch_size 16, not 32', 'members 2, not 24', 'burn_in_frames 7, not 20000000')
+  assert [text.count(part) for part in (*parts, ', not ')] == [1, 1, 1, 3]
+
+
 def test_damage_to_one_agent_of_many_costs_that_one_only(tmp_path, caplog):
   folders = [
     experiments.agents_folder(str(tmp_path), TABLE_3, method)
@@ -267,7 +309,7 @@ def test_damage_to_one_agent_of_many_costs_that_one_only(tmp_path, caplog):
   for folder in folders:
     (trial,) = sweep_of(folder, [1.0])
     with tf.summary.create_file_writer(str(trial)).as_default():
-      tf.summary.scalar(report._SCORE, 1.0, 1000)
+      tf.summary.scalar(histories.SCORE, 1.0, 1000)
   experts = experiments.agents_folder(str(tmp_path), TABLE_3, TABLE_3.methods[2])
   evaluated(experts, 'rooms_watermaze', suites.resolve('rooms_watermaze')[1], [30.0])
   damaged = [
