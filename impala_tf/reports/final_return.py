@@ -39,7 +39,7 @@ def read(logdir: str, max_frames: int | None = None) -> float | None:
     scores = [score for frames, score in _rounds(logdir, noted) if counts(frames)][-ROUNDS:]
     return sum(scores) / len(scores) if scores else None
 
-  rows = episode_log.read(logdir)
+  rows = episode_log.read_last(logdir, WINDOW) if max_frames is None else episode_log.read(logdir)
   returns = [row.episode_return for row in rows if counts(row.frames)][-WINDOW:]
   return sum(returns) / len(returns) if returns else None
 

@@ -68,8 +68,8 @@ def _events(path):
 
 
 def _start(name):
-  """Returns when a file was begun: how many there were, which early versions do not say, and the
-  seconds of a clock.
+  """Returns when a file was begun: after how many others, which earlier versions do not say, and at
+  which second of a clock.
   """
   seconds, number = _NAME.match(name).groups()
   return int(number or 0), int(seconds)

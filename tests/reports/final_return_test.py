@@ -21,6 +21,11 @@ def test_the_last_hundred_episodes_count(tmp_path):
   assert final_return.read(str(tmp_path), max_frames=-1) is None
 
 
+def test_of_the_end_of_a_run_the_last_episodes_alone_are_read(tmp_path):
+  write(tmp_path, [(0, 'pong', 'damaged'), *((i, 'pong', 2.0) for i in range(100))])
+  assert final_return.read(str(tmp_path)) == 2.0
+
+
 def test_a_line_that_is_being_written_does_not_count(tmp_path):
   write_episodes(tmp_path, [(1, 'pong', 3.0)])
   path = tmp_path / episode_log.FILE_NAME
@@ -32,8 +37,8 @@ def note_scores(logdir, scores, restored=100):
   """Has a run on two levels finish rounds with such scores, a dict by frames."""
   score = lambda returns: {'suite/median': returns['a'][0], 'suite/mean': -1.0}
   rounds = episodes.LevelScores(logdir, ('a', 'b'), score, restored)
-  for frames, score in scores.items():
-    rounds.add(frames, [episodes.Episode(0, score, 7), episodes.Episode(1, 0.0, 7)])
+  for frames, value in scores.items():
+    rounds.add(frames, [episodes.Episode(0, value, 7), episodes.Episode(1, 0.0, 7)])
 
 
 def test_several_levels_have_their_suites_score(tmp_path):
