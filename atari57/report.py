@@ -118,16 +118,16 @@ def _kind(label, found):
     return label
 
   agents = {
-    (r.agent, len(games.names_in(r.trained_on)) > 1)
+    (r.method or 'IMPALA', r.agent, len(games.names_in(r.trained_on)) > 1)
     for results in found.levels.values()
     for r in results
   }
   if len(agents) != 1:
     return label
-  ((agent, is_multi_task),) = agents
+  ((method, agent, is_multi_task),) = agents
   if agent == RANDOM:
     return _RANDOM_KIND
-  return f'IMPALA, {agent}, {"multi-task" if is_multi_task else "experts"}'
+  return f'{method}, {agent}, {"multi-task" if is_multi_task else "experts"}'
 
 
 def table_4(columns: Sequence[Column]) -> list[Row]:
@@ -255,7 +255,7 @@ def markdown(columns: Sequence[Column], by_label: Mapping[str, Labelled]) -> str
   for label, table in _random_tables(columns, by_label).items():
     parts += [f'## {label}: the random policy beside the references', tables.markdown(table)]
   if by_label:
-    protocols = {label: found.protocol for label, found in by_label.items()}
+    protocols = {label: found.description() for label, found in by_label.items()}
     parts += ['## How the evaluations were made', tables.markdown(tables.side_by_side(protocols))]
   return '\n\n'.join(parts) + '\n'
 

@@ -87,14 +87,14 @@ def read_columns(evaluations: Sequence[str]) -> tuple[list[Column], dict[str, Ma
     evaluations: see `results.load_labelled`.
 
   Returns:
-    The columns, and the protocols by label.
+    The columns, and by label which agents played by which protocol.
 
   Raises:
     ConfigurationError: as for `results.load_labelled`.
   """
   by_label = load_labelled(evaluations)
   columns = [Column(label, _kind(label, found), found.means()) for label, found in by_label.items()]
-  return columns, {label: found.protocol for label, found in by_label.items()}
+  return columns, {label: found.description() for label, found in by_label.items()}
 
 
 def _kind(label, found):
@@ -105,16 +105,16 @@ def _kind(label, found):
     return label
 
   agents = {
-    (result.agent, result.trained_on == levels.SUITE)
+    (r.method or 'IMPALA', r.trained_on == levels.SUITE, r.agent, r.is_of_population)
     for results in found.levels.values()
-    for result in results
+    for r in results
   }
   if len(agents) != 1:
     return label
-  ((agent, is_multi_task),) = agents
+  ((method, is_multi_task, agent, is_of_population),) = agents
   if agent == RANDOM:
     return 'random policy'
-  return f'IMPALA, {agent}' if is_multi_task else f'IMPALA-Experts, {agent}'
+  return f'{method}{"" if is_multi_task else "-Experts"}, {agent}{", PBT" * is_of_population}'
 
 
 def table_3(columns: Sequence[Column]) -> list[Row]:

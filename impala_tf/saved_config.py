@@ -19,6 +19,7 @@ from impala_tf.environments import suites
 from impala_tf.errors import FileError
 
 FILE_NAME = 'config.json'
+HISTORY_NAME = 'lineage.jsonl'  # Beside it if the run is a member of a population.
 _MAX_NAME_BYTES = 255
 _REMEDY = 'Repair or remove the file, or use another --logdir.'
 

@@ -22,6 +22,8 @@ _ORIGIN = (
   'run',
   'checkpoint',
   'trained_on',
+  'method',
+  'is_of_population',
   'agent',
   'frames',
   'weights',
@@ -43,6 +45,8 @@ class LevelResult:
   environments: how many environments played, each a share that was fixed beforehand.
   returns: unclipped returns of complete episodes.
   episode_frames: their lengths in emulator frames.
+  method: 'IMPALA', 'Batched A2C' or 'A3C', as in the paper's tables; empty for the random policy.
+  is_of_population: whether the training was a member of a population.
   """
 
   run: str
@@ -55,6 +59,9 @@ class LevelResult:
   environments: int
   returns: list[float]
   episode_frames: list[int]
+  # What files of earlier versions lack.
+  method: str = ''
+  is_of_population: bool = False
 
   def __post_init__(self) -> None:
     """Checks that there are episodes."""
@@ -150,6 +157,18 @@ class Labelled:
   def means(self) -> dict[str, list[float]]:
     """Returns the mean returns by level, one for each result."""
     return {name: [result.mean() for result in results] for name, results in self.levels.items()}
+
+  def description(self) -> dict[str, str | int | float | bool]:
+    """Returns which agents played, for how many frames they were trained, and the protocol."""
+    played = [result for results in self.levels.values() for result in results]
+    agents = {f'{result.method} {result.agent}'.strip() for result in played}
+    frames = sorted({result.frames for result in played})
+    ends = [f'{number:_}' for number in (*frames[:1], *frames[1:][-1:])]
+    return {
+      'agents': ', '.join(sorted(agents)),
+      'frames of a training': ' to '.join(ends),
+      **self.protocol,
+    }
 
 
 def load_labelled(evaluations: Sequence[str]) -> dict[str, Labelled]:

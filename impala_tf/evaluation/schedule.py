@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import os
 import zlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tqdm
 
+from impala_tf import files, saved_config
 from impala_tf.evaluation.results import RANDOM, LevelResult
 from impala_tf.evaluation.shares import EvaluatedRun, Share
 from impala_tf.system import signals
@@ -16,6 +18,15 @@ from impala_tf.training.episodes import Episode
 
 if TYPE_CHECKING:
   from impala_tf.evaluation.play import Player
+
+
+# Names that the paper's tables have for `Config.architecture`.
+_METHODS = {
+  'impala': 'IMPALA',
+  'a2c_sync_step': 'Batched A2C',
+  'a2c_sync_trajectories': 'Batched A2C',
+  'a3c': 'A3C',
+}
 
 
 @dataclasses.dataclass
@@ -49,7 +60,13 @@ class Job:
       environments=sum(share.num_environments for share in self.shares),
       returns=[episode.episode_return for episode in episodes],
       episode_frames=[episode.episode_steps * repeats for episode in episodes],
+      method=_METHODS[run.config.architecture] if run.agent else '',
+      is_of_population=bool(run.agent) and _is_member(run.logdir),
     )
+
+
+def _is_member(logdir):
+  return files.exists(os.path.join(logdir, saved_config.HISTORY_NAME))
 
 
 def divide(

@@ -18,10 +18,10 @@ from typing import NamedTuple
 
 from absl import logging
 
-from impala_tf import files
+from impala_tf import files, saved_config
 from impala_tf.errors import FileError
 
-FILE_NAME = 'lineage.jsonl'
+FILE_NAME = saved_config.HISTORY_NAME
 
 
 @dataclasses.dataclass(frozen=True)

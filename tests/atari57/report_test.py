@@ -13,7 +13,7 @@ from tests.support import columns, evaluations, own_flags, run_files
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 
 
-def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL):
+def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL, **origin):
   """An evaluation with two games a level around the given means."""
   found = {
     name: evaluations.result(
@@ -23,6 +23,7 @@ def save(folder, means, agent='deep', trained_on='atari57', protocol=PROTOCOL):
       agent=agent,
       weights=str(folder),
       episode_frames=[400, 600],
+      **origin,
     )
     for name, mean in means.items()
   }
@@ -187,6 +188,12 @@ def test_an_agent_of_some_games_is_a_multi_task_one(tmp_path):
   ours = save(tmp_path / 'ours', {'pong': 21.0, 'breakout': 300.0}, trained_on='pong+breakout')
   columns, _ = report.read_columns([ours])
   assert columns[0].kind == 'IMPALA, deep, multi-task'
+
+
+def test_an_agent_stands_in_the_row_of_its_method(tmp_path):
+  ours = save(tmp_path / 'ours', {'pong': 21.0}, trained_on=None, method='A3C')
+  columns, _ = report.read_columns([ours])
+  assert columns[0].kind == 'A3C, deep, experts'
 
 
 def test_random_policy_stands_beside_the_references(tmp_path):

@@ -12,7 +12,7 @@ from tests.support import columns, evaluations, own_flags
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
 
 
-def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
+def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL, **origin):
   """An evaluation with two episodes a level around the given means."""
   found = {
     name: evaluations.result(
@@ -21,6 +21,7 @@ def save(folder, means, agent='deep', trained_on='dmlab30', protocol=PROTOCOL):
       trained_on=trained_on or name,
       agent=agent,
       weights=str(folder),
+      **origin,
     )
     for name, mean in means.items()
   }
@@ -122,6 +123,19 @@ def test_shallow_experts_have_a_row_that_the_paper_has_not(tmp_path):
   row = read(tmp_path / 'out' / 'table_3.csv')[-1]
   assert row[:2] == ['IMPALA-Experts, shallow', '']
   assert float(row[2]) > 49
+
+
+@pytest.mark.parametrize(
+  ('kind', 'origin'),
+  [
+    ('A3C, deep', {'method': 'A3C'}),
+    ('A3C-Experts, deep', {'method': 'A3C', 'trained_on': None}),
+    ('IMPALA, deep, PBT', {'method': 'IMPALA', 'is_of_population': True}),
+  ],
+)
+def test_an_agent_stands_in_the_row_of_its_method(tmp_path, kind, origin):
+  columns, _ = report.read_columns([save(tmp_path / 'ours', paper_column(), **origin)])
+  assert columns[0].kind == kind
 
 
 def test_other_levels_have_a_table_of_their_own(tmp_path):

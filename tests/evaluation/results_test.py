@@ -50,6 +50,23 @@ def test_damage_to_one_evaluation_of_many_costs_that_one_only(tmp_path, caplog):
     results.load_labelled([f'{tmp_path}/a'])
 
 
+def test_a_label_of_unequal_agents_says_so(tmp_path):
+  for name, changes in (
+    ('a', {'method': 'IMPALA', 'frames': 1_000}),
+    ('b', {'method': 'IMPALA', 'frames': 9_000}),
+    ('c', {'method': 'A3C', 'frames': 5_000}),
+  ):
+    found = made_up(name, 1.0)
+    found.levels[name] = dataclasses.replace(found.levels[name], **changes)
+    found.save(str(tmp_path / name), {})
+  labelled = results.load_labelled([f'experts={tmp_path}/{name}' for name in 'abc'])['experts']
+  assert labelled.description() == {
+    'agents': 'A3C deep, IMPALA deep',
+    'frames of a training': '1_000 to 9_000',
+    'seed': 1,
+  }
+
+
 def test_damaged_files_are_refused(tmp_path):
   assert results.load(str(tmp_path)) is None
   whole = json.dumps(dataclasses.asdict(made_up('a', 1.0)))

@@ -9,8 +9,9 @@ import types
 import numpy as np
 import pytest
 
-from impala_tf.environments import py_process
+from impala_tf.environments import py_process, suites
 from impala_tf.evaluation import play, schedule
+from impala_tf.pbt import lineage
 from impala_tf.training.episodes import Episode
 
 RUN = play.EvaluatedRun('', types.SimpleNamespace(num_action_repeats=4, seed=1))
@@ -77,6 +78,17 @@ def test_a_result_has_the_episodes_of_all_shares_in_their_order():
   assert result.returns == [1, 2, 3, 4, 5]
   assert result.episode_frames == [40, 80, 120, 160, 200]
   assert (result.agent, result.environments, result.training_seed) == ('random', 4, 1)
+
+
+@pytest.mark.parametrize(('architecture', 'method'), [('a3c', 'A3C'), ('impala', 'IMPALA')])
+@pytest.mark.parametrize('is_member', [False, True])
+def test_a_result_names_the_method_of_its_agent(tmp_path, architecture, method, is_member):
+  if is_member:
+    lineage.append(str(tmp_path), lineage.Event(evaluation=0, frames=0, hyper_parameters={}))
+  _, config = suites.resolve('pong', architecture=architecture, batch_size=1, envs_per_actor=1)
+  job = schedule.Job(play.EvaluatedRun(str(tmp_path), config, agent='agent'), 'pong', [])
+  job.episodes[0] = [Episode(0, 1.0, 10)]
+  assert (job.result().method, job.result().is_of_population) == (method, is_member)
 
 
 def test_as_many_shares_as_there_are_processes_are_played_at_once():
