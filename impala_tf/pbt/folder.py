@@ -6,6 +6,7 @@ member_000/                 an ordinary run
   lineage.jsonl             its history, see `lineage`
 """
 
+import contextlib
 import dataclasses
 import os
 
@@ -86,6 +87,17 @@ class Published:
   evaluation: int
   fitness: float
   hyper_parameters: dict[str, float]
+
+
+def withdraw(member: str, evaluation: int) -> None:
+  """Removes from a member's folder the fitness of a later evaluation than the given one, which was
+  lost with the agent that had it.
+  """
+  path = os.path.join(member, MEMBER_FILE)
+  with contextlib.suppress(FileError):  # Nobody reads one that is damaged.
+    published = files.read_json(path, Published | None)
+    if published is not None and published.evaluation > evaluation:
+      files.remove(path)
 
 
 def read_fitnesses(path: str) -> dict[str, float]:

@@ -76,6 +76,7 @@ class Member(loop.Callback):
   def start(self, frames: int) -> None:
     """See `loop.Callback`."""
     lineage.repair(self._folder, int(self._state.evaluations))
+    folder.withdraw(self._folder, int(self._state.evaluations))
     if not lineage.read(self._folder):
       self._log(evaluation=0, frames=frames, hyper_parameters=self._hyper_parameters())
     self._returns = {level: [] for level in self._levels}

@@ -51,14 +51,13 @@ def test_damage_to_one_evaluation_of_many_costs_that_one_only(tmp_path, caplog):
 
 
 def test_a_label_of_unequal_agents_says_so(tmp_path):
-  for name, changes in (
-    ('a', {'method': 'IMPALA', 'frames': 1_000}),
-    ('b', {'method': 'IMPALA', 'frames': 9_000}),
-    ('c', {'method': 'A3C', 'frames': 5_000}),
+  for name, method, frames in (
+    ('a', 'IMPALA', 1_000),
+    ('b', 'IMPALA', 9_000),
+    ('c', 'A3C', 5_000),
   ):
-    found = made_up(name, 1.0)
-    found.levels[name] = dataclasses.replace(found.levels[name], **changes)
-    found.save(str(tmp_path / name), {})
+    result = evaluations.result(name, [1.0], method=method, frames=frames)
+    results.Evaluation({'seed': 1}, {name: result}).save(str(tmp_path / name), {})
   labelled = results.load_labelled([f'experts={tmp_path}/{name}' for name in 'abc'])['experts']
   assert labelled.description() == {
     'agents': 'A3C deep, IMPALA deep',

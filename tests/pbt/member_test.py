@@ -203,6 +203,18 @@ def test_a_checkpoint_that_goes_while_it_is_read_is_replaced_by_an_older_one(
   assert equal(bad.weights(), older)
 
 
+@pytest.mark.parametrize('lost', [False, True])
+def test_the_fitness_of_an_agent_that_was_lost_is_withdrawn(population, lost):
+  run = Run(population, 0)
+  run.evaluated(2000, 1.0)
+  run.evaluated(3000, 1.0)
+  if lost:
+    for path in (population / 'member_000').glob('ckpt-2.data*'):
+      path.write_bytes(path.read_bytes()[:100])
+  Run(population, 0)
+  assert folder.read_fitnesses(str(population)) == ({} if lost else {'member_000': 100.0})
+
+
 def test_a_resume_goes_on_with_hyper_parameters_and_collected_returns(population):
   run = Run(population, 0)
   run.evaluated(1200, 0.0)
