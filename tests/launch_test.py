@@ -71,7 +71,7 @@ def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes
 
 @pytest.mark.parametrize(('processes', 'is_even'), [(3, True), (4, False)])
 def test_levels_that_would_be_played_unequally_often_are_warned_of(
-  monkeypatch, caplog, processes, is_even
+  monkeypatch, warnings, processes, is_even
 ):
   monkeypatch.setattr(launch, 'run', lambda *unused: 0)
   monkeypatch.setattr(machine, 'cores', lambda: 16)
@@ -79,7 +79,7 @@ def test_levels_that_would_be_played_unequally_often_are_warned_of(
     monkeypatch, launch._define_flags, '--level_name=atari57', f'--num_actor_processes={processes}'
   )
   assert launch._main(['launch']) == 0
-  assert ['57 levels' in record.getMessage() for record in caplog.records] == [True] * (not is_even)
+  assert ['57 levels' in warning for warning in warnings()] == [True] * (not is_even)
 
 
 def test_a_run_of_a_folder_needs_its_level_as_without_a_cluster(monkeypatch):

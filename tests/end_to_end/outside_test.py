@@ -19,6 +19,24 @@ GIVEN = (
   '--num_actors=1',
   '--envs_per_actor=4',
 )
+# Before the document's program: environments of its process are as strict as they may be.
+STRICT = """
+import bandit
+
+step, reset = bandit.Bandit.step, bandit.Bandit.reset
+
+def strict_step(self, action):
+  assert not self.is_over, 'It was stepped after its end.'
+  transition = step(self, action)
+  self.is_over = transition.finished
+  return transition
+
+def strict_reset(self):
+  self.is_over = False
+  return reset(self)
+
+bandit.Bandit.step, bandit.Bandit.reset = strict_step, strict_reset
+"""
 
 
 def run(*command, **options):
@@ -98,6 +116,6 @@ def test_the_document_has_this_package_and_its_program_runs(tmp_path):
   assert package == (OUTSIDE / 'bandit.py').read_text()
   assert len(package.splitlines()) <= 60
   program = program.replace('num_arms=2', 'num_arms=2, total_environment_frames=400, num_actors=1')
-  done = run('-c', program + '\nprint(agent.frames)', cwd=tmp_path)
+  done = run('-c', STRICT + program + '\nprint(agent.frames)', cwd=tmp_path)
   assert done.returncode == 0, done.stderr
   assert done.stdout.splitlines()[-1] == '400'

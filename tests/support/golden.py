@@ -1,16 +1,15 @@
 """The authors' numbers in tests/golden (see its README), and the agent they belong to."""
 
-import pathlib
-
 import numpy as np
 
 from impala_tf import structs
 from impala_tf.agent import agents
+from tests.support.processes import ROOT
 
 DMLAB_OBSERVATION = structs.Observation(
   structs.ArraySpec((72, 96, 3), np.uint8), structs.ArraySpec((), np.bytes_)
 )
-_DIRECTORY = pathlib.Path(__file__).parents[1] / 'golden'
+_DIRECTORY = ROOT / 'tests' / 'golden'
 
 
 def load(name):
