@@ -25,7 +25,8 @@ from impala_tf.config import Config
 from impala_tf.environments import suite as suite_lib
 from impala_tf.environments import suites
 from impala_tf.system import machine
-from impala_tf.transport import packing, unroll_queue
+from impala_tf.transport import frame_stacks, unroll_queue
+from impala_tf.transport.staging import StagingArea
 
 _GRACE_SECONDS = 60.0
 _context = multiprocessing.get_context('forkserver')
@@ -35,14 +36,14 @@ class _End:
   """One end of the way between actors and learner.
 
   agent: a built `agents.Agent`.
-  stacks: `packing.FrameStacks` of its unrolls.
+  stacks: `frame_stacks.FrameStacks` of its unrolls.
   queue, weights: the learner's, under names of their own for each measurement.
   """
 
   def __init__(self, suite, config, name, version):
     self.agent = agents.for_suite(suite, config)
     unroll_spec = specs.Specs(suite, config, self.agent).unroll
-    self.stacks = packing.FrameStacks(unroll_spec, config.frame_stack)
+    self.stacks = frame_stacks.FrameStacks(unroll_spec, config.frame_stack)
     self.queue = unroll_queue.UnrollQueue(
       self.stacks.unstacked_spec,
       config.queue_capacity,
@@ -85,7 +86,7 @@ def cluster_of(
   """
   address = _serve()
   end = _End(suite, config, count, version=0)
-  staging = unroll_queue.StagingArea(lambda: end.queue.dequeue_batch(config.batch_size))
+  staging = StagingArea(lambda: end.queue.dequeue_batch(config.batch_size))
   staging.start()
   actors: crowd.Crowd | _Processes
   if speak:

@@ -24,6 +24,7 @@ from impala_tf.environments import suite as suite_lib
 from impala_tf.system import timing
 from impala_tf.training import episodes, impala, loop, sources
 from impala_tf.transport import unroll_queue
+from impala_tf.transport.staging import StagingArea
 
 
 def _no_extra(result: measurement.Result) -> dict[str, Any]:
@@ -179,7 +180,7 @@ def queue(suite: suite_lib.Suite, config: Config) -> Iterator[Part]:
     s.shape.num_elements() * s.dtype.size for s in tree.flatten(spec) if s.dtype != tf.string
   )
   unrolls_queue = unroll_queue.UnrollQueue(spec, config.queue_capacity)
-  staging = unroll_queue.StagingArea(
+  staging = StagingArea(
     lambda: unrolls_queue.dequeue_batch(config.batch_size), on_host=episodes.episodes_in
   )
 

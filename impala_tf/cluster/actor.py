@@ -25,7 +25,7 @@ from impala_tf.cluster.heartbeats import LearnerHeartbeat
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments import suite as suite_lib
 from impala_tf.system import signals
-from impala_tf.transport import packing, unroll_queue
+from impala_tf.transport import frame_stacks, unroll_queue
 
 _SILENT_SECONDS = 60.0  # after which a learner that doesn't answer is taken for lost
 _MAX_FAILURES_IN_A_ROW = 5  # connections without a single unroll
@@ -97,7 +97,7 @@ class ClusterActor:
       suite, config, agent, self._weights, seed, first=role.task * config.num_actors
     )
     unroll_spec = self._actors.specs.unroll
-    self._stacks = packing.FrameStacks(unroll_spec, config.frame_stack)
+    self._stacks = frame_stacks.FrameStacks(unroll_spec, config.frame_stack)
     self._signature = connection.signature(suite, config, agent, unroll_spec)
     self._shares = self._actors.shares()
     self._is_started = False

@@ -8,7 +8,6 @@ or one number that makes the loss infinite, would end the training, so such unro
     batch = intake.batch(32)                            # waits; 32 sound unrolls, time-major
 """
 
-import collections
 from typing import Any
 
 import numpy as np
@@ -59,7 +58,7 @@ class Intake:
     batch, missing = self._take(size)
     while missing:
       more, missing = self._take(missing)
-      batch = _joined(batch, more)
+      batch = unroll_queue.map_batches(lambda axis, *two: tf.concat(two, axis), batch, more)
     self._actors.count(batch.level.numpy().tolist())
     return batch
 
@@ -76,7 +75,7 @@ class Intake:
       self._actors.left_out(int(senders[b]), f'{", ".join(names)}; level {int(batch.level[b])}')
 
     kept = np.flatnonzero(is_sound)
-    batch = _map_batch(lambda tensor, axis: tf.gather(tensor, kept, axis=axis), batch)
+    batch = unroll_queue.map_batches(lambda axis, tensor: tf.gather(tensor, kept, axis=axis), batch)
     return batch, count - len(kept)
 
   @tf.function(autograph=False)
@@ -117,27 +116,3 @@ def find_faults(unrolls: structs.Unroll, num_actions: int, num_levels: int) -> d
     'an action that the agent does not have': of_unrolls((action < 0) | (action >= num_actions)),
     'a number that is not finite, or too large': tf.reduce_any(beyond, axis=0),
   }
-
-
-def _joined(*batches: structs.Unroll) -> structs.Unroll:
-  """Puts time-major batches one behind the other."""
-  leaves = collections.deque(zip(*(tree.flatten(batch) for batch in batches), strict=True))
-  return _map_batch(lambda unused, axis: tf.concat(leaves.popleft(), axis), batches[0])
-
-
-def _map_batch(function, batch):
-  """Calls function(tensor, axis of the batch) for each tensor of a time-major batch."""
-  return structs.Unroll(
-    **{
-      name: tree.map_structure(
-        lambda tensor, axis=axis: function(tensor, axis), getattr(batch, name)
-      )
-      for name, axis in (
-        ('level', 0),
-        ('policy_version', 0),
-        ('agent_state', 0),
-        ('step_outputs', 1),
-        ('agent_outputs', 1),
-      )
-    }
-  )

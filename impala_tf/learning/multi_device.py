@@ -20,6 +20,7 @@ from impala_tf import structs
 from impala_tf.agent import agents
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.learning import learner, losses, optimizers
+from impala_tf.transport import unroll_queue
 
 
 def make_strategy(num_learners: int) -> tf.distribute.MirroredStrategy:
@@ -71,17 +72,7 @@ class MultiDeviceLearner(learner.Learner):
   def _distributed(self, batch):
     """Gives each device its part of the unrolls."""
     count = self._strategy.num_replicas_in_sync
-
-    def split(axis, nest):
-      return tree.map_structure(lambda tensor: tf.split(tensor, count, axis), nest)
-
-    parts = batch._replace(
-      level=split(0, batch.level),
-      policy_version=split(0, batch.policy_version),
-      agent_state=split(0, batch.agent_state),
-      step_outputs=split(1, batch.step_outputs),
-      agent_outputs=split(1, batch.agent_outputs),
-    )
+    parts = unroll_queue.map_batches(lambda axis, tensor: tf.split(tensor, count, axis), batch)
 
     def part_of(context):
       number = context.replica_id_in_sync_group

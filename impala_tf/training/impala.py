@@ -9,6 +9,7 @@ from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.training import episodes, sources
 from impala_tf.transport import replay, unroll_queue
+from impala_tf.transport.staging import StagingArea
 
 
 class QueueSource(sources.Source):
@@ -16,7 +17,7 @@ class QueueSource(sources.Source):
 
   batches: what is done to unrolls on their way through the queue, see `replay.make`.
   queue: `unroll_queue.UnrollQueue`.
-  staging: `unroll_queue.StagingArea` of batches and the episodes that ended in them.
+  staging: `StagingArea` of batches and the episodes that ended in them.
   """
 
   _over_network = False  # Whether unrolls come from other machines.
@@ -37,7 +38,7 @@ class QueueSource(sources.Source):
       self.batches.spec, config.queue_capacity, **self._place_of_queue
     )
     fresh = config.fresh_per_batch
-    self.staging = unroll_queue.StagingArea(
+    self.staging = StagingArea(
       lambda: self.batches.complete(self._dequeue_batch(fresh)),
       on_host=lambda batch: episodes.episodes_in(batch, fresh),
     )

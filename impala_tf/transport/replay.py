@@ -6,7 +6,7 @@ adds unrolls drawn from the last 10,000.
     batch = batches.complete(queue.dequeue_batch(config.fresh_per_batch))         # learner
 
 A buffer lives in the learner's memory, in the types of the environment, with frames of stacks kept
-once (`packing`). It fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on
+once (`frame_stacks`). It fills up to 1.7 GB on Atari (10,000 unrolls of T = 20) and 21 GB on
 DMLab-30 (T = 100). It is not in checkpoints: a run that is resumed starts with an empty one, which
 is full again after 10,000 new unrolls (0.8 million frames on Atari, 4 million on DMLab-30).
 """
@@ -19,7 +19,7 @@ import tree
 
 from impala_tf import config as config_lib
 from impala_tf import structs
-from impala_tf.transport import packing
+from impala_tf.transport import frame_stacks, unroll_queue
 
 
 def make(
@@ -39,7 +39,7 @@ def make(
   # Unstacked frames save memory in a replay and bytes on a network. Without either, whole stacks
   # cost nothing, and to unstack them would cost time.
   is_unstacked = over_network or config.replay_fraction
-  stacks = packing.FrameStacks(unroll_spec, config.frame_stack if is_unstacked else 1)
+  stacks = frame_stacks.FrameStacks(unroll_spec, config.frame_stack if is_unstacked else 1)
   if not config.replay_fraction:
     return FreshBatches(stacks)
   buffer = Buffer(stacks.unstacked_spec, config.replay_capacity, seed)
@@ -52,7 +52,7 @@ class FreshBatches:
   spec: `structs.Unroll` of `tf.TensorSpec`, one unroll on its way through the queue.
   """
 
-  def __init__(self, stacks: packing.FrameStacks):
+  def __init__(self, stacks: frame_stacks.FrameStacks):
     """Takes what makes unrolls smaller for their way."""
     self.spec = stacks.unstacked_spec
     self._stacks = stacks
@@ -69,7 +69,7 @@ class FreshBatches:
 class ReplayedBatches(FreshBatches):
   """Batches of new unrolls with replayed ones behind them."""
 
-  def __init__(self, stacks: packing.FrameStacks, buffer: 'Buffer', replayed: int):
+  def __init__(self, stacks: frame_stacks.FrameStacks, buffer: 'Buffer', replayed: int):
     """Takes a buffer of unstacked unrolls, and how many of them to add to each batch."""
     super().__init__(stacks)
     self._buffer = buffer
@@ -85,18 +85,11 @@ class ReplayedBatches(FreshBatches):
     self._buffer.add(_swapped(fresh))
     replayed = _swapped(self._buffer.sample(self._replayed))
 
-    def joined(name, axis):
-      concatenate = lambda *arrays: tf.convert_to_tensor(np.concatenate(arrays, axis))
-      return tree.map_structure(concatenate, getattr(fresh, name), getattr(replayed, name))
+    def joined(axis, *arrays):
+      return tf.convert_to_tensor(np.concatenate(arrays, axis))
 
     with tf.device('/CPU:0'):
-      together = structs.Unroll(
-        level=joined('level', 0),
-        policy_version=joined('policy_version', 0),
-        agent_state=joined('agent_state', 0),
-        step_outputs=joined('step_outputs', 1),
-        agent_outputs=joined('agent_outputs', 1),
-      )
+      together = unroll_queue.map_batches(joined, fresh, replayed)
 
     return super().complete(together)
 
@@ -137,8 +130,4 @@ class Buffer:
 
 def _swapped(batch):
   """Swaps time and batch of a batch of arrays."""
-  swap = lambda array: np.swapaxes(array, 0, 1)
-  return batch._replace(
-    step_outputs=tree.map_structure(swap, batch.step_outputs),
-    agent_outputs=tree.map_structure(swap, batch.agent_outputs),
-  )
+  return unroll_queue.map_batches(lambda axis, array: np.swapaxes(array, 0, axis), batch)

@@ -1,12 +1,10 @@
-"""From actors to learner: a bounded queue of unrolls, and a staging area with the learner's next
-batch.
+"""From actors to learner: a bounded queue of unrolls, and batches of them.
 
 The bound keeps the data fresh: an actor that is ahead of the learner waits in `enqueue_many`.
 """
 
+import functools
 import itertools
-import queue
-import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,8 +13,16 @@ import tree
 
 from impala_tf import structs
 from impala_tf.system import machine
-from impala_tf.transport import packing
+from impala_tf.transport.wire_format import WireFormat
 
+# Which dimension of a time-major batch is that of its unrolls.
+BATCH_AXIS = {
+  'level': 0,
+  'policy_version': 0,
+  'agent_state': 0,
+  'step_outputs': 1,
+  'agent_outputs': 1,
+}
 _ids = itertools.count()
 
 
@@ -37,8 +43,7 @@ class UnrollQueue:
   The queue is found by its name on `device`; the methods may be called eagerly or inside a
   tf.function, by any thread.
 
-  wire_format: `packing.WireFormat` of its elements, each a `Sent`; None if they are unrolls as they
-    are.
+  wire_format: `WireFormat` of its elements, each a `Sent`; None if they are unrolls as they are.
   """
 
   def __init__(
@@ -57,7 +62,7 @@ class UnrollQueue:
       capacity: how many unrolls it holds before `enqueue_many` waits.
       device: where it lives.
       shared_name: its name there; a name of its own by default.
-      serialized: whether unrolls lie in it in their `packing.WireFormat`, for a way over a network.
+      serialized: whether unrolls lie in it in their `WireFormat`, for a way over a network.
       sender: number of this process, which goes with what it sends over a network.
 
     Raises:
@@ -72,7 +77,7 @@ class UnrollQueue:
     self._sender = sender
     self.wire_format = None
     if serialized:
-      self.wire_format = packing.WireFormat(Sent(tf.TensorSpec([], tf.int32), unroll_spec))
+      self.wire_format = WireFormat(Sent(tf.TensorSpec([], tf.int32), unroll_spec))
     elements = self.wire_format.specs if self.wire_format else tree.flatten(unroll_spec)
     self._dtypes = [element.dtype for element in elements]
     self._shapes = [element.shape for element in elements]
@@ -172,89 +177,16 @@ def as_batch(unrolls: structs.Unroll) -> structs.Unroll:
   """Turns unrolls of [n, T+1, ...] into a batch as the learner takes it: time-major, [T+1, n, ...]
   for step and agent outputs.
   """
-  return unrolls._replace(
-    step_outputs=time_major(unrolls.step_outputs), agent_outputs=time_major(unrolls.agent_outputs)
-  )
+  return map_batches(lambda axis, tensor: time_major(tensor) if axis else tensor, unrolls)
 
 
-class StagingArea:
-  """Holds the learner's next batch, already on its device, while the learner works on the present
-  one.
-
-  A thread of its own fills it. The batch waits in Python and not in TensorFlow's Stage operation: a
-  learner blocked there would neither notice a failed actor nor be stopped by a signal, and it would
-  hold a thread of the inter-op pool. The next batch leaves the queue once the learner has taken the
-  one before, no sooner, so that the area adds one update to the policy lag, as the authors' does.
-
-      staging = StagingArea(lambda: unrolls.dequeue_batch(32))
-      staging.start()
-      batch, episodes = staging.get(timeout=1.0)     # None if there was no batch in time
+def map_batches(function: Callable[..., Any], *batches: structs.Unroll) -> structs.Unroll:
+  """Returns what function(axis of the batch, *tensors) makes of the tensors that have the same
+  place in several time-major batches, of tensors or arrays.
   """
 
-  def __init__(
-    self,
-    dequeue: Callable[[], structs.Unroll],
-    on_host: Callable[[structs.Unroll], Any] = lambda batch: None,
-  ):
-    """Describes the area.
+  def mapped(name, axis):
+    parts = [getattr(batch, name) for batch in batches]
+    return tree.map_structure(functools.partial(function, axis), *parts)
 
-    Args:
-      dequeue: gives the next batch, blocking; ends the flow by tf.errors.OutOfRangeError or
-        CancelledError.
-      on_host: computes, from a batch that is still on the host, what `get` returns beside it.
-    """
-    self._dequeue = dequeue
-    self._on_host = on_host
-    self._staged: queue.SimpleQueue = queue.SimpleQueue()
-    self._room = threading.Semaphore(1)
-    self._closed = threading.Event()
-    self._error = None
-    self._thread = threading.Thread(target=self._fill, name='staging', daemon=True)
-
-  def start(self) -> None:
-    """Begins to fetch batches."""
-    self._thread.start()
-
-  def _fill(self):
-    try:
-      while self._wait_for_room():
-        batch = self._dequeue()
-        beside = self._on_host(batch)
-        self._staged.put((tree.map_structure(tf.identity, batch), beside))
-        del batch, beside  # The next ones take their memory.
-    except (tf.errors.OutOfRangeError, tf.errors.CancelledError):
-      pass
-    except Exception as error:  # Of any kind: the learner's thread is where it can be handled.
-      self._error = error
-
-  def _wait_for_room(self):
-    """Returns True once the batch before was taken, False after `close`."""
-    while not self._closed.is_set():
-      if self._room.acquire(timeout=0.5):
-        return not self._closed.is_set()
-    return False
-
-  def get(self, timeout: float) -> tuple[structs.Unroll, Any] | None:
-    """Takes the next batch, on the learner's device, and what `on_host` made of it.
-
-    Returns:
-      Both, or None if `timeout` seconds passed without a batch.
-
-    Raises:
-      Exception: the error that ended the thread that fetches batches.
-    """
-    try:
-      staged = self._staged.get(timeout=timeout)
-    except queue.Empty:
-      if self._error is not None:
-        raise self._error from None
-      return None
-    self._room.release()
-    return staged
-
-  def close(self) -> None:
-    """Stops fetching. Close the queue of unrolls first: the thread may be waiting for it."""
-    self._closed.set()
-    self._room.release()
-    if self._thread.ident is not None:
-      self._thread.join()
+  return structs.Unroll(**{name: mapped(name, axis) for name, axis in BATCH_AXIS.items()})

@@ -1,4 +1,4 @@
-"""Properties of observations that `impala_tf.transport.packing` relies on, on real games."""
+"""Properties of observations that `impala_tf.transport.frame_stacks` relies on, on real games."""
 
 import functools
 
@@ -9,7 +9,7 @@ import tree
 from atari57.environment import AtariEnvironment
 from impala_tf import structs
 from impala_tf.environments import base
-from impala_tf.transport import packing, unroll_queue
+from impala_tf.transport import frame_stacks, unroll_queue
 
 
 def test_stacks_of_games_come_back_as_they_were():
@@ -38,7 +38,7 @@ def test_stacks_of_games_come_back_as_they_were():
     unrolls = structs.Unroll((), (), (), step_outputs, ())
     if stacks is None:
       spec = tree.map_structure(lambda t: tf.TensorSpec(t.shape[1:], t.dtype), unrolls)
-      stacks = packing.FrameStacks(spec, 4)
+      stacks = frame_stacks.FrameStacks(spec, 4)
     unstacked = stacks.unstack_frames(unrolls)
     unstacked = unstacked._replace(step_outputs=unroll_queue.time_major(unstacked.step_outputs))
     frames = unroll_queue.time_major(stacks.stack_frames(unstacked).step_outputs.observation.frame)

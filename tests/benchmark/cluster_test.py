@@ -24,7 +24,7 @@ def test_it_counts_from_when_all_actors_are_ready(monkeypatch, batches_before):
   monkeypatch.setattr(cluster, '_serve', str)
   monkeypatch.setattr(cluster, '_End', mock.Mock())
   cluster._End.return_value.agent.trainable_variables = []
-  monkeypatch.setattr(cluster.unroll_queue, 'StagingArea', mock.Mock())
+  monkeypatch.setattr(cluster, 'StagingArea', mock.Mock())
   monkeypatch.setattr(cluster, '_Processes', lambda *arguments: actors)
   monkeypatch.setattr(cluster, '_loopback_bytes', lambda: next(sent))
   suite, config = suites.resolve('pong')

@@ -11,7 +11,7 @@ import tree
 from atari57 import suite as atari57
 from impala_tf import structs
 from impala_tf.training import loop
-from impala_tf.transport import packing, replay
+from impala_tf.transport import frame_stacks, replay
 from tests.support import catch
 from tests.support.run_files import read_episodes, read_scalars
 
@@ -104,7 +104,7 @@ def test_new_unrolls_come_first_and_old_ones_behind_them(frame_stack):
     'pong', batch_size=6, replay_fraction=0.5, replay_capacity=6, frame_stack=frame_stack
   )
   batches = replay.make(spec(), settings, [1])
-  stacks = packing.FrameStacks(spec(), frame_stack)
+  stacks = frame_stacks.FrameStacks(spec(), frame_stack)
   assert batches.spec == stacks.unstacked_spec
   replayed = []
   for k in range(40):

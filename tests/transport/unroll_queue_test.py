@@ -1,4 +1,4 @@
-"""The queue keeps order and bound, the staging area passes on batches and failures."""
+"""The queue keeps order and bound."""
 
 import threading
 import time
@@ -11,7 +11,6 @@ import tree
 from impala_tf import structs
 from impala_tf.acting import specs
 from impala_tf.transport import unroll_queue
-from tests.support.processes import wait_until
 
 T, ACTIONS = 3, 2
 STEP_SPEC = structs.step_output_spec(
@@ -142,61 +141,6 @@ def test_two_queues_are_two():
 def test_a_queue_without_room_is_refused():
   with pytest.raises(ValueError, match='capacity=0'):
     unroll_queue.UnrollQueue(SPEC, capacity=0)
-
-
-def test_staging_area_passes_batches_in_order_with_what_was_computed_on_the_host():
-  batches = iter(range(3))
-
-  def dequeue():
-    for i in batches:
-      return tf.constant(i)
-    raise tf.errors.OutOfRangeError(None, None, 'closed')
-
-  staging = unroll_queue.StagingArea(dequeue, on_host=lambda batch: int(batch) * 10)
-  staging.start()
-  assert [(int(b), h) for b, h in (staging.get(30) for _ in range(3))] == [(0, 0), (1, 10), (2, 20)]
-  assert staging.get(0.01) is None
-  staging.close()
-
-
-def test_staging_area_fetches_no_more_than_one_batch_ahead():
-  fetched = []
-
-  def dequeue():
-    fetched.append(len(fetched))
-    return tf.constant(fetched[-1])
-
-  staging = unroll_queue.StagingArea(dequeue)
-  staging.start()
-  assert int(staging.get(30)[0]) == 0
-  # The one taken, and the one staged.
-  wait_until(lambda: len(fetched) >= 2)
-  time.sleep(0.3)
-  assert len(fetched) == 2
-  assert int(staging.get(30)[0]) == 1
-  wait_until(lambda: len(fetched) >= 3)
-  staging.close()
-
-
-def test_staging_area_hands_a_failure_to_the_learner_after_the_batches_before_it():
-  batches = iter([1])
-
-  def dequeue():
-    for i in batches:
-      return tf.constant(i)
-    raise tf.errors.DataLossError(None, None, 'a bad unroll')
-
-  staging = unroll_queue.StagingArea(dequeue)
-  staging.start()
-  assert int(staging.get(30)[0]) == 1
-
-  def next_batch():
-    while staging.get(0.1) is None:
-      pass
-
-  with pytest.raises(tf.errors.DataLossError, match='a bad unroll'):
-    next_batch()
-  staging.close()
 
 
 def test_batches_are_made_time_major_on_the_host():

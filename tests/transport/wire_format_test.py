@@ -7,7 +7,8 @@ import tree
 
 from impala_tf import structs
 from impala_tf.acting import specs
-from impala_tf.transport import packing, unroll_queue
+from impala_tf.transport import unroll_queue
+from impala_tf.transport.wire_format import WireFormat
 
 T, ACTIONS = 3, 5
 TEXT = structs.ArraySpec((), np.bytes_)
@@ -53,7 +54,7 @@ TEXTS = {
 
 @pytest.mark.parametrize('spec', [*SPECS, TEXTS])
 def test_arrives_as_it_was(spec):
-  wire_format = packing.WireFormat(spec)
+  wire_format = WireFormat(spec)
   unrolls = make_unrolls(spec, 4)
   packed = wire_format.serialize(unrolls)
   for tensor, tensor_spec in zip(packed, wire_format.specs, strict=True):

@@ -10,7 +10,7 @@ import tree
 from impala_tf import structs
 from impala_tf.config import ConfigurationError
 from impala_tf.environments.base import EnvironmentBatch, Transition
-from impala_tf.transport import packing, unroll_queue
+from impala_tf.transport import frame_stacks, unroll_queue
 
 HEIGHT, WIDTH = 5, 7
 
@@ -110,14 +110,14 @@ def test_unrolls_come_back_as_they_were(unroll_length):
   for first in range(60 - unroll_length):
     unrolls = unrolls_of(rows, first, unroll_length)
     if stacks is None:
-      stacks = packing.FrameStacks(spec_of(unrolls), 4)
+      stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
     unstacked = unroll_queue.as_batch(stacks.unstack_frames(unrolls))
     assert_same(stacks.stack_frames(unstacked), unroll_queue.as_batch(unrolls))
 
 
 def test_each_frame_is_kept_once():
   unrolls = unrolls_of(play(30), 5, 20)
-  stacks = packing.FrameStacks(spec_of(unrolls), 4)
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
   unstacked = stacks.unstack_frames(unrolls)
   frame = unstacked.step_outputs.observation.frame
   assert (frame.shape, frame.dtype) == ([3, 20 + 4, HEIGHT, WIDTH], tf.uint8)
@@ -139,7 +139,7 @@ def test_what_is_not_stacked_so_is_refused_and_not_changed_on_the_way(fault):
       is_empty = ~frames[..., 3 - age].any((2, 3))
       frames[is_empty, ..., 3 - age] = frames[is_empty, ..., 4 - age]
   rows = rows._replace(observation=rows.observation._replace(frame=frames))
-  stacks = packing.FrameStacks(spec_of(unrolls_of(rows, 0, 40)), 4)
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls_of(rows, 0, 40)), 4)
   with pytest.raises(ConfigurationError, match='frame_stack=4'):
     stacks.unstack_frames(unrolls_of(rows, 0, 40))
 
@@ -147,7 +147,7 @@ def test_what_is_not_stacked_so_is_refused_and_not_changed_on_the_way(fault):
 def test_stacks_are_looked_at_until_an_episode_has_ended():
   rows = play(60, restarts=(30,))
   resets = rows.info.finished | (rows.info.episode_steps == 0)
-  stacks = packing.FrameStacks(spec_of(unrolls_of(rows, 0, 1)), 4)
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls_of(rows, 0, 1)), 4)
   seen = False
   for first in range(59):
     stacks.unstack_frames(unrolls_of(rows, first, 1))
@@ -158,7 +158,7 @@ def test_stacks_are_looked_at_until_an_episode_has_ended():
 
 def test_unstacked_unrolls_go_through_the_queue():
   unrolls = unrolls_of(play(30, restarts=(9,)), 3, 20)
-  stacks = packing.FrameStacks(spec_of(unrolls), 4)
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls), 4)
   queue = unroll_queue.UnrollQueue(stacks.unstacked_spec, capacity=3)
   queue.enqueue_many(stacks.unstack_frames(unrolls))
   assert_same(stacks.stack_frames(queue.dequeue_batch(3)), unroll_queue.as_batch(unrolls))
@@ -171,7 +171,7 @@ def test_what_is_no_stack_of_four_passes_as_it_is(channels, frame_stack):
     tf.repeat(unrolls.step_outputs.observation.frame[..., :1], channels, axis=-1)
   )
   unrolls = unrolls._replace(step_outputs=unrolls.step_outputs._replace(observation=observation))
-  stacks = packing.FrameStacks(spec_of(unrolls), frame_stack)
+  stacks = frame_stacks.FrameStacks(spec_of(unrolls), frame_stack)
   assert stacks.unstacked_spec == spec_of(unrolls)
   assert_same(stacks.unstack_frames(unrolls), unrolls)
   assert_same(stacks.stack_frames(unroll_queue.as_batch(unrolls)), unroll_queue.as_batch(unrolls))
