@@ -92,46 +92,60 @@ def cluster_of(
   if speak:
     actors = _crowd(count, address, config, staging)
   else:
-    actors = _Processes(count, address, config)
+    actors = _Processes(count, address, config, end.queue.close)
 
-  unrolls, cpu, sent, begin = 0, 0.0, 0, 0.0
+  measured = _Measured(count, end, staging, actors, config)
+  try:
+    yield parts.Part(measured.steps(), {}, measured.extra)
+  finally:
+    end.queue.close()
+    staging.close()
+    actors.close()
 
-  def steps():
-    nonlocal unrolls, cpu, sent, begin
+
+class _Measured:
+  """Batches that a learner takes from actors, and what they cost it since all actors were ready."""
+
+  def __init__(self, count, end, staging, actors, config):
+    self._count, self._end, self._config = count, end, config
+    self._staging, self._actors = staging, actors
+    self._unrolls, self._cpu, self._sent, self._begin = 0, 0.0, 0, 0.0
+
+  def steps(self):
+    """Takes batch after batch, and yields their frames."""
+    batch_size = self._config.batch_size
     is_waiting = True
     while True:
-      staged = staging.get(timeout=1.0)
-      is_waiting = is_waiting and not actors.are_ready()
+      staged = self._staging.get(timeout=1.0)
+      is_waiting = is_waiting and not self._actors.are_ready()
       if staged is None:
-        if not actors.is_alive():
+        if not self._actors.is_alive():
           raise RuntimeError('All actors have ended.')
         continue
 
-      end.weights.publish(tf.constant(1))
+      self._end.weights.publish(tf.constant(1))
       # What comes before all actors are ready does not count, nor does the first batch.
-      if is_waiting or not begin:
-        unrolls, cpu, sent = 0, time.process_time(), _loopback_bytes()
-        begin = time.monotonic()
+      if is_waiting or not self._begin:
+        self._unrolls, self._cpu, self._sent = 0, time.process_time(), _loopback_bytes()
+        self._begin = time.monotonic()
         continue
-      unrolls += config.batch_size
-      yield config.batch_size * parts.frames_of_unroll(config)
+      self._unrolls += batch_size
+      yield batch_size * parts.frames_of_unroll(self._config)
 
-  def extra(result):
-    cpu_of_unroll = (time.process_time() - cpu) / unrolls
-    bytes_of_unroll = (_loopback_bytes() - sent) / unrolls
-    unrolls_per_second = result.frames_per_second / parts.frames_of_unroll(config)
+  def extra(self, result):
+    """Returns the rows of the table that other parts don't have."""
+    cpu_of_unroll = (time.process_time() - self._cpu) / self._unrolls
+    bytes_of_unroll = (_loopback_bytes() - self._sent) / self._unrolls
+    unrolls_per_second = result.frames_per_second / parts.frames_of_unroll(self._config)
     learner = psutil.Process()
     threads, memory, files = learner.num_threads(), learner.memory_info().rss, learner.num_fds()
     connections = sum(c.status == 'ESTABLISHED' for c in learner.net_connections('tcp'))
-    ended = time.monotonic()
-    if not speak:
-      end.queue.close()
-    pulls = actors.pulls(begin, ended)
-    parameters = sum(v.shape.num_elements() for v in end.agent.trainable_variables)
+    pulls = self._actors.pulls(self._begin, time.monotonic())
+    parameters = sum(v.shape.num_elements() for v in self._end.agent.trainable_variables)
     return {
-      'actors': count,
+      'actors': self._count,
       'unrolls/s': unrolls_per_second,
-      'bytes of an unroll': end.queue.wire_format.bytes,
+      'bytes of an unroll': self._end.queue.wire_format.bytes,
       'bytes of a pull': 4 * (parameters + 1),
       'bytes sent for each unroll': bytes_of_unroll,
       'MB/s': bytes_of_unroll * unrolls_per_second / 1e6,
@@ -144,13 +158,6 @@ def cluster_of(
       "learner's MiB": memory / 2**20,
     }
 
-  try:
-    yield parts.Part(steps(), {}, extra)
-  finally:
-    end.queue.close()
-    staging.close()
-    actors.close()
-
 
 def _loopback_bytes():
   return psutil.net_io_counters(pernic=True)['lo'].bytes_sent
@@ -159,7 +166,8 @@ def _loopback_bytes():
 class _Processes:
   """Actors that are processes; has what `crowd.Crowd` has."""
 
-  def __init__(self, count, address, config):
+  def __init__(self, count, address, config, close_queue):
+    self._close_queue = close_queue
     # The actors share the memory of what the server has imported.
     _context.set_forkserver_preload(['impala_tf.benchmark.cluster'])
     self._actors, self._pipes = [], []
@@ -176,6 +184,7 @@ class _Processes:
 
   def pulls(self, begin, end):
     del begin, end  # They noted no times.
+    self._close_queue()  # Which ends them.
     found = []
     for pipe in self._pipes:
       pipe.recv()  # It was ready.

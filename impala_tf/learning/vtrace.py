@@ -102,8 +102,7 @@ def from_logits(
     **options,
   )
   return VTraceFromLogitsReturns(
-    vs=returns.vs,
-    pg_advantages=returns.pg_advantages,
+    **returns._asdict(),
     log_rhos=log_rhos,
     behaviour_action_log_probs=behaviour_action_log_probs,
     target_action_log_probs=target_action_log_probs,
@@ -124,8 +123,7 @@ def from_importance_weights(
 ) -> VTraceReturns:
   """Computes V-trace for given importance ratios.
 
-  Dimensions after [T, B] are allowed and broadcast: ratios [T, B, 1] may stand beside rewards [T,
-  B, 42].
+  Dimensions after [T, B] broadcast: ratios [T, B, 1] may stand beside rewards [T, B, 42].
 
   Args:
     log_rhos: float32 [T, B, ...], log pi(a_t|x_t) - log mu(a_t|x_t). A logarithm, so that ratios
@@ -137,38 +135,19 @@ def from_importance_weights(
     clip_rho_threshold: rho_bar, None for no clipping.
     clip_pg_rho_threshold: the same for the ratios of the policy gradient.
     lambda_: scales c; 1 is the paper's setting.
-    clip_c_threshold: c_bar, None for no clipping. The paper's theorems ask that it be not above
-      rho_bar.
+    clip_c_threshold: c_bar, None for no clipping. The paper's theorems need c_bar <= rho_bar.
     q_estimate: q_s of the advantage, one of `Q_ESTIMATES`: 'target' for r_s + discount_s v_{s+1},
       'baseline' for r_s + discount_s V(x_{s+1}) (appendix E.3).
 
   Raises:
-    ValueError: for inputs of a wrong rank, thresholds that are not positive, lambda_ outside [0,
-      1], and an unknown q_estimate.
+    ValueError: for a wrong rank, threshold or q_estimate, and lambda_ outside [0, 1].
   """
-  for name, threshold in (
-    ('clip_rho_threshold', clip_rho_threshold),
-    ('clip_c_threshold', clip_c_threshold),
-    ('clip_pg_rho_threshold', clip_pg_rho_threshold),
-  ):
-    if threshold is not None and threshold <= 0:
-      raise ValueError(f'{name} must be positive, or None for no clipping, got {threshold}.')
-
-  if not 0 <= lambda_ <= 1:
-    raise ValueError(f'lambda_ must be in [0, 1], got {lambda_}.')
-  if q_estimate not in Q_ESTIMATES:
-    raise ValueError(f'q_estimate must be one of {", ".join(Q_ESTIMATES)}, got {q_estimate!r}.')
-
-  log_rhos, discounts, rewards, values, bootstrap_value = (
-    tf.convert_to_tensor(t, tf.float32)
-    for t in (log_rhos, discounts, rewards, values, bootstrap_value)
+  _check_options(
+    lambda_, q_estimate, rho=clip_rho_threshold, c=clip_c_threshold, pg_rho=clip_pg_rho_threshold
   )
-  rank = log_rhos.shape.rank
-  if rank is not None:
-    _check_rank('discounts', discounts, rank)
-    _check_rank('rewards', rewards, rank)
-    _check_rank('values', values, rank)
-    _check_rank('bootstrap_value', bootstrap_value, rank - 1)
+  log_rhos, discounts, rewards, values, bootstrap_value = _of_fitting_ranks(
+    log_rhos, discounts, rewards, values, bootstrap_value
+  )
 
   rhos = tf.exp(log_rhos)
   cs = lambda_ * clipped(rhos, clip_c_threshold)
@@ -194,6 +173,27 @@ def from_importance_weights(
 def clipped(rhos: tf.Tensor, threshold: float | None) -> tf.Tensor:
   """Clips ratios from above at a threshold, None for no clipping."""
   return rhos if threshold is None else tf.minimum(threshold, rhos)
+
+
+def _check_options(lambda_, q_estimate, **thresholds):
+  for name, threshold in thresholds.items():
+    if threshold is not None and threshold <= 0:
+      raise ValueError(f'clip_{name}_threshold must be positive or None, got {threshold}.')
+  if not 0 <= lambda_ <= 1:
+    raise ValueError(f'lambda_ must be in [0, 1], got {lambda_}.')
+  if q_estimate not in Q_ESTIMATES:
+    raise ValueError(f'q_estimate must be one of {", ".join(Q_ESTIMATES)}, got {q_estimate!r}.')
+
+
+def _of_fitting_ranks(log_rhos, *others):
+  """Returns the arguments of `from_importance_weights` as tensors of ranks that fit together."""
+  log_rhos, *others = (tf.convert_to_tensor(t, tf.float32) for t in (log_rhos, *others))
+  rank = log_rhos.shape.rank
+  if rank is not None:
+    for name, tensor in zip(('discounts', 'rewards', 'values'), others, strict=False):
+      _check_rank(name, tensor, rank)
+    _check_rank('bootstrap_value', others[-1], rank - 1)
+  return log_rhos, *others
 
 
 def _check_rank(name, tensor, rank):

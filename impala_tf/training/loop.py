@@ -1,6 +1,7 @@
 """Training, from a suite and a configuration to checkpoints and curves.
 
-`train` is the loop: a batch, an update, its weights published, what is logged, what is saved.
+`train` begins and ends a run. `_make_updates` is the loop: a batch, an update, its weights
+published, what is logged, what is saved.
 """
 
 import contextlib
@@ -144,28 +145,7 @@ def train(
           callback.start(frames)
 
         with _saved_at_the_end(logger, checkpointer) as save:
-          next_save = time.monotonic() + config.checkpoint_interval
-          while frames < config.total_environment_frames:
-            with timer('wait'):
-              batch = batches.next_batch(stop)
-            if batch is None:  # It is to stop.
-              break
-
-            with timer('update'):
-              metrics = learner.update(batch.unrolls)
-              batches.publish(metrics.updates)
-            episodes = batch.episodes
-            del batch  # The next one takes its memory.
-            frames += config.frames_per_update
-            batches.is_over = frames >= config.total_environment_frames
-
-            logger.log(frames, episodes, metrics)
-            for callback in callbacks:
-              callback.on_update(frames, metrics, episodes, save)
-
-            if time.monotonic() >= next_save:
-              save()
-              next_save = time.monotonic() + config.checkpoint_interval
+          frames = _make_updates(config, learner, batches, logger, callbacks, timer, stop, save)
 
       print(
         f'Saved at frame {frames:_} in {logdir}.'
@@ -173,6 +153,37 @@ def train(
         flush=True,
       )
       return stop.exit_code
+
+
+def _make_updates(config, learner, batches, logger, callbacks, timer, stop, save):
+  """Learns from batches until there are no more frames to come, or it is to stop; returns how many
+  there were in the end.
+  """
+  frames = int(learner.frames)
+  next_save = time.monotonic() + config.checkpoint_interval
+  while frames < config.total_environment_frames:
+    with timer('wait'):
+      batch = batches.next_batch(stop)
+    if batch is None:  # It is to stop.
+      break
+
+    with timer('update'):
+      metrics = learner.update(batch.unrolls)
+      batches.publish(metrics.updates)
+    episodes = batch.episodes
+    del batch  # The next one takes its memory.
+    frames += config.frames_per_update
+    batches.is_over = frames >= config.total_environment_frames
+
+    logger.log(frames, episodes, metrics)
+    for callback in callbacks:
+      callback.on_update(frames, metrics, episodes, save)
+
+    if time.monotonic() >= next_save:
+      save()
+      next_save = time.monotonic() + config.checkpoint_interval
+
+  return frames
 
 
 def _restore(config, logdir, learner, callbacks):
