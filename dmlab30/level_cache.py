@@ -12,27 +12,28 @@ was written, and no trouble with the folder is more than a map that has to be co
 of processes may use one folder.
 """
 
-import contextlib
 import hashlib
 import io
 import os
 import stat
 import urllib.parse
-import uuid
 import zipfile
 import zlib
 from typing import NamedTuple
 
 from absl import logging
 
+from impala_tf import files
+from impala_tf.errors import FileError
+from impala_tf.system.paths import is_remote
+
 _SUFFIX = '.dmlab_map'
 _DIGEST_BYTES = hashlib.sha256().digest_size
 # After an eviction there is room for some more, so that not each write has to look through the
 # folder.
 _FULL_SHARE = 0.9
-_BYTES_BETWEEN_LOOKS = (
-  1 / 1024
-)  # share of the largest size that a process writes before it looks at the folder again
+# Share of the largest size that a process writes before it looks through the folder again.
+_SHARE_BETWEEN_LOOKS = 1 / 1024
 
 
 class LevelCache:
@@ -52,7 +53,7 @@ class LevelCache:
     """
     if not max_gigabytes > 0:
       raise ValueError(f'max_gigabytes must be above 0, not {max_gigabytes}.')
-    self._files = _RemoteFiles(folder) if '://' in folder else _LocalFiles(folder)
+    self._folder = os.path.expanduser(folder)
     self._max_bytes = max_gigabytes * 1e9
     self._bytes_since_look = None
     self._statistics = {'hits': 0, 'misses': 0, 'damaged': 0, 'evicted': 0, 'write_errors': 0}
@@ -67,10 +68,10 @@ class LevelCache:
     """Copies the map of a key to the local file `pk3_path`; False, and no such file, if there is
     none that is sound.
     """
-    name = _file_name(key)
+    path = self._path(key)
     found = False
     try:
-      entry = self._files.read(name)
+      entry = files.read(path)
       if entry is not None:
         contents = _contents(entry)
         if contents is None:
@@ -78,20 +79,21 @@ class LevelCache:
           logging.warning(
             'Map %s in the level cache was damaged; it is removed and compiled again.', key
           )
-          self._files.remove(name)
+          _remove(path)
         else:
-          _write_file(pk3_path, contents)
+          files.write(pk3_path, contents)
           found = True
-          self._files.mark_used(name)
-    except self._files.errors as error:
+          if not is_remote(path):  # Others only know when a file was written.
+            os.utime(path)
+    except _errors() as error:
       if found:  # only the note of its use failed
-        logging.log_first_n(logging.WARNING, 'Level cache: %s', 1, error)
+        logging.log_first_n(logging.WARNING, 'Level cache: %s', 1, _reason(error))
       else:
         logging.log_first_n(
           logging.WARNING,
           "Can't read from the level cache, maps are compiled instead: %s",
           1,
-          error,
+          _reason(error),
         )
 
     self._statistics['hits' if found else 'misses'] += 1
@@ -108,45 +110,76 @@ class LevelCache:
       if not _is_sound_zip(contents):
         raise OSError(f'{pk3_path} is not a whole pk3 file')
       entry = hashlib.sha256(contents).digest() + contents
-      name = _file_name(key)
-      self._files.write(name, entry)
-      self._evict(name, len(entry))
-    except self._files.errors as error:
+      files.make_folder(self._folder)
+      files.write(self._path(key), entry)
+      self._evict(self._path(key), len(entry))
+    except _errors() as error:
       self._statistics['write_errors'] += 1
       logging.log_first_n(
         logging.WARNING,
         "Can't write to the level cache, maps will have to be compiled again: %s",
         1,
-        error,
+        _reason(error),
       )
 
   def _evict(self, just_written, num_bytes):
-    """Removes entries until the folder is small enough, given the name and size of one that was
+    """Removes entries until the folder is small enough, given the path and size of one that was
     just written.
     """
     if self._bytes_since_look is not None:
       self._bytes_since_look += num_bytes
-      if self._bytes_since_look < self._max_bytes * _BYTES_BETWEEN_LOOKS:
+      if self._bytes_since_look < self._max_bytes * _SHARE_BETWEEN_LOOKS:
         return
 
     self._bytes_since_look = 0
-    # Files that a killed process did not finish count like entries, and go like them.
-    entries = self._files.entries()
+    entries = self._entries()
     size = sum(entry.num_bytes for entry in entries)
     if size <= self._max_bytes:
       return
     # Some file systems count in seconds, so that the newest needs a word of its own.
-    for entry in sorted(entries, key=lambda entry: (entry.name == just_written, entry.last_used)):
+    for entry in sorted(entries, key=lambda entry: (entry.path == just_written, entry.last_used)):
       if size <= self._max_bytes * _FULL_SHARE:
         break
-      self._files.remove(entry.name)
+      _remove(entry.path)
       self._statistics['evicted'] += 1
       size -= entry.num_bytes
 
+  def _path(self, key):
+    """Returns the path of a file of its own for any key."""
+    return os.path.join(self._folder, urllib.parse.quote(key, safe='') + _SUFFIX)
 
-def _file_name(key):
-  """Returns a file name of its own for any key."""
-  return urllib.parse.quote(key, safe='') + _SUFFIX
+  def _entries(self):
+    """Returns an `_Entry` for each file of the cache, those among them that a killed process did
+    not finish; others in the folder are left alone.
+    """
+    names = [name for name in files.names_in(self._folder) if _SUFFIX in name]
+    found = [(path, _status(path)) for path in (os.path.join(self._folder, n) for n in names)]
+    return [_Entry(path, *status) for path, status in found if status]
+
+
+class _Entry(NamedTuple):
+  path: str
+  num_bytes: int
+  last_used: int  # nanoseconds
+
+
+def _errors():
+  """Returns the classes of errors that a folder or disk may cause."""
+  return files.io_errors(FileError, files.StorageError)
+
+
+def _reason(error):
+  """Returns the error of the system, without a remedy for the user."""
+  return error.__cause__ or error
+
+
+def _remove(path):
+  """Removes a file, which another process may have removed already."""
+  try:
+    files.remove(path)
+  except files.io_errors():
+    if files.exists(path):
+      raise
 
 
 def _contents(entry):
@@ -168,131 +201,19 @@ def _is_sound_zip(contents):
     return False
 
 
-def _write_file(path, contents):
-  """Writes a file, or leaves none."""
-  try:
-    with open(path, 'wb') as file:
-      file.write(contents)
-  except BaseException:
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(path)
-    raise
-
-
-class _Entry(NamedTuple):
-  name: str
-  num_bytes: int
-  last_used: int  # nanoseconds
-
-
-class _LocalFiles:
-  """The files of a local folder."""
-
-  errors = (OSError,)
-
-  def __init__(self, folder):
-    self._folder = os.path.expanduser(folder)
-
-  def read(self, name):
-    """Returns the contents, None if there is no such file."""
-    try:
-      with open(self._path(name), 'rb') as file:
-        return file.read()
-    except FileNotFoundError:
-      return None
-
-  def write(self, name, contents):
-    """Puts a file in place, whole or not at all."""
-    os.makedirs(self._folder, exist_ok=True)
-    temporary = self._path(_temporary_name(name))
-    try:
-      with open(temporary, 'xb') as file:
-        file.write(contents)
-      os.replace(temporary, self._path(name))
-    except BaseException:
-      self.remove(os.path.basename(temporary))
-      raise
-
-  def mark_used(self, name):
-    os.utime(self._path(name))
-
-  def remove(self, name):
-    """Removes a file, which another process may have removed already."""
-    with contextlib.suppress(FileNotFoundError):
-      os.remove(self._path(name))
-
-  def entries(self):
-    """Returns an `_Entry` for each file of the cache; others in the folder are left alone."""
-    found = []
-    with os.scandir(self._folder) as files:
-      for file in files:
-        if _SUFFIX in file.name:
-          try:
-            status = file.stat(follow_symlinks=False)
-          except FileNotFoundError:
-            continue
-          if stat.S_ISREG(status.st_mode):
-            found.append(_Entry(file.name, status.st_size, status.st_mtime_ns))
-    return found
-
-  def _path(self, name):
-    return os.path.join(self._folder, name)
-
-
-class _RemoteFiles:
-  """The files of a folder on a file system that TensorFlow knows."""
-
-  def __init__(self, folder):
+def _status(path):
+  """Returns size in bytes and time of the last use in nanoseconds; None if it is not a file."""
+  if is_remote(path):
     import tensorflow as tf
 
-    self._gfile = tf.io.gfile
-    self._not_found = tf.errors.NotFoundError
-    self.errors = (OSError, tf.errors.OpError)
-    self._folder = folder
-
-  def read(self, name):
-    """Returns the contents, None if there is no such file."""
     try:
-      with self._gfile.GFile(self._path(name), 'rb') as file:
-        return file.read()
-    except self._not_found:
+      status = tf.io.gfile.stat(path)
+    except tf.errors.NotFoundError:
       return None
+    return status.length, status.mtime_nsec
 
-  def write(self, name, contents):
-    """Puts a file in place, whole or not at all."""
-    self._gfile.makedirs(self._folder)
-    temporary = _temporary_name(name)
-    try:
-      with self._gfile.GFile(self._path(temporary), 'wb') as file:
-        file.write(contents)
-      self._gfile.rename(self._path(temporary), self._path(name), overwrite=True)
-    except BaseException:
-      self.remove(temporary)
-      raise
-
-  def mark_used(self, name):
-    """Does nothing: such file systems only know when a file was written."""
-
-  def remove(self, name):
-    """Removes a file, which another process may have removed already."""
-    with contextlib.suppress(self._not_found):
-      self._gfile.remove(self._path(name))
-
-  def entries(self):
-    """Returns an `_Entry` for each file of the cache; others in the folder are left alone."""
-    found = []
-    for name in self._gfile.listdir(self._folder):
-      if _SUFFIX in name:
-        try:
-          status = self._gfile.stat(self._path(name))
-        except self._not_found:
-          continue
-        found.append(_Entry(name, status.length, status.mtime_nsec))
-    return found
-
-  def _path(self, name):
-    return os.path.join(self._folder, name)
-
-
-def _temporary_name(name):
-  return f'{name}.{uuid.uuid4().hex}'
+  try:
+    status = os.lstat(path)
+  except FileNotFoundError:
+    return None
+  return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None

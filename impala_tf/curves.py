@@ -23,13 +23,12 @@ from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
 from impala_tf.reports import final_return, pictures, statistics
 from impala_tf.training import episode_log
+from impala_tf.training.episodes import WINDOW
 
 # Frames and returns of a level's episodes: int64 and float64 [episodes].
 Episodes = tuple[np.ndarray, np.ndarray]
 # Episodes by level, of each run of a label.
 Runs = Sequence[Mapping[str, Episodes]]
-
-_POINTS = 200
 
 
 def read_runs(texts: Sequence[str]) -> dict[str, list[dict[str, Episodes]]]:
@@ -92,7 +91,7 @@ def draw(
   runs: Mapping[str, Runs],
   output: str,
   references: Callable[[str], Mapping[str, float]],
-  window: int = 100,
+  window: int = WINDOW,
 ) -> None:
   """Draws the curves, a panel for each level.
 
@@ -125,7 +124,7 @@ def draw(
     panels[0].figure.supylabel(f'mean return of the last {window} episodes', fontsize='medium')
 
 
-def draw_normalised(runs: Mapping[str, Runs], output: str, window: int = 100) -> None:
+def draw_normalised(runs: Mapping[str, Runs], output: str, window: int = WINDOW) -> None:
   """Draws one curve for each label, over all levels and seeds, in the first score of the levels'
   suites that is on a common scale.
 
@@ -177,15 +176,13 @@ def _draw_seeds(axes, label, levels, window):
   Args:
     levels: for each, the `Episodes` of its seeds.
   """
-  every = [frames for seeds in levels for frames, _ in seeds]
-  first, last = max(frames[0] for frames in every), min(frames[-1] for frames in every)
-  if first >= last:
+  points = statistics.common_frames(frames for seeds in levels for frames, _ in seeds)
+  if points[0] >= points[-1]:
     raise ConfigurationError(
       f'The runs called {label!r} have no frames in common: the episodes of one end before those '
       'of another begin. Give them labels of their own.'
     )
 
-  points = np.linspace(first, last, _POINTS)
   # [points, seeds] of each level.
   scores = [
     np.stack(
@@ -212,7 +209,7 @@ def _define_flags() -> None:
   )
   cli.define_path('output', None, 'PNG file to write', required=True)
   flags.DEFINE_float('random_score', None, "a random policy's mean return, drawn as a line")
-  flags.DEFINE_integer('window', 100, 'number of episodes in the moving average', lower_bound=1)
+  flags.DEFINE_integer('window', WINDOW, 'number of episodes in the moving average', lower_bound=1)
   flags.DEFINE_boolean(
     'normalised', False, 'draw one curve over all levels, in the score of their suite'
   )

@@ -33,6 +33,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+NUM_CODES = 16  # Images of codes have numbers from 0 to below this, as those of MiniGrid.
+
 
 @dataclasses.dataclass(frozen=True)
 class ArraySpec:

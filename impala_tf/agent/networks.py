@@ -18,9 +18,8 @@ import numpy as np
 import sonnet as snt
 import tensorflow as tf
 
+from impala_tf import structs
 from impala_tf.config import ConfigurationError
-
-NUM_CODES = 16  # What images of codes have: numbers from 0 to below this in each channel.
 
 
 class Conv2D(snt.Conv2D):
@@ -68,8 +67,8 @@ def _scaled(frames, dtype):
 
 def _one_hot(codes, dtype):
   # Codes of each channel in channels of their own: [N, H, W, C] to [N, H, W, C * NUM_CODES].
-  layers = tf.one_hot(codes, NUM_CODES, dtype=dtype)
-  return tf.reshape(layers, [-1, *codes.shape[1:3], codes.shape[3] * NUM_CODES])
+  layers = tf.one_hot(codes, structs.NUM_CODES, dtype=dtype)
+  return tf.reshape(layers, [-1, *codes.shape[1:3], codes.shape[3] * structs.NUM_CODES])
 
 
 class _PlainTorso(snt.Module):

@@ -21,6 +21,7 @@ from absl import app, flags, logging
 from impala_tf.config import Config, ConfigurationError, options
 from impala_tf.errors import UserError
 from impala_tf.system import output
+from impala_tf.system.paths import is_remote
 
 flags.disclaim_key_flags()  # So that --help shows flags for paths among those of the command.
 
@@ -245,7 +246,7 @@ def check_local(logdir: str) -> None:
   Raises:
     ConfigurationError: for such as gs://bucket/runs.
   """
-  if '://' in logdir:
+  if is_remote(logdir):
     raise ConfigurationError(
       f'{logdir} is not a folder of a file system, in which processes could lock files. Give one '
       'that all machines that take part have mounted.'

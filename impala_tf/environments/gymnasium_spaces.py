@@ -28,7 +28,6 @@ from gymnasium import spaces
 from impala_tf import structs
 from impala_tf.config import ConfigurationError
 
-NUM_CODES = 16  # Codes of an image are below this; those of MiniGrid are.
 _MAX_CHANNELS = 12
 _MIN_SIDE_OF_GREY = 16  # Floats of two dimensions are a table, not a picture, below this.
 _MAX_NUMBERS = 10_000
@@ -221,10 +220,10 @@ class ObservationSpace:
     return image if image.shape[1::-1] == self._size else _scaled(image, self._size)
 
   def _read_codes(self, part, axes, image):
-    if image.size and not (image.min() >= 0 and image.max() < NUM_CODES):
+    if image.size and not (image.min() >= 0 and image.max() < structs.NUM_CODES):
       raise ValueError(
         f'{part.name} has the code {image.max() if image.min() >= 0 else image.min()}; codes of '
-        f'images are from 0 to {NUM_CODES - 1}. Take --image_values=pixels or numbers.'
+        f'images are from 0 to {structs.NUM_CODES - 1}. Take --image_values=pixels or numbers.'
       )
     return _channels_last(image.astype(np.uint8), axes)
 

@@ -19,6 +19,7 @@ from impala_tf.environments.suite import Suite
 from impala_tf.errors import FileError
 from impala_tf.evaluation import evaluate, pretrained
 from impala_tf.system import machine, quiet
+from impala_tf.system.paths import is_remote
 
 flags.disclaim_key_flags()  # So that --help shows them among those of the command.
 
@@ -190,7 +191,7 @@ def _suite_of(runs):
 def _default_output(logdirs: Sequence[str]) -> str:
   if flags.FLAGS.pretrained:
     return os.path.join('runs', 'pretrained', flags.FLAGS.pretrained, 'evaluation')
-  if len(logdirs) != 1 or '://' in logdirs[0]:
+  if len(logdirs) != 1 or is_remote(logdirs[0]):
     raise ConfigurationError(
       '--output is missing: name a local folder for the results. It is only optional with one '
       '--logdir that is local.'

@@ -2,9 +2,7 @@
 results.csv with a row for each level.
 """
 
-import csv
 import dataclasses
-import io
 import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +14,18 @@ FILE_NAME = 'results.json'
 TABLE_FILE_NAME = 'results.csv'
 RANDOM = 'random'
 
-# Columns of the table that say where a result comes from, by their names in `LevelResult`.
+# Columns of the table: how a level was played, and where the result comes from, the latter by their
+# names in `LevelResult`.
+_STATISTICS = (
+  'level',
+  'episodes',
+  'mean_return',
+  'standard_error',
+  'standard_deviation',
+  'lowest',
+  'highest',
+  'mean_episode_frames',
+)
 _ORIGIN = (
   'environments',
   'run',
@@ -99,16 +108,12 @@ class Evaluation:
         return.
     """
     os.makedirs(folder, exist_ok=True)
-    rows = self._rows(scores)
-    table = io.StringIO()
-    csv.writer(table, lineterminator='\n').writerows(rows)
-    files.write(os.path.join(folder, TABLE_FILE_NAME), table.getvalue())
+    files.write_csv(os.path.join(folder, TABLE_FILE_NAME), self._rows(scores))
     files.write_json(os.path.join(folder, FILE_NAME), dataclasses.asdict(self))
 
   def _rows(self, scores):
     yield [
-      *('level', 'episodes', 'mean_return', 'standard_error', 'standard_deviation'),
-      *('lowest', 'highest', 'mean_episode_frames'),
+      *_STATISTICS,
       *scores,
       *_ORIGIN,
       *(f'protocol_{name}' for name in self.protocol),
@@ -118,10 +123,14 @@ class Evaluation:
       returns, mean = result.returns, result.mean()
       n = len(returns)
       yield [
-        *(name, n, mean),
-        statistics.stdev(returns) / n**0.5 if n > 1 else '',
+        name,
+        n,
+        mean,
+        statistics.stdev(returns) / n**0.5 if n > 1 else None,
         statistics.pstdev(returns),
-        *(min(returns), max(returns), statistics.fmean(result.episode_frames)),
+        min(returns),
+        max(returns),
+        statistics.fmean(result.episode_frames),
         *(score(name, mean) for score in scores.values()),
         *(getattr(result, field) for field in _ORIGIN),
         *self.protocol.values(),

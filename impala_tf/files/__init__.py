@@ -12,13 +12,15 @@ is loaded for paths of other file systems only, such as gs://bucket/runs.
 """
 
 import contextlib
+import csv
+import io
 import json
 import os
 import re
 import shutil
 import sys
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Any, TypeVar
 
 from absl import logging
@@ -26,6 +28,7 @@ from absl import logging
 from impala_tf import errors
 from impala_tf.files import schema
 from impala_tf.system import quiet
+from impala_tf.system.paths import is_remote
 
 _Item = TypeVar('_Item')
 _Found = TypeVar('_Found')
@@ -37,11 +40,6 @@ _TEMPORARY = re.compile(r'.+\.[0-9a-f]{8}\.tmp|\.write_test_[0-9a-f]{8}')
 
 class StorageError(errors.UserError, RuntimeError):
   """A file of a run can't be written; the message names it and says what to do."""
-
-
-def is_remote(path: str | os.PathLike[str]) -> bool:
-  """Returns whether a path is not one of this machine's, but another that TensorFlow may know."""
-  return '://' in os.fspath(path)
 
 
 def io_errors(*others: type[Exception]) -> tuple[type[Exception], ...]:
@@ -169,8 +167,8 @@ def reason(error: Exception) -> str:
   return text.splitlines()[0].removesuffix('.') if text else type(error).__name__
 
 
-def write(path: str | os.PathLike[str], text: str) -> None:
-  """Replaces a file by `text`.
+def write(path: str | os.PathLike[str], contents: str | bytes) -> None:
+  """Replaces a file by a text or by bytes.
 
   Raises:
     StorageError: if it can't be written; the old contents are still there.
@@ -179,8 +177,8 @@ def write(path: str | os.PathLike[str], text: str) -> None:
   temporary = f'{path}.{uuid.uuid4().hex[:8]}.tmp'
   with writing(path):
     try:
-      with open_file(temporary, 'w') as file:
-        file.write(text)
+      with open_file(temporary, 'w' if isinstance(contents, str) else 'wb') as file:
+        file.write(contents)
       if is_remote(path):
         _gfile().rename(temporary, path, overwrite=True)
       else:
@@ -194,6 +192,13 @@ def write(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
   """Replaces a file by a value as JSON; see `write`."""
   write(path, json.dumps(value, indent=2) + '\n')
+
+
+def write_csv(path: str | os.PathLike[str], rows: Iterable[Sequence]) -> None:
+  """Replaces a file by a table as CSV, in which None is a blank cell; see `write`."""
+  stream = io.StringIO(newline='')
+  csv.writer(stream, lineterminator='\n').writerows(rows)
+  write(path, stream.getvalue())
 
 
 def read(path: str | os.PathLike[str], remedy: str = '') -> bytes | None:
@@ -281,6 +286,15 @@ def sound_ones(read: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[
   if last:
     raise last[0]
   return found
+
+
+@contextlib.contextmanager
+def without_damage() -> Iterator[None]:
+  """Ends this context at a file that is damaged, with a warning that names it."""
+  try:
+    yield
+  except errors.FileError as error:
+    logging.warning('%s', error)
 
 
 def remove_temporary(folder: str) -> None:

@@ -21,6 +21,7 @@ from impala_tf.config import Config, ConfigurationError
 from impala_tf.environments.suite import Suite
 from impala_tf.learning import learner as learner_lib
 from impala_tf.pbt import folder, lineage, rules
+from impala_tf.system.paths import is_remote
 from impala_tf.training import checkpoints, episode_log, loop
 from impala_tf.training.episodes import Episode
 
@@ -60,7 +61,7 @@ class Member(loop.Callback):
     self._seed = config.seed
     self._folder = logdir
     self._population, self._name = os.path.split(
-      logdir.rstrip('/') if '://' in logdir else os.path.normpath(logdir)
+      logdir.rstrip('/') if is_remote(logdir) else os.path.normpath(logdir)
     )
     self._rules = folder.read_population(self._population).rules
     self._learner: Any = None

@@ -8,7 +8,6 @@ Figure 5), schedule.csv (Figure F.1), ancestry.png and schedule.png.
 import os
 from typing import Any
 
-from impala_tf import files
 from impala_tf.config import ConfigurationError
 from impala_tf.pbt import folder, lineage
 from impala_tf.reports import pictures, tables
@@ -38,24 +37,22 @@ def write(population: str, output: str) -> str:
   members = [_summary(name, events) for name, events in histories.items() if events]
 
   text = _markdown(best, histories[best][-1].fitness_of_agent, segments, members)
-  contents = {
+  contents: dict[str, str | list[list]] = {
     'report.md': text,
-    'members.csv': tables.as_csv([list(members[0]), *(list(row.values()) for row in members)]),
-    'ancestry.csv': tables.as_csv(
-      [['frames', 'member', 'member_frames', 'fitness']]
-      + [[frames, name, event.frames, event.fitness] for frames, name, event in curve]
-    ),
-    'schedule.csv': tables.as_csv(
-      [['frames', 'member', 'member_frames', *names]]
-      + [
+    'members.csv': [list(members[0]), *(list(row.values()) for row in members)],
+    'ancestry.csv': [
+      ['frames', 'member', 'member_frames', 'fitness'],
+      *([frames, name, event.frames, event.fitness] for frames, name, event in curve),
+    ],
+    'schedule.csv': [
+      ['frames', 'member', 'member_frames', *names],
+      *(
         [frames, name, event.frames, *event.hyper_parameters.values()]
         for frames, name, event in schedule
-      ]
-    ),
+      ),
+    ],
   }
-  files.make_folder(output)
-  for name, content in contents.items():
-    files.write(os.path.join(output, name), content)
+  tables.write(output, contents)
   _draw_ancestry(histories, best, segments, curve, os.path.join(output, 'ancestry.png'))
   _draw_schedule(segments, schedule, names, os.path.join(output, 'schedule.png'))
   return text

@@ -15,7 +15,6 @@ import numpy as np
 from impala_tf.reports import scalars
 from impala_tf.training import episode_log, episodes
 
-WINDOW = 100  # episodes
 ROUNDS = 10
 
 
@@ -39,8 +38,9 @@ def read(logdir: str, max_frames: int | None = None) -> float | None:
     scores = [score for frames, score in _rounds(logdir, noted) if counts(frames)][-ROUNDS:]
     return sum(scores) / len(scores) if scores else None
 
-  rows = episode_log.read_last(logdir, WINDOW) if max_frames is None else episode_log.read(logdir)
-  returns = [row.episode_return for row in rows if counts(row.frames)][-WINDOW:]
+  window = episodes.WINDOW
+  rows = episode_log.read_last(logdir, window) if max_frames is None else episode_log.read(logdir)
+  returns = [row.episode_return for row in rows if counts(row.frames)][-window:]
   return sum(returns) / len(returns) if returns else None
 
 
@@ -53,7 +53,7 @@ def curve(logdir: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array([frames for frames, _ in rounds]), average
 
   rows = episode_log.read(logdir)
-  average = moving_average([row.episode_return for row in rows], WINDOW)
+  average = moving_average([row.episode_return for row in rows], episodes.WINDOW)
   return np.array([row.frames for row in rows]), average
 
 

@@ -3,13 +3,14 @@
 The first three take, for each level, an array whose dimension `axis` is that of its seeds.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 CONFIDENCE = 0.95
 _TRIMMED = 0.25  # From both ends, for the interquartile mean.
 _RESAMPLES = 2000
+_POINTS = 200  # Of a curve that is a mean of others.
 _BATCH = 200  # Of resamples, so that curves of many levels fit in memory.
 
 
@@ -85,3 +86,11 @@ def band(
   )
   low, high = found.confidence_interval
   return low, high
+
+
+def common_frames(frames: Iterable[np.ndarray]) -> np.ndarray:
+  """Returns frames at equal distances from the first to the last that several curves have in
+  common, given those of each in rising order; they fall if there are none.
+  """
+  frames = list(frames)
+  return np.linspace(max(f[0] for f in frames), min(f[-1] for f in frames), _POINTS)

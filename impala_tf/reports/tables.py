@@ -2,10 +2,10 @@
 as CSV.
 """
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
+
+from impala_tf import files
 
 
 def markdown(rows: Sequence[Sequence]) -> str:
@@ -29,23 +29,24 @@ def short(value: str | float | None) -> str:
   return '' if value is None else str(value)
 
 
-def as_csv(rows: Sequence[Sequence]) -> str:
-  """Returns a table as the text of a CSV file."""
-  stream = io.StringIO()
-  csv.writer(stream, lineterminator='\n').writerows(
-    ['' if cell is None else cell for cell in row] for row in rows
-  )
-  return stream.getvalue()
-
-
-def write(folder: str, files: Mapping[str, str | Sequence[Sequence]]) -> None:
+def write(folder: str, contents: Mapping[str, str | Sequence[Sequence]]) -> None:
   """Writes texts as they are, and tables as CSV, to files of the given names; makes the folder if
   it is missing.
+
+  Args:
+    folder: anything that tf.io.gfile takes.
+    contents: by the names of the files.
+
+  Raises:
+    StorageError: if one can't be written.
   """
-  os.makedirs(folder, exist_ok=True)
-  for name, contents in files.items():
-    with open(os.path.join(folder, name), 'w', encoding='utf-8', newline='') as file:
-      file.write(contents if isinstance(contents, str) else as_csv(contents))
+  files.make_folder(folder)
+  for name, content in contents.items():
+    path = os.path.join(folder, name)
+    if isinstance(content, str):
+      files.write(path, content)
+    else:
+      files.write_csv(path, content)
 
 
 def side_by_side(columns: Mapping[str, Mapping]) -> list[list]:

@@ -12,18 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 
 from impala_tf import cli, files
 from impala_tf.config import ConfigurationError
-from impala_tf.errors import FileError
-from impala_tf.reports import final_return, pictures, tables
+from impala_tf.reports import final_return, pictures, statistics, tables
 from impala_tf.sweeps import definition
 from impala_tf.sweeps.study import Study, Trial
 from impala_tf.training import episode_log
 
 BEST = 3  # The paper's tables and curves are means of so many.
-_POINTS = 200
 _WITH_RETURN = ('finished', 'pruned')
 
 Sweeps = Mapping[str, tuple[str, Sequence[Trial]]]
@@ -33,23 +30,19 @@ def frames_of(logdir: str) -> int | None:
   """Returns the frames after which the last episode of a run ended; None, with a warning, if the
   file that says it is damaged.
   """
-  try:
+  with files.without_damage():
     rows = episode_log.read_last(logdir, 1)
-  except FileError as error:
-    logging.warning('%s', error)
-    return None
-  return rows[-1].frames if rows else 0
+    return rows[-1].frames if rows else 0
+  return None
 
 
 def return_of(logdir: str) -> float | None:
   """Returns the final return of a run so far; None if there is none yet, or with a warning if a
   file of the run is damaged.
   """
-  try:
+  with files.without_damage():
     return final_return.read(logdir)
-  except FileError as error:
-    logging.warning('%s', error)
-    return None
+  return None
 
 
 def value_of(trial: Trial, name: str) -> str:
@@ -142,7 +135,7 @@ def draw_best(sweeps: Sweeps, output: str) -> None:
       best = [_curve_of(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
       runs = [(frames, values) for frames, values in best if len(frames)]
       if runs:
-        frames = np.linspace(max(f[0] for f, _ in runs), min(f[-1] for f, _ in runs), _POINTS)
+        frames = statistics.common_frames(f for f, _ in runs)
         mean = np.mean([np.interp(frames, f, values) for f, values in runs], axis=0)
         axes.plot(frames, mean, label=f'{label}, mean of the best {len(runs)}')
     pictures.show_frames(axes)
@@ -151,11 +144,9 @@ def draw_best(sweeps: Sweeps, output: str) -> None:
 
 def _curve_of(logdir):
   """Returns the curve of a trial; an empty one, with a warning, if its files are damaged."""
-  try:
+  with files.without_damage():
     return final_return.curve(logdir)
-  except FileError as error:
-    logging.warning('%s', error)
-    return np.array([]), np.array([])
+  return np.array([]), np.array([])
 
 
 def write(sweeps: Sweeps, output: str) -> str:

@@ -12,6 +12,7 @@ from typing import IO
 from absl import logging
 
 from impala_tf.errors import ConfigurationError, UserError
+from impala_tf.system.paths import is_remote
 
 _NAME = '.learner'
 _RUN_NAME = '.running'
@@ -105,7 +106,7 @@ def held(folder: str, name: str = _NAME, what: str = 'trains') -> Iterator[None]
   Raises:
     ConfigurationError: if another process holds it.
   """
-  if '://' in folder:
+  if is_remote(folder):
     yield
     return
   with open(os.path.join(folder, name), 'w') as file:

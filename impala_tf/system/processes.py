@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any, NamedTuple
 
 from impala_tf.system import locks, signals
+from impala_tf.system.paths import is_remote
 
 # The module that trains, as run_experiment.py does.
 MAIN_MODULE = 'impala_tf'
@@ -36,6 +37,7 @@ MAX_KILLS = 3  # In a row, after which a child is given up.
 # A run that lived for so long was well: longer than runs have between two checkpoints by default,
 # so that one which is restarted again and again gets somewhere.
 SOUND_SECONDS = 600.0
+_LAST_LINES = 5  # Of a child that ended.
 # For the last lines to be shown, which a process that outlives its child might hold back.
 _LAST_LINES_SECONDS = 5.0
 
@@ -110,9 +112,8 @@ class Child:
       self._reader.join(_LAST_LINES_SECONDS)
     return code
 
-  def last_lines(self, count: int = 5) -> str:
+  def last_lines(self) -> str:
     """Returns the end of the output if that was kept in a file."""
-    del count
     return ''
 
 
@@ -146,7 +147,7 @@ class RunProcess(Child):
     """
     self.logdir = logdir
     arguments = [*arguments, f'--logdir={logdir}']
-    if '://' in logdir:
+    if is_remote(logdir):
       super().__init__(module, arguments, environment=environment)
       return
 
@@ -163,13 +164,13 @@ class RunProcess(Child):
       finally:
         os.set_inheritable(lock.fileno(), False)
 
-  def last_lines(self, count: int = 5) -> str:
+  def last_lines(self) -> str:
     """Returns the end of the run's output."""
     path = os.path.join(self.logdir, LOG_NAME)
     if not os.path.exists(path):
       return ''
     with open(path, encoding='utf-8', errors='replace') as file:
-      return ''.join(file.readlines()[-count:]).strip()
+      return ''.join(file.readlines()[-_LAST_LINES:]).strip()
 
 
 class Ended(NamedTuple):

@@ -19,6 +19,7 @@ from tensorflow.core.protobuf import trackable_object_graph_pb2
 
 from impala_tf import errors, files
 from impala_tf.system import scratch
+from impala_tf.system.paths import is_remote
 
 PREFIX = 'ckpt'
 MAX_TO_KEEP = 3
@@ -146,7 +147,7 @@ def _without_patterns(path: str) -> Iterator[str]:
   """Gives a path to the same checkpoint without characters that TensorFlow's reader, which looks
   for files by a pattern, would take for more than themselves.
   """
-  if files.is_remote(path) or not set('*?[]\\') & set(path):
+  if is_remote(path) or not set('*?[]\\') & set(path):
     yield path
     return
   directory, name = os.path.split(os.path.abspath(path))

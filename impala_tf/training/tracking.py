@@ -13,6 +13,7 @@ from typing import Any
 
 from impala_tf import files
 from impala_tf.config import Config, ConfigurationError
+from impala_tf.system.paths import is_remote
 
 _PROJECT = 'impala-tf'
 _ID_FILE = 'wandb_id'
@@ -56,7 +57,7 @@ class _WeightsAndBiases(Tracker):
       project=_PROJECT,
       id=run_id,
       name=os.path.basename(os.path.normpath(logdir)),
-      dir=None if files.is_remote(logdir) else os.path.abspath(logdir),
+      dir=None if is_remote(logdir) else os.path.abspath(logdir),
       config=dataclasses.asdict(config),
       resume='allow',
       settings={'console': 'off', 'silent': True},

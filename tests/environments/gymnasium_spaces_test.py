@@ -6,7 +6,7 @@ from gymnasium import spaces
 
 from impala_tf import structs
 from impala_tf.config import ConfigurationError
-from impala_tf.environments.gymnasium_spaces import NUM_CODES, ObservationSpace
+from impala_tf.environments.gymnasium_spaces import ObservationSpace
 
 
 def taken(space, image_values='pixels', height=20, width=30):
@@ -90,14 +90,14 @@ def test_what_is_not_an_image_is_numbers_and_says_so(space, said):
 
 def test_images_may_be_declared_numbers_or_codes():
   space = spaces.Box(0, 255, (7, 7, 3), np.uint8)
-  codes = np.random.default_rng(0).integers(NUM_CODES, size=(7, 7, 3), dtype=np.uint8)
+  codes = np.random.default_rng(0).integers(structs.NUM_CODES, size=(7, 7, 3), dtype=np.uint8)
   assert taken(space).spec.frame.shape == (20, 30, 3)
   seen = taken(space, 'codes').read(codes)
   np.testing.assert_array_equal(seen.frame, codes)
   seen = taken(space, 'numbers').read(codes)
   np.testing.assert_array_equal(seen.frame, codes.ravel())
-  with pytest.raises(ValueError, match=f'code {NUM_CODES}'):
-    taken(space, 'codes').read(np.full((7, 7, 3), NUM_CODES, np.uint8))
+  with pytest.raises(ValueError, match=f'code {structs.NUM_CODES}'):
+    taken(space, 'codes').read(np.full((7, 7, 3), structs.NUM_CODES, np.uint8))
 
 
 def test_a_dict_is_taken_apart():

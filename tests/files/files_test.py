@@ -20,6 +20,17 @@ def test_writes_and_reads(tmp_path):
   assert [p.name for p in tmp_path.iterdir()] == ['file.json']
 
 
+@pytest.mark.parametrize('scheme', ['', 'file://'])
+def test_texts_bytes_and_tables_are_written_as_they_are(tmp_path, scheme):
+  path = f'{scheme}{tmp_path}/file'
+  for contents in ('ä\r\n', b'\xff\r\n'):
+    files.write(path, contents)
+    assert files.read(path) == (contents.encode() if isinstance(contents, str) else contents)
+  files.write_csv(path, [['a', 'b,c'], [None, 1.5]])
+  assert files.read(path) == b'a,"b,c"\n,1.5\n'
+  assert [file.name for file in tmp_path.iterdir()] == ['file']
+
+
 def test_a_reader_never_sees_a_part(tmp_path):
   path = str(tmp_path / 'file.json')
   values = [['x' * 100_000], ['y' * 90_000]]
