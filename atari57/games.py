@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from impala_tf.config import ConfigurationError
+from impala_tf.config.options import did_you_mean
 
 SUITE = 'atari57'
 
@@ -83,12 +83,7 @@ def find(name: str) -> Game:
   key = _key(name)
   if key in by_key:
     return by_key[key]
-  nearest = [by_key[near].name for near in difflib.get_close_matches(key, by_key)]
-  hint = (
-    f'Did you mean {" or ".join(nearest)}?'
-    if nearest
-    else 'Known: ' + ', '.join(g.name for g in all_games())
-  )
+  hint = did_you_mean(key, [game.name for game in all_games()])
   raise ConfigurationError(f'{name!r} is not one of the 57 Atari games. {hint}')
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from atari57 import games
-from impala_tf import structs
+from impala_tf import errors, structs
 from impala_tf.config import ConfigurationError, StackedImageConfig
 from impala_tf.config.options import option
 from impala_tf.environments import base
@@ -214,9 +214,8 @@ class AtariSuite(Suite):
     """Returns median and mean over all games, or which of them are missing."""
     missing = [game.name for game in games.all_games() if game.name not in level_returns]
     if missing:
-      left = len(missing) - _MAX_LISTED
-      some = [*missing[:_MAX_LISTED], *([f'and {left} more'] if left > 0 else [])]
-      return f'No score of Atari-57 yet, it lacks {len(missing)} of 57 games: {", ".join(some)}.'
+      some = errors.listed(missing, _MAX_LISTED)
+      return f'No score of Atari-57 yet, it lacks {len(missing)} of 57 games: {some}.'
     means = {name: float(np.mean(returns)) for name, returns in level_returns.items()}
     scores = [games.normalised(means, paper_implied=implied) for implied in (False, True)]
     return (

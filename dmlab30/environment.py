@@ -87,7 +87,7 @@ def observation_spec(height: int, width: int) -> structs.Observation:
 
 
 class DMLabEnvironment:
-  """One level, an `base.Environment`. The instruction is empty in levels without language.
+  """One level, a `base.Environment`. The instruction is empty in levels without language.
 
   Every episode has a seed of its own. There is no frame after the last step of an episode.
   """

@@ -6,7 +6,6 @@ objects that training never shows. Wherever a name is taken here, either will do
 
 import csv
 import dataclasses
-import difflib
 import functools
 import importlib.resources
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from impala_tf.config import ConfigurationError
+from impala_tf.config.options import did_you_mean
 
 SUITE = 'dmlab30'
 REFERENCES = ('paper', 'code')
@@ -144,8 +144,7 @@ def find(name: str) -> str:
     return name
 
   known = [SUITE, *_by_name(), *_OTHER_LEVELS]
-  nearest = difflib.get_close_matches(name.removeprefix('/').removeprefix(_FOLDER), known)
-  hint = f'Did you mean {" or ".join(nearest)}?' if nearest else 'Known: ' + ', '.join(known) + '.'
+  hint = did_you_mean(name.removeprefix('/').removeprefix(_FOLDER), known)
   raise ConfigurationError(
     f'{name!r} is not a level of DMLab-30. {hint} A level script of your own is named by its path, '
     'with a slash in it.'

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from dmlab30 import environment, levels
-from impala_tf import structs
+from impala_tf import errors, structs
 from impala_tf.config import ConfigurationError, ImageConfig
 from impala_tf.config.options import option
 from impala_tf.environments import base
@@ -295,9 +295,8 @@ class DMLabSuite(Suite):
     test_names = [level.test_name for level in levels.all_levels()]
     missing = [name for name in test_names if name not in level_returns]
     if missing:
-      left = len(missing) - _MAX_LISTED
-      some = [*missing[:_MAX_LISTED], *([f'and {left} more'] if left > 0 else [])]
-      return f'No score of DMLab-30 yet, it lacks {len(missing)} of 30 levels: {", ".join(some)}.'
+      some = errors.listed(missing, _MAX_LISTED)
+      return f'No score of DMLab-30 yet, it lacks {len(missing)} of 30 levels: {some}.'
 
     paper, code = (
       levels.mean_score(level_returns, cap=100, references=references)

@@ -1,6 +1,7 @@
-"""The errors that users can mend."""
+"""The errors that users can mend, and long lists in their messages."""
 
 import os
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -27,3 +28,9 @@ class FileError(ConfigurationError):
     where = f'{self.path}: {field}' if field else self.path
     problem = ' '.join(problem.split()).removesuffix('.')
     super().__init__(f'{where} {problem}. {remedy or "Repair or remove the file."}')
+
+
+def listed(names: Sequence[str], most: int, separator: str = ', ') -> str:
+  """Names at most so many of several things, and counts the others."""
+  more = [f'and {len(names) - most} more'] if len(names) > most else []
+  return separator.join([*names[:most], *more])

@@ -38,12 +38,13 @@ FLOORS = """
 """
 
 # Rooms, and single modules of others, that load no TensorFlow when they are imported: commands that
-# only check flags start in a fifth of a second, and environment processes stay small. Functions may
-# import what needs it.
+# only check flags start in a fifth of a second, and processes of environments, and those that speak
+# for a crowd of actors, stay small. Functions may import what needs it.
 WITHOUT_TENSORFLOW = """
   impala_tf errors structs system config files cli saved_config
   environments evaluation.command evaluation.evaluate evaluation.results reports curves launch
-  sweeps.report sweeps.worker pbt.folder pbt.report paper.run paper.report
+  sweeps.report sweeps.worker pbt.folder pbt.report pbt.rules paper.run paper.report cluster.trainer
+  benchmark.conversation benchmark.crowd
   atari57 dmlab30 run_experiment
 """
 

@@ -4,8 +4,6 @@ Between the two stands a pair of servers that hand on each call: those of the ac
 and those of the learner, which fetches unrolls, to the actor. `crowd` repeats what was heard for
 many actors. TensorFlow ships no descriptions of some of these messages, so they are kept as bytes,
 of which the few fields that differ between actors and calls are replaced.
-
-This module imports no TensorFlow, so that processes that repeat a conversation stay small.
 """
 
 import concurrent.futures

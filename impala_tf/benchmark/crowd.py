@@ -3,8 +3,6 @@
 Each has connections of its own, by which it connects, registers functions, pulls weights and sends
 unrolls, and a port at which the learner fetches these. For the learner it is an actor like any
 other. It plays nothing, and needs a hundredth of an actor's memory.
-
-This module imports no TensorFlow.
 """
 
 import asyncio

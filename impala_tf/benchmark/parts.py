@@ -315,10 +315,11 @@ def _flops(operation):
   return 0 if kernel is None else 2 * positions[:3].num_elements() * kernel.num_elements()
 
 
-def matmul_flops_per_cpu_second(size: int = 2048, seconds: float = 2.0) -> float:
-  """Measures the operations of a processor second in float32 matrix products of [size, size], the
-  highest rate of the processor.
+def matmul_flops_per_cpu_second() -> float:
+  """Measures the operations of a processor second in float32 matrix products of [2048, 2048],
+  the highest rate of the processor.
   """
+  size, seconds = 2048, 2.0
   matrix = tf.random.normal([size, size])
   product = tf.function(lambda m: tf.matmul(m, m), autograph=False)
   product(matrix)

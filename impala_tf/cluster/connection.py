@@ -292,7 +292,7 @@ def signature(
   if others:
     raise ConfigurationError(
       f'Actors of a cluster get the variables that are trained, and this agent has others: '
-      f'{", ".join(others[:5])}. Make constants of them (tf.constant), or train on one machine.'
+      f'{errors.listed(others, 5)}. Make constants of them (tf.constant), or train on one machine.'
     )
   return {
     **{name: str(getattr(config, name)) for name in config.learning_fields()},

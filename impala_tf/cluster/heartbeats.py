@@ -18,6 +18,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from impala_tf.cluster.roles import LEARNER_DEVICE
+from impala_tf.files import schema
 
 INTERVAL_SECONDS = 5.0  # between two heartbeats of an actor
 LOST_SECONDS = 30.0  # without a new heartbeat, after which an actor counts as lost
@@ -46,25 +47,20 @@ class ActorHeartbeat:
   """
 
   beat: int = 0
-  levels: list = dataclasses.field(default_factory=list)
+  levels: list[int] = dataclasses.field(default_factory=list)
   environments: int = 0
   unrolls: int = 0
   restarts: int = 0
-  statistics: dict = dataclasses.field(default_factory=dict)
-  shares: dict = dataclasses.field(default_factory=dict)
+  statistics: dict[str, float] = dataclasses.field(default_factory=dict)
+  shares: dict[str, float] = dataclasses.field(default_factory=dict)
   left: bool = False
   refused: str = ''
   process: str = ''
 
   def __post_init__(self) -> None:
-    """Raises TypeError or ValueError for what the learner could not add up."""
-    for name, type_ in (('levels', int), ('statistics', int | float), ('shares', int | float)):
-      values = getattr(self, name)
-      values = values.values() if isinstance(values, dict) else values
-      if not all(isinstance(value, type_) for value in values):
-        raise TypeError(f'{name} has other values than numbers')
-      # Written so that NaN is not one of them.
-      if not all(-_MAX_NUMBER <= value <= _MAX_NUMBER for value in values):
+    """Raises ValueError for what the learner could not add up."""
+    for name in ('statistics', 'shares'):
+      if not all(-_MAX_NUMBER <= value <= _MAX_NUMBER for value in getattr(self, name).values()):
         raise ValueError(f'{name} has a number that is not finite, or too large')
     for name in ('beat', 'environments', 'unrolls', 'restarts'):
       if not 0 <= getattr(self, name) <= _MAX_NUMBER:
@@ -85,7 +81,7 @@ class LearnerHeartbeat:
   state: str = ''
   starts: int = 0
   queue_capacity: int = 0
-  signature: dict = dataclasses.field(default_factory=dict)
+  signature: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 class Heartbeats:
@@ -185,13 +181,13 @@ def _parse(type_, text):
     raise ValueError(f'{len(text)} bytes, where a few thousand are usual')
   try:
     values = json.loads(text)
-    fields = {field.name: field.type for field in dataclasses.fields(type_)}
-    wrong = [name for name, value in values.items() if type(value) is not fields.get(name)]
-    if wrong:
-      raise ValueError(f'{wrong[0]} has a wrong type or is unknown')
-    return type_(**values)
-  except (TypeError, AttributeError, RecursionError) as error:
-    raise ValueError(f'not understood ({type(error).__name__})') from error
+    heartbeat = schema.convert(values, type_)
+  except RecursionError as error:
+    raise ValueError('it is nested too deep') from error
+  unknown = values.keys() - vars(heartbeat).keys()
+  if unknown:
+    raise ValueError(f'{min(unknown)} is unknown')
+  return heartbeat
 
 
 class Membership:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from impala_tf import errors
 from impala_tf.cluster.heartbeats import ActorHeartbeat
 
 # Unrolls that come from each environment, on average, before one that is missing is missed. Where
@@ -72,8 +73,8 @@ class QuietLevels:
     if not names:
       return ''
     return (
-      f'For {self._seconds:.0f} s and more no connected actor has played {_listed(names)}. Start '
-      'more actors, or give them more --num_actors.'
+      f'For {self._seconds:.0f} s and more no connected actor has played '
+      f'{errors.listed(names, _NAMED)}. Start more actors, or give them more --num_actors.'
     )
 
   def silent(self) -> str:
@@ -87,13 +88,13 @@ class QuietLevels:
     ):
       is_overdue = unrolls - count > _ROUNDS * self._environments
       if players and is_overdue and now - max(since, when) >= self._seconds:
-        names.append(f'{name} (actors: {_listed(list(map(str, players)))})')
+        names.append(f'{name} (actors: {errors.listed(list(map(str, players)), _NAMED)})')
 
     if not names:
       return ''
     return (
-      f'For {self._seconds:.0f} s and more no unroll has come of {_listed(names)}, though actors '
-      'play it. See what they print.'
+      f'For {self._seconds:.0f} s and more no unroll has come of '
+      f'{errors.listed(names, _NAMED)}, though actors play it. See what they print.'
     )
 
   def warnings(self) -> list[str]:
@@ -108,8 +109,3 @@ class QuietLevels:
     ]
     self._said |= dict.fromkeys(new, now)
     return new
-
-
-def _listed(names):
-  more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
-  return f'{", ".join(names[:_NAMED])}{more}'

@@ -1,7 +1,4 @@
-"""How commands that start several trainings run each of them: in one process, or as a cluster.
-
-This module imports no TensorFlow.
-"""
+"""How commands that start several trainings run each of them: in one process, or as a cluster."""
 
 from typing import Any
 

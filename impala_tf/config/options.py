@@ -33,7 +33,6 @@ def option(
   help: str,
   *,
   default: Any = dataclasses.MISSING,
-  default_factory: Any = dataclasses.MISSING,
   runtime: bool = False,
   **limits: Any,
 ) -> Any:
@@ -41,7 +40,7 @@ def option(
 
   Args:
     help: what it means, a text that can be read alone.
-    default, default_factory: as in `dataclasses.field`; an option without either must be given.
+    default: as in `dataclasses.field`; an option without one must be given.
     runtime: whether it leaves alone what is learned, so that it may differ when a run is resumed
       and between the machines of a cluster.
     **limits: minimum and maximum (allowed themselves; the maximum of a whole number is 2**31 - 1
@@ -50,7 +49,7 @@ def option(
       choices if there are any) and may_be_several (references, separated by commas).
   """
   metadata = {'help': help, 'runtime': runtime, **limits}
-  return dataclasses.field(default=default, default_factory=default_factory, metadata=metadata)
+  return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,9 +96,7 @@ class Options:
     names = cls.field_names()
     values = {name: value for name, value in values.items() if name in names or name not in ignored}
     required = [
-      field.name
-      for field in dataclasses.fields(cls)
-      if field.default is field.default_factory is dataclasses.MISSING
+      field.name for field in dataclasses.fields(cls) if field.default is dataclasses.MISSING
     ]
     problems = []
     if unknown := [name for name in values if name not in names]:
@@ -130,18 +127,6 @@ class Options:
   def learning_fields(cls) -> list[str]:
     """Returns the names of the fields that decide what is learned."""
     return [field.name for field in dataclasses.fields(cls) if not field.metadata['runtime']]
-
-
-def read_json(text: str) -> dict[str, Any]:
-  """Returns the JSON object of a text; ConfigurationError if it is not one."""
-  shortened = text if len(text) <= 60 else text[:60] + '...'
-  try:
-    values = json.loads(text)
-  except (ValueError, RecursionError) as error:
-    raise ConfigurationError(f'Not a JSON object: {error} in {shortened!r}.') from error
-  if not isinstance(values, dict):
-    raise ConfigurationError(f'Not an object but a JSON {type(values).__name__}: {shortened!r}.')
-  return values
 
 
 def types_of(field: dataclasses.Field) -> tuple[type, ...]:
@@ -249,6 +234,13 @@ def suggestion(name: str, choices: Iterable[str]) -> str:
   """Returns the nearest of some names, as text to follow a wrong one; empty if none is near."""
   matches = difflib.get_close_matches(name, list(choices), n=1)
   return f' (did you mean {matches[0]}?)' if matches else ''
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+  """Returns a sentence with the names that are nearest to a wrong one, or with all if none is."""
+  known = list(known)
+  nearest = difflib.get_close_matches(name, known)
+  return f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
 
 
 def _typed(field, value):

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from impala_tf.config import ConfigurationError, StackedImageConfig
-from impala_tf.config.options import option, read_json
+from impala_tf.config.options import option
+from impala_tf.files import schema
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,8 +55,8 @@ class GymnasiumConfig(StackedImageConfig):
   def arguments(self) -> dict[str, Any]:
     """Returns `env_kwargs` as a dict."""
     try:
-      return read_json(self.env_kwargs) if self.env_kwargs else {}
-    except ConfigurationError as error:
+      return schema.convert(json.loads(self.env_kwargs or '{}'), dict)
+    except (ValueError, RecursionError) as error:
       raise ConfigurationError(
         f'env_kwargs={self.env_kwargs!r} must be a JSON object, such as {{"size": 8}}, with names '
         'and texts in double quotes. Change --env_kwargs.'

@@ -20,7 +20,7 @@ import numpy as np
 from absl import logging
 
 from impala_tf import config as config_lib
-from impala_tf import structs
+from impala_tf import errors, structs
 from impala_tf.environments import base, hangs, operations, py_process, worker
 from impala_tf.environments import rows as rows_lib
 from impala_tf.environments import suite as suite_lib
@@ -154,7 +154,7 @@ class _Actor:
   """The processes of an actor, which are called together.
 
   processes: `_EnvironmentProcess`es, in the order of their environments.
-  pool: a thread for each, which has one call at a time.
+  pool: a thread for each but the first, which has one call at a time.
   """
 
   def __init__(
@@ -168,7 +168,7 @@ class _Actor:
     """
     self.processes = processes
     self.pool = concurrent.futures.ThreadPoolExecutor(
-      len(processes), thread_name_prefix='environments'
+      max(1, len(processes) - 1), thread_name_prefix='environments'
     )
     self._rows = rows
     self._timer = timer
@@ -234,7 +234,7 @@ class _EnvironmentProcess(py_process.PyProcess):
     self.error = None
     self.statistics: dict[str, float] = {}
     self._names = levels
-    self._levels = _enumerated(levels)
+    self._levels = errors.listed([*dict.fromkeys(levels)], _NAMED)
     self._make_constructors = make_constructors
     self._restarts_in_a_row = 0
     self._outputs = 0  # Since the last start.
@@ -323,10 +323,3 @@ class _EnvironmentProcess(py_process.PyProcess):
       self._levels,
       error,
     )
-
-
-def _enumerated(levels):
-  """Names each level once, and the first of many."""
-  names = list(dict.fromkeys(levels))
-  more = len(names) - _NAMED
-  return ', '.join(names[:_NAMED]) + (f' and {more} more levels' if more > 0 else '')

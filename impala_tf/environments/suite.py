@@ -14,7 +14,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -23,7 +22,7 @@ import numpy as np
 
 from impala_tf import structs
 from impala_tf.config import Config, ConfigurationError, sizes
-from impala_tf.config.options import suggestion
+from impala_tf.config.options import did_you_mean, suggestion
 from impala_tf.environments import base
 from impala_tf.system import machine
 
@@ -77,9 +76,9 @@ class Suite:
     """
     known = self.known_levels()
     if level not in known:
-      nearest = difflib.get_close_matches(level, known)
-      hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
-      raise ConfigurationError(f'{level!r} is not a level of {self.name}. {hint}')
+      raise ConfigurationError(
+        f'{level!r} is not a level of {self.name}. {did_you_mean(level, known)}'
+      )
     return level
 
   def preset(self, level: str) -> Config:

@@ -13,7 +13,6 @@ of this project are registered in its own pyproject.toml, which serves a clone o
 installed, too.
 """
 
-import difflib
 import functools
 import importlib.metadata
 import pathlib
@@ -24,7 +23,7 @@ from typing import Any
 from absl import logging
 
 from impala_tf.config import Config, ConfigurationError
-from impala_tf.config.options import import_module
+from impala_tf.config.options import did_you_mean, import_module
 from impala_tf.environments.suite import Suite, split_level_name
 
 GROUP = 'impala_tf.suites'
@@ -100,8 +99,7 @@ def find(level_name: str) -> Suite:
     for name, suite in registered().items()
     for level in suite.known_levels()
   ]
-  nearest = difflib.get_close_matches(level_name.strip().lower(), known)
-  hint = f'Did you mean {" or ".join(nearest)}?' if nearest else f'Known: {", ".join(known)}.'
+  hint = did_you_mean(level_name.strip().lower(), known)
   raise ConfigurationError(
     f'No suite has a level {level_name!r}. {hint} A level script of DeepMind Lab is named by its '
     'path, with a slash in it; an environment of Gymnasium as gymnasium:CartPole-v1; a level of a '

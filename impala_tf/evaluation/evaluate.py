@@ -18,7 +18,7 @@ from impala_tf.environments.suite import Suite
 from impala_tf.errors import FileError
 from impala_tf.evaluation import results, schedule
 from impala_tf.evaluation.results import Evaluation
-from impala_tf.evaluation.shares import EvaluatedRun
+from impala_tf.evaluation.shares import EvaluatedRun, View, check_videos
 from impala_tf.system import locks, quiet
 
 LOCK_NAME = '.evaluation'
@@ -55,11 +55,7 @@ class EvaluationSettings:
 
   def __post_init__(self) -> None:
     """Checks what fits together."""
-    if self.record_video > self.num_episodes:
-      raise ConfigurationError(
-        f'{self.record_video} of {self.num_episodes} episodes can not be recorded. Change '
-        '--record_video or --episodes.'
-      )
+    check_videos(self.record_video, self.num_episodes, '--episodes')
 
 
 def evaluate_runs(
@@ -265,6 +261,7 @@ def _evaluate(suite, games, output, settings, problems=()):
 
 def _jobs_of(found, played, output, settings):
   """Returns the jobs of those of a list of (run, level, name in the results) that are left."""
+  view = _view(output, settings)
   # Counted with the finished levels, so that a level is played the same when an evaluation was
   # interrupted.
   per_level = settings.processes_per_level or max(1, settings.processes // len(played))
@@ -278,7 +275,7 @@ def _jobs_of(found, played, output, settings):
         num_episodes=settings.num_episodes,
         envs_per_process=settings.envs_per_process,
         seed=settings.seed,
-        videos=_videos_of(name, output, settings),
+        videos=view.videos(name),
       )
       jobs.append(schedule.Job(run, name, shares))
 
@@ -302,20 +299,17 @@ def _check_same(found, protocol, played, output):
       )
 
 
+def _view(output, settings):
+  return View(os.path.join(output, 'videos'), settings.record_video)
+
+
 def _check_videos(found, names, output, settings):
+  view = _view(output, settings)
   without = sorted(
-    name
-    for name in found.levels.keys() & names
-    if not all(map(os.path.exists, _videos_of(name, output, settings)))
+    name for name in found.levels.keys() & names if not all(map(os.path.exists, view.videos(name)))
   )
   if without:
     raise ConfigurationError(
       f'{output} has no --record_video={settings.record_video} of {", ".join(without)}, and levels '
       'that are finished are not played again. Use another --output, or leave --record_video out.'
     )
-
-
-def _videos_of(name, output, settings):
-  numbers = range(1, settings.record_video + 1)
-  stem = os.path.join(output, 'videos', name.replace('/', '_'))
-  return [f'{stem}_{number}.mp4' for number in numbers]

@@ -195,8 +195,13 @@ class Player:
         if share.run.agent is None:
           num_actions = self._suite.num_actions(config)
           return whole_episodes.play_randomly(
-            *(group[0], num_actions, n, share.num_episodes, share.seed),
-            *(self._count_episode, self._stop),
+            group[0],
+            num_actions,
+            n,
+            share.num_episodes,
+            share.seed,
+            self._count_episode,
+            self._stop,
           )
         unroller = self._make_unroller(share, group)
         return whole_episodes.play_episodes(

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from impala_tf.config import Config
+from impala_tf.config import Config, ConfigurationError
 
 if TYPE_CHECKING:
   from impala_tf.acting import weights
@@ -47,6 +47,17 @@ class Share(NamedTuple):
   num_environments: int
   videos: Sequence[str] = ()
   is_shown: bool = False
+
+
+def check_videos(record_video: int, num_episodes: int, flag: str) -> None:
+  """Raises ConfigurationError if more episodes are to be recorded than played; `flag` says how
+  many are played.
+  """
+  if record_video > num_episodes:
+    raise ConfigurationError(
+      f'{record_video} of {num_episodes} episodes can not be recorded. Change --record_video or '
+      f'{flag}.'
+    )
 
 
 class View(NamedTuple):

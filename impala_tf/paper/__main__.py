@@ -15,7 +15,7 @@ paper's frames, and the report says so.
 
 from absl import flags
 
-from impala_tf import cli
+from impala_tf import cli, errors
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
@@ -124,9 +124,8 @@ def main(argv: list[str]) -> int:
 def _described(experiment):
   on = f' on {len(experiment.levels)} levels' if experiment.levels else ''
   names = [method.folder for method in experiment.methods]
-  if len(names) > _MAX_LISTED:
-    names = [*names[:_MAX_LISTED], f'and {len(names) - _MAX_LISTED} more']
-  return f'{experiment.name:10}{experiment.title}{on}\n{"":10}methods: {", ".join(names)}'
+  methods = errors.listed(names, _MAX_LISTED)
+  return f'{experiment.name:10}{experiment.title}{on}\n{"":10}methods: {methods}'
 
 
 def _experiment(name, values):

@@ -1,7 +1,4 @@
-"""The paper's tables and figures as data: what is run for each, and what the paper found.
-
-This module imports no TensorFlow.
-"""
+"""The paper's tables and figures as data: what is run for each, and what the paper found."""
 
 import dataclasses
 import math

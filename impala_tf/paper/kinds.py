@@ -1,7 +1,4 @@
-"""Methods of the paper, and the kinds of experiments that compare them.
-
-This module imports no TensorFlow.
-"""
+"""Methods of the paper, and the kinds of experiments that compare them."""
 
 import dataclasses
 from typing import Any

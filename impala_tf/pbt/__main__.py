@@ -3,7 +3,7 @@
     python -m impala_tf.pbt --level_name=atari57 --agent=deep --logdir=runs/population
     python -m impala_tf.pbt --level_name=atari57 --agent=deep --logdir=/shared/pop --member=7
     python -m impala_tf.pbt --level_name=pong --logdir=runs/small --population=4 --time_slice=1800
-    python -m impala_tf.pbt report --logdir=runs/small
+    python -m impala_tf.pbt report --logdir=runs/small      # into the folder runs/small/report
 
 The first line runs all members on this machine, the second one member of many machines, and the
 third all in turn on a small machine. Each member is a run in a folder of its own, member_000 and so
@@ -223,21 +223,15 @@ def define_flags() -> None:
     'factor', rules.factor, 'factor by which a hyper-parameter that changes grows or shrinks'
   )
   trainer.define_flag()
-  flags.DEFINE_boolean(
-    'report',
-    False,
-    "write the best agent's ancestry and schedule to <logdir>/report, and train nothing; the same "
-    'as `report` without hyphens',
-  )
 
 
 @cli.report_user_errors(OSError)
 def main(argv: list[str]) -> int:
-  """Trains or reports as the flags say; returns the exit code."""
+  """Trains, or after the word `report` reports; returns the exit code."""
   wants_report = argv[1:2] == ['report']
   cli.no_positional_arguments(argv[1:] if wants_report else argv)
   values = flags.FLAGS
-  if wants_report or values.report:
+  if wants_report:
     from impala_tf.pbt import report
 
     print(report.write(values.logdir, os.path.join(values.logdir, 'report')), end='')

@@ -1,7 +1,4 @@
-"""Definition of a population: its size, its rules, and what its members start with.
-
-This module imports no TensorFlow.
-"""
+"""Definition of a population: its size, its rules, and what its members start with."""
 
 import dataclasses
 

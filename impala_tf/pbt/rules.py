@@ -2,7 +2,7 @@
 
 Where the paper is silent: each member counts its own episodes, from 0 after each evaluation, and
 without those of the burn-in; a hyper-parameter that changes grows or shrinks equally often;
-opponents are the members that have published a fitness. This module imports no TensorFlow.
+opponents are the members that have published a fitness.
 """
 
 import dataclasses

@@ -9,7 +9,6 @@ Optuna's. Whole numbers at both ends of a range give whole numbers, both ends am
 `each(1,2,3)` is not random: trial after trial takes the next value, such as of seeds.
 """
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -85,15 +84,13 @@ def parse_one(name: str, form: str) -> Distribution:
   if match is None:
     raise ConfigurationError(
       f'{name}={form} is not a distribution. Write one such as {name}=uniform(0.1,0.2), or '
-      f'{_all_kinds()}.'
+      f'{" or ".join(_KINDS)}.'
     )
 
   kind, arguments = match[1], [argument for argument in match[2].split(',') if argument.strip()]
   if kind not in _KINDS:
-    nearest = difflib.get_close_matches(kind, _KINDS, n=1)
     raise ConfigurationError(
-      f'{kind!r} in {name}={form} is unknown. Did you mean '
-      f'{nearest[0] if nearest else _all_kinds()}?'
+      f'{kind!r} in {name}={form} is unknown. {options.did_you_mean(kind, _KINDS)}'
     )
 
   values: list[Any] = [options.parse(field, argument) for argument in arguments]
@@ -207,7 +204,3 @@ def _read_yaml(path):
     )
 
   return {str(name): form for name, form in contents.items()}
-
-
-def _all_kinds():
-  return ' or '.join(_KINDS)

@@ -6,8 +6,6 @@ states and results are kept in a journal of Optuna's, a file that several machin
 Optuna's tools read it, and its pruner judges by it. Optuna never samples here.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools
@@ -108,7 +106,7 @@ class Study:
       for trial in trials
     ]
 
-  def claim(self) -> Claim | None:
+  def claim(self) -> 'Claim | None':
     """Takes the first trial that waits, on which then nobody else works; None if there is none."""
     for trial in self.trials():
       if trial.state == 'waiting':

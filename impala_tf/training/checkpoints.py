@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from impala_tf import files, saved_config
+from impala_tf import errors, files, saved_config
 from impala_tf.config import Config, options
 from impala_tf.training import checkpoint_files
 from impala_tf.training.checkpoint_files import CheckpointError
@@ -263,7 +263,11 @@ class _Match:
       'not in the checkpoint': missing,
       'only in the checkpoint': self._left,
     }
-    rows = [f'  {title}: {_listed(names)}' for title, names in problems.items() if names]
+    rows = [
+      f'  {title}: {errors.listed(sorted(names), _MAX_LISTED, "; ")}'
+      for title, names in problems.items()
+      if names
+    ]
     if rows:
       raise CheckpointError(
         f'The checkpoint {self._stored.path} is of another agent or program:\n'
@@ -273,9 +277,3 @@ class _Match:
 
     for variable, value in self._values.values():
       variable.assign(value)
-
-
-def _listed(names):
-  names = sorted(names)
-  more = [f'and {len(names) - _MAX_LISTED} more'] if len(names) > _MAX_LISTED else []
-  return '; '.join(names[:_MAX_LISTED] + more)

@@ -57,12 +57,12 @@ def _rows(logdir, which):
   return [_parse(path, number, lines[number - 1]) for number in numbers]
 
 
-def _parse(path, number, line, remedy=_REMEDY):
+def _parse(path, number, line):
   try:
     frames, level, episode_return, episode_frames = next(csv.reader([line], strict=True))
     return Row(int(frames), sys.intern(level), float(episode_return), int(episode_frames))
   except (ValueError, csv.Error) as error:
-    raise FileError(path, f'is not an episode: {line[:80]!r}', remedy, f'line {number}') from error
+    raise FileError(path, f'is not an episode: {line[:80]!r}', _REMEDY, f'line {number}') from error
 
 
 class EpisodeLog:
@@ -138,7 +138,8 @@ class EpisodeLog:
     if data is None and frames:
       logging.warning(
         '%s is missing: the episodes before frame %d are lost to curves and reports.',
-        *(self._path, frames),
+        self._path,
+        frames,
       )
 
     # A copy may have been given the ends of lines of another system.
@@ -164,7 +165,9 @@ class EpisodeLog:
       logging.log(
         logging.INFO if frames else logging.WARNING,
         'Dropped %d episodes beyond frame %d from %s.%s',
-        *(len(lines) - len(kept), frames, self._path),
+        len(lines) - len(kept),
+        frames,
+        self._path,
         '' if frames else ' There is no checkpoint beside it, so the training starts from frame 0.',
       )
 
