@@ -219,10 +219,8 @@ def random_table(results: Mapping[str, Sequence[LevelResult]]) -> list[Row]:
     apart[game.name] = -abs(normalised)
     rows[game.name] = [game.name, ours, error, game.random, errors_apart, normalised, length]
 
-  header: Row = [
-    *('game', 'mean return', 'standard error', 'reference', 'standard errors apart'),
-    *('human-normalised, %', 'frames a game'),
-  ]
+  header: Row = ['game', 'mean return', 'standard error', 'reference', 'standard errors apart']
+  header += ['human-normalised, %', 'frames a game']
   return [header, *(rows[name] for name in sorted(rows, key=lambda name: apart[name]))]
 
 

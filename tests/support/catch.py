@@ -44,7 +44,7 @@ CONFIG = Config(
 
 
 class Catch:
-  """An `base.Environment` with three actions: left, stay, right."""
+  """A `base.Environment` with three actions: left, stay, right."""
 
   observation_spec = structs.Observation(structs.ArraySpec((ROWS, COLUMNS, 1), np.uint8))
   num_actions = 3

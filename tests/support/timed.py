@@ -11,7 +11,7 @@ from tests.support import catch
 
 
 class Timed:
-  """An `base.Environment` that looks like catch and takes no notice of actions."""
+  """A `base.Environment` that looks like catch and takes no notice of actions."""
 
   observation_spec = catch.Catch.observation_spec
   num_actions = catch.Catch.num_actions
