@@ -184,9 +184,7 @@ def _resolve(preset_name, given):
   if level_name is None and named and named.level_name in suites.registered():
     level_name = named.level_name
   if level_name is None:
-    raise ConfigurationError(
-      '--level_name is missing: name the level to train on, such as --level_name=pong.'
-    )
+    raise ConfigurationError(config_flags.MISSING_LEVEL)
 
   suite = suites.find(level_name)
   given = {name: value for name, value in given.items() if name != 'level_name'}
@@ -308,11 +306,7 @@ def _run(suite, config, given, logdir, role, trained=None):
 
 def _view(logdir):
   """Returns what the flags want to see of a test."""
-  if _RECORD_VIDEO.value > _TEST_NUM_EPISODES.value:
-    raise ConfigurationError(
-      f'{_RECORD_VIDEO.value} of {_TEST_NUM_EPISODES.value} episodes can not be recorded. Change '
-      '--record_video or --test_num_episodes.'
-    )
+  shares.check_videos(_RECORD_VIDEO.value, _TEST_NUM_EPISODES.value, '--test_num_episodes')
   if _RECORD_VIDEO.value:
     cli.check_local(logdir)
   if _RENDER.value:

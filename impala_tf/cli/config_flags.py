@@ -25,6 +25,7 @@ from impala_tf.errors import ConfigurationError
 flags.disclaim_key_flags()  # So that --help shows the flags among those of the command.
 
 TASK, LEARNING, RUNNING, CLUSTER = 'Task', 'Learning', 'Running', 'Cluster'
+MISSING_LEVEL = '--level_name is missing: name the level, such as --level_name=pong.'
 _TASK_OPTIONS = ('level_name', 'agent', 'total_environment_frames', 'seed')
 _SUITES = 'Options of '  # And names of suites.
 _defined: dict[str, dataclasses.Field] = {}
@@ -99,7 +100,7 @@ def given_with_level() -> dict[str, Any]:
   """
   values = given()
   if 'level_name' not in values:
-    raise ConfigurationError('--level_name is missing: name the level, such as --level_name=pong.')
+    raise ConfigurationError(MISSING_LEVEL)
   return values
 
 

@@ -290,10 +290,10 @@ def sound_ones(read: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[
 
 @contextlib.contextmanager
 def without_damage() -> Iterator[None]:
-  """Ends this context at a file that is damaged, with a warning that names it."""
+  """Ends this context at what is damaged or missing, with a warning that names it."""
   try:
     yield
-  except errors.FileError as error:
+  except errors.ConfigurationError as error:
     logging.warning('%s', error)
 
 

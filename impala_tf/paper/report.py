@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 from absl import logging
 
-from impala_tf import saved_config
+from impala_tf import files, saved_config
 from impala_tf.config import Config, ConfigurationError
 from impala_tf.errors import FileError
 from impala_tf.evaluation import results
@@ -87,15 +87,6 @@ def _section(experiment: Experiment, logdir: str, output: str, histories: Histor
   return None
 
 
-@contextlib.contextmanager
-def _without_damage() -> Iterator[None]:
-  """Ends at what is damaged or missing, with a warning: it is left out of the report."""
-  try:
-    yield
-  except ConfigurationError as error:
-    logging.warning('%s', error)
-
-
 def _throughput(experiment, logdir, output):
   found = {}
   for fake in (False, True):
@@ -103,7 +94,7 @@ def _throughput(experiment, logdir, output):
       label = level + _FAKE * fake
       for method in experiment.methods:
         rate = None
-        with _without_damage():
+        with files.without_damage():
           rate = rates.read(experiments.rate_file(logdir, level, method, fake))
         if rate is not None:
           found.setdefault(label, {})[method.folder] = rate
@@ -212,7 +203,7 @@ def _sweep_in(folder):
   """Returns the sweep in a folder and its trials; None twice if there is none, or with a warning if
   it is damaged.
   """
-  with _without_damage():
+  with files.without_damage():
     sweep = definition.load(folder) if os.path.isdir(folder) else None
     if sweep is not None and _FRAMES not in sweep.given:
       raise FileError(os.path.join(folder, definition.FILE_NAME), 'is missing', field=_FRAMES)
@@ -252,7 +243,7 @@ def _levels_in(folder: str, experiment: Experiment) -> list[str]:
 def _agents(experiment, logdir, output):
   evaluated = []
   for method in experiment.methods:
-    with _without_damage():
+    with files.without_damage():
       folder = run.evaluation_folder(experiments.agents_folder(logdir, experiment, method), method)
       if os.path.exists(os.path.join(folder, results.FILE_NAME)):
         evaluated.append(f'"{method.label}={folder}"')  # Quoted, as labels have commas.
@@ -276,7 +267,7 @@ def _agents(experiment, logdir, output):
     logging.warning('%s', ran.stderr.strip())
   deviations, all_frames = Deviations(), set()
   for method in experiment.methods:
-    with _without_damage():
+    with files.without_damage():
       folder = experiments.agents_folder(logdir, experiment, method)
       all_frames |= _compare(experiment, method, folder, deviations)
 
@@ -309,7 +300,7 @@ def _compare(experiment: Agents, method: Method, folder: str, deviations: Deviat
 def _configs_in(folder: str) -> Iterator[Config]:
   """Yields the configuration of each training in a folder."""
   for path in saved_config.runs_in([folder]):
-    with _without_damage():
+    with files.without_damage():
       if (config := saved_config.load(path)) is not None:
         yield config
 
@@ -322,7 +313,7 @@ def _curves(experiment, logdir, output, histories, over_hours):
     folder = experiments.agents_folder(logdir, experiment, method)
     if method.trainer != 'experts' and os.path.isdir(folder):
       points = None
-      with _without_damage():
+      with files.without_damage():
         points = histories.of(folder, method)
       if points:
         curves[method.label] = [
