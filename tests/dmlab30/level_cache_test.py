@@ -201,6 +201,8 @@ def test_a_write_in_the_middle_of_another_of_the_same_key(tmp_path, monkeypatch)
   replace = os.replace
 
   def interrupted(source, target):
+    # Else it would not be evicted if a killed process left it.
+    assert '.dmlab_map' in os.path.basename(source)
     monkeypatch.setattr(os, 'replace', replace)
     write(second, tmp_path, KEY, pk3('second'))
     assert fetch(second, tmp_path, KEY) == pk3('second')
