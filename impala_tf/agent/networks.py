@@ -129,7 +129,7 @@ class NatureTorso(_PlainTorso):
 
 class CodesTorso(_PlainTorso):
   """Two small convolutions for images of codes, as MiniGrid's are; uint8 [N, H, W, C], all below
-  `NUM_CODES`, to float32 [N, 256].
+  `structs.NUM_CODES`, to float32 [N, 256].
 
   The paper has none.
   """
@@ -146,7 +146,7 @@ class DeepTorso(snt.Module):
     """Describes the layers; the first call makes their variables.
 
     Args:
-      of_codes: whether frames are codes below `NUM_CODES`, not pixels.
+      of_codes: whether frames are codes below `structs.NUM_CODES`, not pixels.
       name: of the module.
     """
     super().__init__(name=name)
