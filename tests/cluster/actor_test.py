@@ -31,6 +31,8 @@ class ThreeLevels(catch.CatchSuite):
 class Link:
   """Writes down what it is told."""
 
+  address = '10.0.0.2:2'
+
   def __init__(self):
     self.tape = []
 
