@@ -162,6 +162,16 @@ def test_files_that_a_killed_process_left_are_evicted(tmp_path):
   assert os.listdir(folder) == [f'{KEY}.dmlab_map']
 
 
+def test_what_another_process_removed_first_is_no_error(folder, tmp_path, monkeypatch):
+  cache = level_cache.LevelCache(folder, 1.5 * (len(pk3()) + 32) / 1e9)
+  remove = files.remove
+  monkeypatch.setattr(files, 'remove', lambda path: (remove(path), remove(path)))
+  write(cache, tmp_path, 'a', pk3())
+  write(cache, tmp_path, 'b', pk3())
+  assert cache.statistics() == ZEROS | {'evicted': 1}
+  assert fetch(cache, tmp_path, 'b') == pk3()
+
+
 def test_any_key_is_a_file_of_its_own_inside_the_folder(folder, tmp_path):
   cache = level_cache.LevelCache(folder, 1)
   keys = ['../a', '/a', 'a', 'a b', '%2Fa', 'a/b', '..', '.', 'ä']
