@@ -20,13 +20,14 @@ SUITE = 'atari57'
 class Game:
   """One game, its scores as mean returns of whole games under up to 30 no-operation starts.
 
-  name: as the paper's tables have it, in snake case; also the name of the emulator's ROM.
-  random: score of a random agent; human: of a human tester, both as in the literature since DQN.
-  random_paper_implied, human_paper_implied: the same, but for two games where only these give the
-    mean of normalised scores that the paper prints (Table 4): video_pinball's random score 0.0 and
-    pong's human score 9.3.
-  acktr, reactor, impala_deep_multitask, impala_shallow_experts, impala_deep_experts: the columns of
-    Table C.1. None where it has no number.
+  Attributes:
+    name: as the paper's tables have it, in snake case; also the name of the emulator's ROM.
+    random: score of a random agent; human: of a human tester, both as in the literature since DQN.
+    random_paper_implied, human_paper_implied: the same, but for two games where only these give the
+      mean of normalised scores that the paper prints (Table 4): video_pinball's random score 0.0
+      and pong's human score 9.3.
+    acktr, reactor, impala_deep_multitask, impala_shallow_experts, impala_deep_experts: the columns
+      of Table C.1. None where it has no number.
   """
 
   name: str

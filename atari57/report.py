@@ -56,9 +56,10 @@ _TABLE_C1 = {
 class Column:
   """Results of one agent, or of one set of experts.
 
-  label: heading of the column.
-  kind: row of Table 4 that it stands in.
-  means: mean returns by game, one for each seed; games that were not evaluated are not in it.
+  Attributes:
+    label: heading of the column.
+    kind: row of Table 4 that it stands in.
+    means: mean returns by game, one for each seed; games that were not evaluated are not in it.
   """
 
   label: str

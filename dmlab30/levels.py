@@ -36,13 +36,14 @@ _NEEDS_DATASET = ('psychlab_arbitrary_visuomotor_mapping', 'psychlab_continuous_
 class Level:
   """One level; scores are mean returns of whole episodes.
 
-  name: in training. test_name: in tests.
-  human_code, random_code: reference scores as the authors' code pairs them with the levels.
-  human_paper, random_paper: as Table B.1 does. The two differ for the four lasertag levels alone,
-    where one has for `small` what the other has for `large`; with the paper's pairing the paper's
-    columns average to the scores it reports.
-  paper_experts: Table B.1, the deep agent trained on this level alone.
-  paper_impala: Table B.1, one deep agent for all levels, population-based training.
+  Attributes:
+    name: in training. test_name: in tests.
+    human_code, random_code: reference scores as the authors' code pairs them with the levels.
+    human_paper, random_paper: as Table B.1 does. The two differ for the four lasertag levels alone,
+      where one has for `small` what the other has for `large`; with the paper's pairing the paper's
+      columns average to the scores it reports.
+    paper_experts: Table B.1, the deep agent trained on this level alone.
+    paper_impala: Table B.1, one deep agent for all levels, population-based training.
   """
 
   name: str

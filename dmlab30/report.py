@@ -47,9 +47,11 @@ _SCORE_ROWS = {
 class Column:
   """Results of one agent, or of one set of experts.
 
-  label: heading of the column.
-  kind: row of Table 3 that it stands in.
-  means: mean returns by test name, one for each seed; levels that were not evaluated are not in it.
+  Attributes:
+    label: heading of the column.
+    kind: row of Table 3 that it stands in.
+    means: mean returns by test name, one for each seed; levels that were not evaluated are not in
+      it.
   """
 
   label: str

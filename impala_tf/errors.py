@@ -18,8 +18,9 @@ class ConfigurationError(UserError, ValueError):
 class FileError(ConfigurationError):
   """A file that can't be read, or is damaged or another program's.
 
-  path: of the file.
-  field: where in it the problem is, empty if it is the whole file.
+  Attributes:
+    path: of the file.
+    field: where in it the problem is, empty if it is the whole file.
   """
 
   def __init__(self, path: str | os.PathLike[str], problem: str, remedy: str = '', field: str = ''):

@@ -41,8 +41,9 @@ class ArraySpec:
   """Shape and type of an array that a process sends. The functions of `tree` take it as one value,
   while they look into the NamedTuples below.
 
-  shape: tuple of int or None.
-  dtype: a NumPy dtype or scalar type; `np.bytes_` stands for a string.
+  Attributes:
+    shape: tuple of int or None.
+    dtype: a NumPy dtype or scalar type; `np.bytes_` stands for a string.
   """
 
   shape: tuple
@@ -52,9 +53,10 @@ class ArraySpec:
 class Observation(NamedTuple):
   """An observation as the agent sees it.
 
-  frame: uint8 [height, width, channels], or float32 [n] where observations are not images.
-  instruction: string scalar where the suite has language, the empty tuple otherwise.
-  numbers: float32 [n] where numbers stand beside an image, the empty tuple otherwise.
+  Attributes:
+    frame: uint8 [height, width, channels], or float32 [n] where observations are not images.
+    instruction: string scalar where the suite has language, the empty tuple otherwise.
+    numbers: float32 [n] where numbers stand beside an image, the empty tuple otherwise.
   """
 
   frame: Any
@@ -66,10 +68,12 @@ class EpisodeInfo(NamedTuple):
   """Statistics of the whole episode (Atari: the whole game, all lives), counted up to and including
   this row.
 
-  episode_return: float32 scalar, sum of the rewards as the environment gave them, never clipped.
-  episode_steps: int32 scalar, agent steps (multiply by the action repeats for frames).
-  finished: bool scalar, whether the episode ended with this row. It implies `done`, but not the
-    other way round: in Atari training the loss of a life is `done` and leaves the game unfinished.
+  Attributes:
+    episode_return: float32 scalar, sum of the rewards as the environment gave them, never clipped.
+    episode_steps: int32 scalar, agent steps (multiply by the action repeats for frames).
+    finished: bool scalar, whether the episode ended with this row. It implies `done`, but not the
+      other way round: in Atari training the loss of a life is `done` and leaves the game
+      unfinished.
   """
 
   episode_return: Any
@@ -80,12 +84,13 @@ class EpisodeInfo(NamedTuple):
 class StepOutput(NamedTuple):
   """An environment's answer to an action.
 
-  reward: float32 scalar, unclipped.
-  done: bool scalar, whether the learner must cut bootstrapping and the agent its memory here.
-  truncated: bool scalar, whether nothing is to be learned from this row's reward and end. It
-    implies `done`.
-  info: EpisodeInfo.
-  observation: Observation.
+  Attributes:
+    reward: float32 scalar, unclipped.
+    done: bool scalar, whether the learner must cut bootstrapping and the agent its memory here.
+    truncated: bool scalar, whether nothing is to be learned from this row's reward and end. It
+      implies `done`.
+    info: EpisodeInfo.
+    observation: Observation.
   """
 
   reward: Any
@@ -98,9 +103,10 @@ class StepOutput(NamedTuple):
 class AgentOutput(NamedTuple):
   """The agent's answer to an observation.
 
-  action: int32 scalar.
-  policy_logits: float32 [num_actions].
-  baseline: float32 scalar, the estimate of the value. The learner computes its own.
+  Attributes:
+    action: int32 scalar.
+    policy_logits: float32 [num_actions].
+    baseline: float32 scalar, the estimate of the value. The learner computes its own.
   """
 
   action: Any
@@ -112,13 +118,14 @@ class Unroll(NamedTuple):
   """T steps of one environment, as actors send them to the learner; under one policy unless
   inference is shared.
 
-  level: int32 scalar, index into the run's list of levels.
-  policy_version: int32 scalar, the number of learner updates behind the weights that acted at the
-    start.
-  agent_state: the agent's state before row 0; a nest of [...] tensors, the empty tuple without
-    memory.
-  step_outputs: StepOutput of [T+1, ...].
-  agent_outputs: AgentOutput of [T+1, ...].
+  Attributes:
+    level: int32 scalar, index into the run's list of levels.
+    policy_version: int32 scalar, the number of learner updates behind the weights that acted at the
+      start.
+    agent_state: the agent's state before row 0; a nest of [...] tensors, the empty tuple without
+      memory.
+    step_outputs: StepOutput of [T+1, ...].
+    agent_outputs: AgentOutput of [T+1, ...].
   """
 
   level: Any

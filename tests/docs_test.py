@@ -140,6 +140,14 @@ def test_examples_in_docstrings_are_indented_as_code():
           assert paragraph.startswith('    ') or not is_code(paragraph), (path, paragraph)
 
 
+def test_fields_of_a_class_are_listed_as_its_attributes():
+  for path in rooms_test.modules(ROOT).values():
+    for node in ast.walk(ast.parse(path.read_text())):
+      if isinstance(node, ast.ClassDef):
+        for paragraph in (ast.get_docstring(node) or '').split('\n\n')[1:]:
+          assert not re.match(r'[a-z_]\w*: ', paragraph), (path, paragraph)
+
+
 def is_code(paragraph):
   try:
     return bool(ast.parse(textwrap.dedent(paragraph)).body)

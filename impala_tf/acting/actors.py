@@ -20,9 +20,10 @@ from impala_tf.system import machine, timing
 class Carry(NamedTuple):
   """State of one actor between two unrolls; [n, ...] for its n environments.
 
-  step_output: row T of the unroll before, as `operations.ProcessGroup.step` gives it.
-  agent_output: row T of the unroll before.
-  agent_state: the agent's state before it consumes that row.
+  Attributes:
+    step_output: row T of the unroll before, as `operations.ProcessGroup.step` gives it.
+    agent_output: row T of the unroll before.
+    agent_state: the agent's state before it consumes that row.
   """
 
   step_output: structs.StepOutput
@@ -37,7 +38,8 @@ class Unroller:
       while True:
         carry, unrolls = unroller.unroll(index, carry)
 
-  carry_spec: `Carry` of `tf.TensorSpec`.
+  Attributes:
+    carry_spec: `Carry` of `tf.TensorSpec`.
   """
 
   def __init__(

@@ -34,14 +34,15 @@ class ActorError(errors.UserError, RuntimeError):
 class ActorGroup:
   """Environments dealt out over the levels, the policy for them, and the threads that act.
 
-  specs: `specs.Specs`.
-  levels: for each actor the indices of the levels of its environments.
-  environments: `process_group.EnvironmentProcesses`.
-  policy: where actions come from, see `inference`.
-  unroller: `actors.Unroller`, after `start`.
-  threads: `actors.ActorThreads`, none of them before `start_threads`.
-  timer: gets the stages 'environment' (a part of 'unroll'), 'unroll' and 'enqueue'.
-  failure: the exception that ended an actor, or None.
+  Attributes:
+    specs: `specs.Specs`.
+    levels: for each actor the indices of the levels of its environments.
+    environments: `process_group.EnvironmentProcesses`.
+    policy: where actions come from, see `inference`.
+    unroller: `actors.Unroller`, after `start`.
+    threads: `actors.ActorThreads`, none of them before `start_threads`.
+    timer: gets the stages 'environment' (a part of 'unroll'), 'unroll' and 'enqueue'.
+    failure: the exception that ended an actor, or None.
   """
 
   connected = None  # The actors are not other processes.

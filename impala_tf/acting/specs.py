@@ -15,9 +15,10 @@ from impala_tf.environments import suite as suite_lib
 class Specs:
   """The specs of a run, of one environment each.
 
-  step_output: `structs.StepOutput`.
-  agent_state: the agent's state.
-  unroll: `structs.Unroll` of T+1 rows.
+  Attributes:
+    step_output: `structs.StepOutput`.
+    agent_state: the agent's state.
+    unroll: `structs.Unroll` of T+1 rows.
   """
 
   def __init__(self, suite: suite_lib.Suite, config: Config, agent: agents.Agent):

@@ -35,9 +35,10 @@ _context = multiprocessing.get_context('forkserver')
 class _End:
   """One end of the way between actors and learner.
 
-  agent: a built `agents.Agent`.
-  stacks: `frame_stacks.FrameStacks` of its unrolls.
-  queue, weights: the learner's, under names of their own for each measurement.
+  Attributes:
+    agent: a built `agents.Agent`.
+    stacks: `frame_stacks.FrameStacks` of its unrolls.
+    queue, weights: the learner's, under names of their own for each measurement.
   """
 
   def __init__(self, suite, config, name, version):

@@ -42,11 +42,12 @@ _ITEM, _REGISTER, _CLEAN_UP = 3, 4, 5  # of Enqueue
 class Function:
   """One run of a function of which a part runs on the learner's machine.
 
-  run: the request to run it.
-  fetched: requests for tensors that the learner's part gives.
-  given: by their names the answers with tensors that the learner's part takes.
-  cleaned_up: the request after it.
-  step: the number by which these belong together.
+  Attributes:
+    run: the request to run it.
+    fetched: requests for tensors that the learner's part gives.
+    given: by their names the answers with tensors that the learner's part takes.
+    cleaned_up: the request after it.
+    step: the number by which these belong together.
   """
 
   run: bytes
@@ -60,11 +61,12 @@ class Function:
 class Conversation:
   """The requests of an actor.
 
-  task: the number of its task.
-  context: the request by which it connects.
-  context_id: the eight bytes by which it is known from then on, in all later requests.
-  registered: requests that describe functions.
-  functions: a run of each, in the order in which they take turns.
+  Attributes:
+    task: the number of its task.
+    context: the request by which it connects.
+    context_id: the eight bytes by which it is known from then on, in all later requests.
+    registered: requests that describe functions.
+    functions: a run of each, in the order in which they take turns.
   """
 
   task: int

@@ -14,13 +14,14 @@ from impala_tf.config import ConfigurationError
 class Result:
   """The speed of one part, or of the whole.
 
-  frames_per_second: median of the windows; frames_per_second_windows: each.
-  cpu_seconds_per_1000_frames: of the process tree, over all windows together.
-  cores: processor seconds per second, over all windows together.
-  peak_memory_mebibytes: largest proportional set size of the process tree that was seen at the end
-    of a window.
-  stages: shares of time of the pipeline's stages by group, empty for the parts.
-  extra: numbers of this part alone.
+  Attributes:
+    frames_per_second: median of the windows; frames_per_second_windows: each.
+    cpu_seconds_per_1000_frames: of the process tree, over all windows together.
+    cores: processor seconds per second, over all windows together.
+    peak_memory_mebibytes: largest proportional set size of the process tree that was seen at the
+      end of a window.
+    stages: shares of time of the pipeline's stages by group, empty for the parts.
+    extra: numbers of this part alone.
   """
 
   name: str

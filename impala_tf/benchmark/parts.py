@@ -35,9 +35,10 @@ def _no_extra(result: measurement.Result) -> dict[str, Any]:
 class Part(NamedTuple):
   """Work to measure.
 
-  steps: each `next` does some work and returns its frames.
-  readers: by the name of a group of stages a function that gives their shares of time.
-  extra: gives numbers of this part alone.
+  Attributes:
+    steps: each `next` does some work and returns its frames.
+    readers: by the name of a group of stages a function that gives their shares of time.
+    extra: gives numbers of this part alone.
   """
 
   steps: Iterator[int]

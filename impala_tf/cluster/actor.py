@@ -234,8 +234,9 @@ class ClusterActor:
 class HeartbeatThread:
   """A thread that reports to the learner that the actor lives, and hears of the learner.
 
-  learner_state: what the learner last reported, as in `heartbeats.LearnerHeartbeat`.
-  learner_answers: whether it was there, and running, when it was asked for the last time.
+  Attributes:
+    learner_state: what the learner last reported, as in `heartbeats.LearnerHeartbeat`.
+    learner_answers: whether it was there, and running, when it was asked for the last time.
   """
 
   def __init__(

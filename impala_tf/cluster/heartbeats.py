@@ -34,16 +34,17 @@ _MAX_NUMBER = 1e15
 class ActorHeartbeat:
   """Report of an actor's process on itself.
 
-  beat: how many heartbeats it sent before; its sign of life.
-  levels: the indices of the levels that it plays.
-  environments: how many of them it has.
-  unrolls: sent so far.
-  restarts: of its processes of environments.
-  statistics: counters of its environments by name.
-  shares: how it spent its time since the heartbeat before, by stage.
-  left: whether it has ended.
-  refused: why the learner's settings are not its own, the empty text if they are.
-  process: an id that each start of an actor draws for itself.
+  Attributes:
+    beat: how many heartbeats it sent before; its sign of life.
+    levels: the indices of the levels that it plays.
+    environments: how many of them it has.
+    unrolls: sent so far.
+    restarts: of its processes of environments.
+    statistics: counters of its environments by name.
+    shares: how it spent its time since the heartbeat before, by stage.
+    left: whether it has ended.
+    refused: why the learner's settings are not its own, the empty text if they are.
+    process: an id that each start of an actor draws for itself.
   """
 
   beat: int = 0
@@ -71,11 +72,12 @@ class ActorHeartbeat:
 class LearnerHeartbeat:
   """Report of the learner on itself.
 
-  state: 'running', 'stopped' (it will be back) or 'finished' (it will not); empty as long as it has
-    reported nothing.
-  starts: how often its run was started.
-  queue_capacity: of its queue. An actor that asked for another one would be refused.
-  signature: see `connection.signature`.
+  Attributes:
+    state: 'running', 'stopped' (it will be back) or 'finished' (it will not); empty as long as it
+      has reported nothing.
+    starts: how often its run was started.
+    queue_capacity: of its queue. An actor that asked for another one would be refused.
+    signature: see `connection.signature`.
   """
 
   state: str = ''
@@ -193,7 +195,8 @@ def _parse(type_, text):
 class Membership:
   """Who is there, by their heartbeats: an actor is present as long as its heartbeat changes.
 
-  present: the last heartbeat of each actor that is present, by its task.
+  Attributes:
+    present: the last heartbeat of each actor that is present, by its task.
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic):

@@ -125,9 +125,10 @@ class ClusterSource(impala.QueueSource):
 class RemoteActors:
   """Actors of other processes, as their heartbeats show them; see `sources.Source.actors`.
 
-  board: `heartbeats.Heartbeats`.
-  membership: `heartbeats.Membership`.
-  quiet_levels: `quiet_levels.QuietLevels`.
+  Attributes:
+    board: `heartbeats.Heartbeats`.
+    membership: `heartbeats.Membership`.
+    quiet_levels: `quiet_levels.QuietLevels`.
   """
 
   error = None  # What happens to an actor is not the end: others may come.

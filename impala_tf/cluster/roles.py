@@ -32,11 +32,12 @@ _HERE_SECONDS = 5.0  # For a connection of this process to itself.
 class Role:
   """A process's part.
 
-  job: 'learner' or 'actor'.
-  task: int, the actor's number; 0 for the learner.
-  learner: 'host:port' of the learner.
-  address: 'host:port' at which the others find this process; port 0 means any that is free, see
-    `with_port`.
+  Attributes:
+    job: 'learner' or 'actor'.
+    task: int, the actor's number; 0 for the learner.
+    learner: 'host:port' of the learner.
+    address: 'host:port' at which the others find this process; port 0 means any that is free, see
+      `with_port`.
   """
 
   job: str

@@ -196,7 +196,8 @@ class LearningConfig:
 class Config(RuntimeConfig, LearningConfig, Options):
   """Everything that defines a run; a suite with options of its own has a subclass.
 
-  frame_stack: frames in an observation; an option of the suites that stack them.
+  Attributes:
+    frame_stack: frames in an observation; an option of the suites that stack them.
 
   Raises:
     ConfigurationError: for a value of the wrong type or outside its limits.

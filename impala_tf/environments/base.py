@@ -20,14 +20,15 @@ from impala_tf.environments.rows import TEXT_BYTES, Rows
 class Transition(NamedTuple):
   """An environment's answer to one action.
 
-  observation: the observation after the action. It is not used when `finished` and not
-    `truncated`.
-  reward: as the suite gives it, not clipped.
-  done: whether bootstrapping must be cut and the agent's memory cleared here: the end of an
-    episode, or the loss of a life in Atari training.
-  finished: whether the episode has ended and `reset` must follow. It implies `done`.
-  truncated: whether it was a time limit that ended the episode, and the task had not ended. It
-    implies `finished`; the value of the observation then counts.
+  Attributes:
+    observation: the observation after the action. It is not used when `finished` and not
+      `truncated`.
+    reward: as the suite gives it, not clipped.
+    done: whether bootstrapping must be cut and the agent's memory cleared here: the end of an
+      episode, or the loss of a life in Atari training.
+    finished: whether the episode has ended and `reset` must follow. It implies `done`.
+    truncated: whether it was a time limit that ended the episode, and the task had not ended. It
+      implies `finished`; the value of the observation then counts.
   """
 
   observation: structs.Observation
@@ -40,8 +41,9 @@ class Transition(NamedTuple):
 class Environment(Protocol):
   """One environment of a suite.
 
-  observation_spec: of ArraySpecs.
-  num_actions: actions are 0 <= action < num_actions.
+  Attributes:
+    observation_spec: of ArraySpecs.
+    num_actions: actions are 0 <= action < num_actions.
 
   It may have a method `statistics() -> dict[str, float]`, counters since it was made by the names
   for TensorBoard, which shows their sums over all environments.

@@ -28,9 +28,11 @@ class GymnasiumEnvironment:
   channels, the newest last. An episode that is cut by its time limit is marked so, and the value of
   its last observation counts.
 
-  space: `gymnasium_spaces.ObservationSpace`.
-  frames_per_second: of films, the environment's own number where it has one, for each of its steps.
-  max_episode_steps: time limit in steps of its own, None if it has none that Gymnasium knows.
+  Attributes:
+    space: `gymnasium_spaces.ObservationSpace`.
+    frames_per_second: of films, the environment's own number where it has one, for each of its
+      steps.
+    max_episode_steps: time limit in steps of its own, None if it has none that Gymnasium knows.
   """
 
   def __init__(

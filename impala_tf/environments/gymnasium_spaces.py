@@ -48,9 +48,10 @@ class Bounds(NamedTuple):
 class _Part(NamedTuple):
   """One space of those that a space is made of.
 
-  keys: how to find its value in an observation, from the outside in.
-  kind: 'image', 'numbers' or 'text'.
-  fate: what becomes of it, for people to read.
+  Attributes:
+    keys: how to find its value in an observation, from the outside in.
+    kind: 'image', 'numbers' or 'text'.
+    fate: what becomes of it, for people to read.
   """
 
   keys: tuple
@@ -66,10 +67,11 @@ class _Part(NamedTuple):
 class ObservationSpace:
   """Turns observations of a Gymnasium space into those that an agent sees.
 
-  spec: `structs.Observation` of ArraySpecs. Its frame is the image, or else the numbers, float32
-    [n]; beside an image the numbers are its `numbers`.
-  is_image: whether the frame is an image.
-  bounds: of the numbers, None without any.
+  Attributes:
+    spec: `structs.Observation` of ArraySpecs. Its frame is the image, or else the numbers, float32
+      [n]; beside an image the numbers are its `numbers`.
+    is_image: whether the frame is an image.
+    bounds: of the numbers, None without any.
   """
 
   def __init__(self, space: gymnasium.Space, *, image_values: str, height: int, width: int):

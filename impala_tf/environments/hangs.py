@@ -30,11 +30,12 @@ _MAX_SECONDS_BETWEEN_LOOKS = 5.0
 class Activity(NamedTuple):
   """Work of a process, equal to a later one if nothing has happened in between.
 
-  pid: its id.
-  method: that it was called for.
-  calls: how many it had had by then.
-  reports: how often it had reported its progress.
-  environment: the index of the environment that was at work.
+  Attributes:
+    pid: its id.
+    method: that it was called for.
+    calls: how many it had had by then.
+    reports: how often it had reported its progress.
+    environment: the index of the environment that was at work.
   """
 
   pid: int
@@ -48,10 +49,11 @@ class Activity(NamedTuple):
 class _Call:
   """The call that a process is busy with.
 
-  activity: as it was seen; None if it is idle.
-  since: when it was seen first.
-  waited: seconds for which the process had waited for a core by then.
-  is_named: whether a warning named it.
+  Attributes:
+    activity: as it was seen; None if it is idle.
+    since: when it was seen first.
+    waited: seconds for which the process had waited for a core by then.
+    is_named: whether a warning named it.
   """
 
   activity: Activity | None

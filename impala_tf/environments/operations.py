@@ -18,7 +18,8 @@ class ProcessGroup:
   with tf.errors.OutOfRangeError if the process was closed before or meanwhile. (Outside of a
   tf.function TensorFlow hands on ProcessError and ProcessClosed themselves.)
 
-  spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
+  Attributes:
+    spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
   """
 
   def __init__(self, processes: Sequence[Any], spec: structs.StepOutput, num_environments: int):

@@ -153,8 +153,9 @@ class EnvironmentProcesses(operations.ProcessGroup):
 class _Actor:
   """The processes of an actor, which are called together.
 
-  processes: `_EnvironmentProcess`es, in the order of their environments.
-  pool: a thread for each but the first, which has one call at a time.
+  Attributes:
+    processes: `_EnvironmentProcess`es, in the order of their environments.
+    pool: a thread for each but the first, which has one call at a time.
   """
 
   def __init__(
@@ -209,10 +210,11 @@ class _Actor:
 class _EnvironmentProcess(py_process.PyProcess):
   """One of `EnvironmentProcesses`, used by one thread at a time.
 
-  restarts: int, how often it was restarted.
-  error: `py_process.ProcessError` that was one too many, or None. TensorFlow would reduce it to
-    text.
-  statistics: counters of its environments by name.
+  Attributes:
+    restarts: int, how often it was restarted.
+    error: `py_process.ProcessError` that was one too many, or None. TensorFlow would reduce it to
+      text.
+    statistics: counters of its environments by name.
   """
 
   def __init__(

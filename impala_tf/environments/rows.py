@@ -28,11 +28,12 @@ class Rows:
   It has no name in any file system, so that nothing is left when both processes are killed, and
   takes memory only as it is written to. It can be sent to a process that is being started.
 
-  spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
-  actions: int32 [n], of the next step.
-  row: by number, `structs.StepOutput` of [n, ...]; texts are bytes of at most TEXT_BYTES.
-  progress: int64 [2], how often the environments reported what they are at, and the index of the
-    one that is at work.
+  Attributes:
+    spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
+    actions: int32 [n], of the next step.
+    row: by number, `structs.StepOutput` of [n, ...]; texts are bytes of at most TEXT_BYTES.
+    progress: int64 [2], how often the environments reported what they are at, and the index of the
+      one that is at work.
   """
 
   def __init__(

@@ -37,18 +37,19 @@ class Suite:
   `make_environment`; the other methods have defaults, which serve a suite of one level after the
   other without reference scores.
 
-  name: word by which level names of the suite may begin, with a colon behind it; also the name of
-    the level which stands for all of its levels, if there is one.
-  config_class: the suite's configuration, `Config` or a subclass with options of its own.
-  has_plain_names: whether its levels are found by their plain names, pong instead of atari57:pong.
-    Configurations of its runs then have the plain name, too.
-  claimed_names: pattern of plain names that no other suite is asked for, also where this one does
-    not have such a level.
-  presets: complete configurations with a name of their own, for --preset.
-  shared_modules: what environment processes import, once for all of them. Such a module loads no
-    TensorFlow, and has no thread and no file of its own once it is imported.
-  usual_envs_per_actor: how many environments share their actor's calls of the network; 1 if an
-    environment is as large as a process, or some of its steps take much longer than others.
+  Attributes:
+    name: word by which level names of the suite may begin, with a colon behind it; also the name of
+      the level which stands for all of its levels, if there is one.
+    config_class: the suite's configuration, `Config` or a subclass with options of its own.
+    has_plain_names: whether its levels are found by their plain names, pong instead of
+      atari57:pong. Configurations of its runs then have the plain name, too.
+    claimed_names: pattern of plain names that no other suite is asked for, also where this one does
+      not have such a level.
+    presets: complete configurations with a name of their own, for --preset.
+    shared_modules: what environment processes import, once for all of them. Such a module loads no
+      TensorFlow, and has no thread and no file of its own once it is imported.
+    usual_envs_per_actor: how many environments share their actor's calls of the network; 1 if an
+      environment is as large as a process, or some of its steps take much longer than others.
   """
 
   name: str

@@ -13,7 +13,8 @@ from impala_tf.environments import base
 class ViewedEnvironment:
   """Base class of environments that pass on another one, and show its pictures somewhere.
 
-  frames_per_second: speed at which the pictures show the game as a person would play it.
+  Attributes:
+    frames_per_second: speed at which the pictures show the game as a person would play it.
   """
 
   _flag: str  # That asks for it.

@@ -29,17 +29,18 @@ _REMEDY = 'Use another --output for a new evaluation.'
 class EvaluationSettings:
   """Describes how to evaluate.
 
-  num_episodes: complete episodes of each level.
-  seed: of environments and actions.
-  levels: names of levels to play, none for all those that the runs were trained on.
-  processes: how many processes of environments play at once.
-  processes_per_level: among how many of them a level is divided, 0 for as many as keep all of them
-    busy.
-  envs_per_process: environments of each; they share calls of the network.
-  greedy: whether to take the action of the highest probability instead of sampling one.
-  record_video: how many episodes of each level to record.
-  changes: fields of `Config` that may differ from those of the training, such as dataset_path.
-  test_changes: fields of `Config` that define the tests, and differ from the training's.
+  Attributes:
+    num_episodes: complete episodes of each level.
+    seed: of environments and actions.
+    levels: names of levels to play, none for all those that the runs were trained on.
+    processes: how many processes of environments play at once.
+    processes_per_level: among how many of them a level is divided, 0 for as many as keep all of
+      them busy.
+    envs_per_process: environments of each; they share calls of the network.
+    greedy: whether to take the action of the highest probability instead of sampling one.
+    record_video: how many episodes of each level to record.
+    changes: fields of `Config` that may differ from those of the training, such as dataset_path.
+    test_changes: fields of `Config` that define the tests, and differ from the training's.
   """
 
   num_episodes: int

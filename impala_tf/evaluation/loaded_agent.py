@@ -12,9 +12,10 @@ from impala_tf.training import checkpoints
 class LoadedAgent:
   """The agent of a run, which remembers its episode.
 
-  suite: `suite.Suite` of its levels, which makes environments that fit it.
-  config: the run's `config.Config`.
-  frames: environment frames that it was trained for.
+  Attributes:
+    suite: `suite.Suite` of its levels, which makes environments that fit it.
+    config: the run's `config.Config`.
+    frames: environment frames that it was trained for.
   """
 
   def __init__(self, logdir: str, greedy: bool = False):

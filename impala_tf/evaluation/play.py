@@ -138,7 +138,8 @@ def _summary(returns, num_episodes):
 class Player:
   """Plays shares of episodes, each in the thread that asks for it, until it is closed.
 
-  episodes: int, how many have been completed.
+  Attributes:
+    episodes: int, how many have been completed.
   """
 
   def __init__(

@@ -44,18 +44,19 @@ _ORIGIN = (
 class LevelResult:
   """The returns of one agent on one level.
 
-  run: folder of the training, empty for the random policy.
-  checkpoint: path of the checkpoint, empty likewise.
-  trained_on: the training's level, or the suite's name.
-  agent: 'shallow' or 'deep', or `RANDOM` for the policy that chooses all actions equally often.
-  frames: environment frames that the agent was trained for.
-  weights: checksum of its weights.
-  training_seed: of the training.
-  environments: how many environments played, each a share that was fixed beforehand.
-  returns: unclipped returns of complete episodes.
-  episode_frames: their lengths in emulator frames.
-  method: 'IMPALA', 'Batched A2C' or 'A3C', as in the paper's tables; empty for the random policy.
-  is_of_population: whether the training was a member of a population.
+  Attributes:
+    run: folder of the training, empty for the random policy.
+    checkpoint: path of the checkpoint, empty likewise.
+    trained_on: the training's level, or the suite's name.
+    agent: 'shallow' or 'deep', or `RANDOM` for the policy that chooses all actions equally often.
+    frames: environment frames that the agent was trained for.
+    weights: checksum of its weights.
+    training_seed: of the training.
+    environments: how many environments played, each a share that was fixed beforehand.
+    returns: unclipped returns of complete episodes.
+    episode_frames: their lengths in emulator frames.
+    method: 'IMPALA', 'Batched A2C' or 'A3C', as in the paper's tables; empty for the random policy.
+    is_of_population: whether the training was a member of a population.
   """
 
   run: str
@@ -156,8 +157,9 @@ def load(path: str) -> Evaluation | None:
 class Labelled:
   """Evaluations that are reported under one label.
 
-  protocol: what all of them have in common.
-  levels: by level, the results of each evaluation that has it.
+  Attributes:
+    protocol: what all of them have in common.
+    levels: by level, the results of each evaluation that has it.
   """
 
   protocol: dict[str, str | int | float | bool]

@@ -33,10 +33,11 @@ _METHODS = {
 class Job:
   """A level that is yet to be played.
 
-  run: the agent that plays it.
-  name: of the level in the results.
-  shares: its episodes, divided among processes.
-  episodes: those of the shares that were played, by the share's index.
+  Attributes:
+    run: the agent that plays it.
+    name: of the level in the results.
+    shares: its episodes, divided among processes.
+    episodes: those of the shares that were played, by the share's index.
   """
 
   run: EvaluatedRun

@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 class EvaluatedRun(NamedTuple):
   """A trained agent; or the random policy, which has a configuration alone.
 
-  logdir: folder of the training.
-  config: `Config` to play with.
-  agent, published: the agent, and its weights as `weights.PublishedWeights`.
-  checkpoint, frames: the checkpoint's path, and the frames that the agent was trained for.
-  checksum: of the weights, in hexadecimal digits.
+  Attributes:
+    logdir: folder of the training.
+    config: `Config` to play with.
+    agent, published: the agent, and its weights as `weights.PublishedWeights`.
+    checkpoint, frames: the checkpoint's path, and the frames that the agent was trained for.
+    checksum: of the weights, in hexadecimal digits.
   """
 
   logdir: str
@@ -33,11 +34,12 @@ class EvaluatedRun(NamedTuple):
 class Share(NamedTuple):
   """Episodes of a level that are played by one process.
 
-  run, level: which agent plays what.
-  seed: of environments and actions; equal seeds give equal episodes.
-  num_episodes, num_environments: how many episodes, and how many environments play them at once.
-  videos: files for the first of the episodes.
-  is_shown: whether a window shows them.
+  Attributes:
+    run, level: which agent plays what.
+    seed: of environments and actions; equal seeds give equal episodes.
+    num_episodes, num_environments: how many episodes, and how many environments play them at once.
+    videos: files for the first of the episodes.
+    is_shown: whether a window shows them.
   """
 
   run: EvaluatedRun
@@ -63,9 +65,10 @@ def check_videos(record_video: int, num_episodes: int, flag: str) -> None:
 class View(NamedTuple):
   """The pictures that a test makes.
 
-  folder: where films go.
-  record_video: of how many episodes of each level there is one.
-  is_shown: whether a window shows all of them, one after the other.
+  Attributes:
+    folder: where films go.
+    record_video: of how many episodes of each level there is one.
+    is_shown: whether a window shows all of them, one after the other.
   """
 
   folder: str = ''

@@ -35,8 +35,9 @@ _NAMES = {
 class MismatchError(ValueError):
   """A value is not of the declared type.
 
-  field: where it is, such as 'levels.pong.returns[3]'; empty for the whole value.
-  problem: what is wrong with it.
+  Attributes:
+    field: where it is, such as 'levels.pong.returns[3]'; empty for the whole value.
+    problem: what is wrong with it.
   """
 
   def __init__(self, field: str, problem: str):

@@ -30,9 +30,10 @@ class Gradients(NamedTuple):
   """Loss and gradients of a batch that an A3C worker computed with its own copy of the weights; see
   `Learner.loss_and_gradients`.
 
-  loss: of the batch.
-  gradients: in the order of `agent.trainable_variables`.
-  policy_version: int32 [B], of the unrolls.
+  Attributes:
+    loss: of the batch.
+    gradients: in the order of `agent.trainable_variables`.
+    policy_version: int32 [B], of the unrolls.
   """
 
   loss: losses.Loss
@@ -43,14 +44,15 @@ class Gradients(NamedTuple):
 class Metrics(NamedTuple):
   """Numbers of one update, all scalars.
 
-  total_loss, pg_loss, baseline_loss, entropy_loss: float32, as in `losses.Loss`.
-  learning_rate: float32, the one this update used.
-  gradient_norm: float32, before clipping.
-  lag_min, lag_mean, lag_max: int64, float32, int64; how many updates ago the policies that acted
-    were the newest, of the new unrolls alone.
-  replayed_lag_mean: float32, the same of replayed ones; None without replay.
-  updates, frames: int64, the learner's counters after the update.
-  extra_loss: float32, as in `losses.Loss`; None without one.
+  Attributes:
+    total_loss, pg_loss, baseline_loss, entropy_loss: float32, as in `losses.Loss`.
+    learning_rate: float32, the one this update used.
+    gradient_norm: float32, before clipping.
+    lag_min, lag_mean, lag_max: int64, float32, int64; how many updates ago the policies that acted
+      were the newest, of the new unrolls alone.
+    replayed_lag_mean: float32, the same of replayed ones; None without replay.
+    updates, frames: int64, the learner's counters after the update.
+    extra_loss: float32, as in `losses.Loss`; None without one.
   """
 
   total_loss: tf.Tensor
@@ -76,10 +78,11 @@ class Tunable:
   configuration and must not be restored from the learner's checkpoint. A callback that changes
   them must checkpoint them itself.
 
-  learning_rate: initial one, before its decay.
-  entropy_cost: weight of the entropy loss.
-  epsilon: of RMSProp.
-  clip_global_norm: largest norm of the gradient, None for no clipping.
+  Attributes:
+    learning_rate: initial one, before its decay.
+    entropy_cost: weight of the entropy loss.
+    epsilon: of RMSProp.
+    clip_global_norm: largest norm of the gradient, None for no clipping.
   """
 
   learning_rate: tf.Variable

@@ -36,11 +36,12 @@ EPSILON = 1e-6  # of the epsilon-correction, Section 5.2.2
 class Loss(NamedTuple):
   """The loss of a batch and what it was made of.
 
-  total: float32 scalar, pg + baseline_cost * baseline + entropy_cost * entropy + extra.
-  pg, baseline, entropy: float32 scalars, see the functions below.
-  extra: float32 scalar, the term that `config.extra_loss` names; None without one.
-  clipped_rewards, discounts: float32 [T, B]; the reward of a truncated row is its value.
-  vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B], as the correction made them.
+  Attributes:
+    total: float32 scalar, pg + baseline_cost * baseline + entropy_cost * entropy + extra.
+    pg, baseline, entropy: float32 scalars, see the functions below.
+    extra: float32 scalar, the term that `config.extra_loss` names; None without one.
+    clipped_rewards, discounts: float32 [T, B]; the reward of a truncated row is its value.
+    vtrace_returns: `vtrace.VTraceFromLogitsReturns` of [T, B], as the correction made them.
   """
 
   total: tf.Tensor

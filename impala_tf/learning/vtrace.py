@@ -25,10 +25,8 @@ Q_ESTIMATES = ('target', 'baseline')
 
 
 class VTraceReturns(NamedTuple):
-  """Both float32 [T, B, ...], and constants to the gradient.
-
-  vs: the targets v_s of the baseline.
-  pg_advantages: the weights of grad log pi(a_s|x_s).
+  """The targets v_s of the baseline, and the weights of grad log pi(a_s|x_s) for the policy: float32
+  [T, B, ...], constants to the gradient.
   """
 
   vs: tf.Tensor
@@ -38,9 +36,10 @@ class VTraceReturns(NamedTuple):
 class VTraceFromLogitsReturns(NamedTuple):
   """VTraceReturns and what they were computed from, each float32 [T, B].
 
-  log_rhos: log pi(a_t|x_t) - log mu(a_t|x_t), not clipped.
-  behaviour_action_log_probs: log mu(a_t|x_t).
-  target_action_log_probs: log pi(a_t|x_t).
+  Attributes:
+    log_rhos: log pi(a_t|x_t) - log mu(a_t|x_t), not clipped.
+    behaviour_action_log_probs: log mu(a_t|x_t).
+    target_action_log_probs: log pi(a_t|x_t).
   """
 
   vs: tf.Tensor

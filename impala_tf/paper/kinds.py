@@ -20,14 +20,15 @@ WATERMAZE, KEYS_DOORS, LASERTAG, EXPLORE, SEEKAVOID = TASKS = (
 class Method:
   """A row of a table, a line of a figure.
 
-  label: as in the paper.
-  folder: short name for files.
-  given: hyper-parameters by name. They get the actors as well where `environments` is given.
-  environments: how many there are in all, the paper's actors; 'batch' stands for one for each new
-    unroll of a batch, None for what `given` says.
-  group: lines of one picture have the same.
-  paper: what the paper found, by level or column.
-  trainer: of `Agents`, 'sweep', 'population', or 'experts' for a run on each level.
+  Attributes:
+    label: as in the paper.
+    folder: short name for files.
+    given: hyper-parameters by name. They get the actors as well where `environments` is given.
+    environments: how many there are in all, the paper's actors; 'batch' stands for one for each new
+      unroll of a batch, None for what `given` says.
+    group: lines of one picture have the same.
+    paper: what the paper found, by level or column.
+    trainer: of `Agents`, 'sweep', 'population', or 'experts' for a run on each level.
   """
 
   label: str
@@ -86,10 +87,11 @@ class Method:
 class Experiment:
   """A table or figure, of one of the kinds below.
 
-  name: as on the command line.
-  title: for lists and reports.
-  methods: its rows or lines.
-  levels: names, if none are given.
+  Attributes:
+    name: as on the command line.
+    title: for lists and reports.
+    methods: its rows or lines.
+    levels: names, if none are given.
   """
 
   name: str
@@ -111,8 +113,9 @@ class Sweeps(Experiment):
   """Final returns and curves of each method on each level, with the same samples of
   hyper-parameters, by `impala_tf.sweeps`.
 
-  frames: of each training, in the authors' README; the paper prints none.
-  trials: samples of hyper-parameters in the paper.
+  Attributes:
+    frames: of each training, in the authors' README; the paper prints none.
+    trials: samples of hyper-parameters in the paper.
   """
 
   frames: int = 1_000_000_000
@@ -123,10 +126,11 @@ class Sweeps(Experiment):
 class Agents(Experiment):
   """An agent of each method, or experts, for a suite of levels, evaluated as the suite says.
 
-  suite: name of its package.
-  frames: of the training of all levels.
-  expert_frames: of that of one level.
-  source: of these two numbers.
+  Attributes:
+    suite: name of its package.
+    frames: of the training of all levels.
+    expert_frames: of that of one level.
+    source: of these two numbers.
   """
 
   suite: str = 'dmlab30'

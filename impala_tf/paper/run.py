@@ -35,10 +35,11 @@ EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
 class Command:
   """A part of an experiment.
 
-  module: what runs, as for `processes.Child`.
-  arguments: of it.
-  logdir: folder of the run if it is a single one, to whose log its output goes.
-  code: its exit code once it has run; None before, and where commands are only listed.
+  Attributes:
+    module: what runs, as for `processes.Child`.
+    arguments: of it.
+    logdir: folder of the run if it is a single one, to whose log its output goes.
+    code: its exit code once it has run; None before, and where commands are only listed.
   """
 
   module: str

@@ -18,18 +18,19 @@ from impala_tf.sweeps.definition import Sweep
 class PaperSettings:
   """How an experiment is run.
 
-  scale: share of the paper's frames.
-  levels: names in place of the experiment's own, None for those.
-  trials: number of samples, or of members of a population.
-  space: distributions by field, as texts; None for the paper's Table D.1.
-  sweep_seed: decides the samples.
-  given: further hyper-parameters of all methods, by name.
-  parallel: number of trials of a sweep at a time.
-  episodes: number of episodes of an evaluation of each level, None for the paper's.
-  benchmark: further arguments of the benchmark.
-  fake_environment: whether throughput is that of environments that cost nothing.
-  time_slice: seconds that each member of a population trains in turn, None for all side by side.
-  cluster: how each training is run, see `trainer`.
+  Attributes:
+    scale: share of the paper's frames.
+    levels: names in place of the experiment's own, None for those.
+    trials: number of samples, or of members of a population.
+    space: distributions by field, as texts; None for the paper's Table D.1.
+    sweep_seed: decides the samples.
+    given: further hyper-parameters of all methods, by name.
+    parallel: number of trials of a sweep at a time.
+    episodes: number of episodes of an evaluation of each level, None for the paper's.
+    benchmark: further arguments of the benchmark.
+    fake_environment: whether throughput is that of environments that cost nothing.
+    time_slice: seconds that each member of a population trains in turn, None for all side by side.
+    cluster: how each training is run, see `trainer`.
   """
 
   scale: float = 1.0

@@ -28,9 +28,10 @@ FILE_NAME = saved_config.HISTORY_NAME
 class Source:
   """Where copied weights are from.
 
-  member: the name of the one that was copied.
-  frames: its own counter at that time.
-  evaluation: how many evaluations it had had.
+  Attributes:
+    member: the name of the one that was copied.
+    frames: its own counter at that time.
+    evaluation: how many evaluations it had had.
   """
 
   member: str
@@ -42,15 +43,16 @@ class Source:
 class Event:
   """A line of the file.
 
-  evaluation: how many evaluations the member has had; 0 at its start.
-  frames: the member's own counter.
-  hyper_parameters: those in use from here on.
-  changed: names of those that exploration changed.
-  fitness: of the agent before a copy; None at the start.
-  opponent: name of the member it compared itself with, None if there was none.
-  opponent_fitness: None without an opponent.
-  copied_from: None if the member kept its agent.
-  time: seconds since 1970.
+  Attributes:
+    evaluation: how many evaluations the member has had; 0 at its start.
+    frames: the member's own counter.
+    hyper_parameters: those in use from here on.
+    changed: names of those that exploration changed.
+    fitness: of the agent before a copy; None at the start.
+    opponent: name of the member it compared itself with, None if there was none.
+    opponent_fitness: None without an opponent.
+    copied_from: None if the member kept its agent.
+    time: seconds since 1970.
   """
 
   evaluation: int
@@ -76,10 +78,11 @@ class Event:
 class Segment(NamedTuple):
   """A part of an agent's ancestry, during which one member trained its weights.
 
-  member: its name.
-  start, end: the member's own frames at both ends.
-  offset: frames that the weights had been trained on before.
-  events: those of the member in it, the first is the one that began it.
+  Attributes:
+    member: its name.
+    start, end: the member's own frames at both ends.
+    offset: frames that the weights had been trained on before.
+    events: those of the member in it, the first is the one that began it.
   """
 
   member: str
@@ -96,9 +99,10 @@ class Segment(NamedTuple):
 class Point(NamedTuple):
   """An event of an agent's ancestry.
 
-  frames: that the agent's weights had been trained on.
-  member: the name of the member that had them.
-  event: what it went through.
+  Attributes:
+    frames: that the agent's weights had been trained on.
+    member: the name of the member that had them.
+    event: what it went through.
   """
 
   frames: int

@@ -29,8 +29,9 @@ from impala_tf.training.episodes import Episode
 class _State(tf.Module):
   """State of a member in its checkpoints, besides a run's: hyper-parameters and evaluations.
 
-  evaluations: int64, how many there were.
-  evaluated_at: int64, the member's frames at the last one.
+  Attributes:
+    evaluations: int64, how many there were.
+    evaluated_at: int64, the member's frames at the last one.
   """
 
   def __init__(self, tunable, name='member'):

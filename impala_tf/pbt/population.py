@@ -16,11 +16,12 @@ ADAPTED = ('learning_rate', 'entropy_cost', 'epsilon', 'clip_global_norm')
 class Population:
   """The definition of a population, as its file has it.
 
-  population: how many members there are.
-  seed: decides the first hyper-parameters and what is drawn later.
-  given: the fixed hyper-parameters of all members, by name.
-  space: from hyper-parameters to the distributions of their first values, as texts.
-  rules: when members compare themselves and what they do then.
+  Attributes:
+    population: how many members there are.
+    seed: decides the first hyper-parameters and what is drawn later.
+    given: the fixed hyper-parameters of all members, by name.
+    space: from hyper-parameters to the distributions of their first values, as texts.
+    rules: when members compare themselves and what they do then.
 
   Raises:
     ConfigurationError: if the settings make no sense.

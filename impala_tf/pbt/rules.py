@@ -17,12 +17,13 @@ from impala_tf.config import ConfigurationError
 class Rules:
   """The numbers of the rules; those of the paper by default.
 
-  burn_in_frames: environment frames of each member before it takes part.
-  episodes: returns to collect for an evaluation.
-  threshold: by how much an opponent must be better to be copied, in the unit of
-    `suite.Suite.fitness`: percent.
-  probability: with which each hyper-parameter changes after an evaluation.
-  factor: by which it then is multiplied or divided.
+  Attributes:
+    burn_in_frames: environment frames of each member before it takes part.
+    episodes: returns to collect for an evaluation.
+    threshold: by how much an opponent must be better to be copied, in the unit of
+      `suite.Suite.fitness`: percent.
+    probability: with which each hyper-parameter changes after an evaluation.
+    factor: by which it then is multiplied or divided.
 
   Raises:
     ConfigurationError: for a number that makes no sense.

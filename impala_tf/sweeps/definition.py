@@ -33,10 +33,11 @@ class _File:
 class Sweep:
   """Definition of a sweep.
 
-  given: the hyper-parameters that all trials have in common, by name.
-  space: from names to the distributions of the others.
-  num_trials: number of samples.
-  sweep_seed: decides the samples.
+  Attributes:
+    given: the hyper-parameters that all trials have in common, by name.
+    space: from names to the distributions of the others.
+    num_trials: number of samples.
+    sweep_seed: decides the samples.
 
   Raises:
     ConfigurationError: if a hyper-parameter is both given and drawn, or a number makes no sense.

@@ -41,12 +41,13 @@ _NAMES = {
 class Trial:
   """One of the sweep's trials.
 
-  number: from 0.
-  hyper_parameters: those that were drawn for it.
-  state: 'waiting', 'running', 'finished', 'failed' or 'pruned'.
-  value: final return, None if it has none yet.
-  message: why it failed; empty if it did not.
-  kills: how often its process was killed.
+  Attributes:
+    number: from 0.
+    hyper_parameters: those that were drawn for it.
+    state: 'waiting', 'running', 'finished', 'failed' or 'pruned'.
+    value: final return, None if it has none yet.
+    message: why it failed; empty if it did not.
+    kills: how often its process was killed.
   """
 
   number: int
@@ -217,11 +218,12 @@ class Study:
 class Claim:
   """A trial that this process alone works on, until it calls one of the methods that end that.
 
-  trial: as it was when it was claimed.
-  lock: open file that holds the lock of the trial's folder. The run must get it, too: it may
-    outlive this process for a moment, in order to save.
-  steps: after how many steps `should_prune` was asked.
-  is_bad: whether it then was true.
+  Attributes:
+    trial: as it was when it was claimed.
+    lock: open file that holds the lock of the trial's folder. The run must get it, too: it may
+      outlive this process for a moment, in order to save.
+    steps: after how many steps `should_prune` was asked.
+    is_bad: whether it then was true.
   """
 
   def __init__(self, study: optuna.Study, storage: Any, record: Any, trial: Trial, lock: IO[str]):

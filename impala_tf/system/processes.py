@@ -45,8 +45,9 @@ _LAST_LINES_SECONDS = 5.0
 class Child:
   """A process that runs a module and ends with this one.
 
-  pid: its id, which is that of its session, too.
-  was_stopped: whether `stop` was called.
+  Attributes:
+    pid: its id, which is that of its session, too.
+    was_stopped: whether `stop` was called.
   """
 
   def __init__(
@@ -118,10 +119,7 @@ class Child:
 
 
 class RunProcess(Child):
-  """A training run.
-
-  logdir: its folder.
-  """
+  """A training run in a folder, its `logdir`."""
 
   def __init__(
     self,
@@ -176,9 +174,10 @@ class RunProcess(Child):
 class Ended(NamedTuple):
   """The end of a child.
 
-  name: as given to `Supervisor.start`.
-  code: its exit code, None if it was not started, as its folder stayed busy.
-  message: the last lines of its output, or why it was given up.
+  Attributes:
+    name: as given to `Supervisor.start`.
+    code: its exit code, None if it was not started, as its folder stayed busy.
+    message: the last lines of its output, or why it was given up.
   """
 
   name: Any

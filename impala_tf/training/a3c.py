@@ -25,8 +25,9 @@ from impala_tf.transport import unroll_queue
 class _Work(NamedTuple):
   """Message of an actor.
 
-  gradients: for the learner.
-  played: time-major, of which only level and episode information are there.
+  Attributes:
+    gradients: for the learner.
+    played: time-major, of which only level and episode information are there.
   """
 
   gradients: learner_lib.Gradients

@@ -37,8 +37,9 @@ class Loaded(NamedTuple):
 class RunState(tf.Module):
   """State that a resumed run needs besides its learner.
 
-  seed: int64 variable, the run's seed.
-  starts: int32 variable, how often the run was started.
+  Attributes:
+    seed: int64 variable, the run's seed.
+    starts: int32 variable, how often the run was started.
   """
 
   def __init__(self, seed: int, name: str = 'run_state'):

@@ -68,10 +68,11 @@ def _parse(path, number, line):
 class EpisodeLog:
   """Appends finished episodes to episodes.csv in the log directory.
 
-  frames: the learner's counter after the update that consumed the end of the episode.
-  level: name.
-  episode_return: sum of the unclipped rewards.
-  episode_frames: emulator frames, action repeats counted.
+  Attributes:
+    frames: the learner's counter after the update that consumed the end of the episode.
+    level: name.
+    episode_return: sum of the unclipped rewards.
+    episode_frames: emulator frames, action repeats counted.
 
       log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)  # restored
       log.add(frames, episodes)

@@ -16,9 +16,10 @@ WINDOW = 100  # Episodes in a mean return.
 class Episode(NamedTuple):
   """A finished episode, on Atari a whole game.
 
-  level: int, index into the run's levels.
-  episode_return: float, sum of its unclipped rewards.
-  episode_steps: int, agent steps.
+  Attributes:
+    level: int, index into the run's levels.
+    episode_return: float, sum of its unclipped rewards.
+    episode_steps: int, agent steps.
   """
 
   level: int
@@ -85,7 +86,8 @@ class LevelScores:
   score.json of the run's folder, so that what reads runs knows it without the suite. A run on one
   level has no scores.
 
-  latest: the scores of the last round by name; empty before its end.
+  Attributes:
+    latest: the scores of the last round by name; empty before its end.
   """
 
   def __init__(

@@ -50,9 +50,10 @@ def export(suite: Any, config: Config, logdir: str, folder: str) -> checkpoints.
 class Policy(tf.Module):
   """An agent that acts on one observation of each environment of a batch.
 
-  act: tf.function from the tensors that the module's text names, each with a leading [B], to a
-    dict: 'action' (int32 [B], sampled), 'policy_logits' (float32 [B, num_actions]), 'baseline'
-    (float32 [B]), and the next state.
+  Attributes:
+    act: tf.function from the tensors that the module's text names, each with a leading [B], to a
+      dict: 'action' (int32 [B], sampled), 'policy_logits' (float32 [B, num_actions]), 'baseline'
+      (float32 [B]), and the next state.
   """
 
   def __init__(self, agent: agents.Agent, observation_spec: structs.Observation):

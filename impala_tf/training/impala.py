@@ -15,9 +15,10 @@ from impala_tf.transport.staging import StagingArea
 class QueueSource(sources.Source):
   """Base class of sources whose batches come through a queue.
 
-  batches: what is done to unrolls on their way through the queue, see `replay.make`.
-  queue: `unroll_queue.UnrollQueue`.
-  staging: `StagingArea` of batches and the episodes that ended in them.
+  Attributes:
+    batches: what is done to unrolls on their way through the queue, see `replay.make`.
+    queue: `unroll_queue.UnrollQueue`.
+    staging: `StagingArea` of batches and the episodes that ended in them.
   """
 
   _over_network = False  # Whether unrolls come from other machines.

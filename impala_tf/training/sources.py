@@ -35,8 +35,9 @@ STARVED_SECONDS = 60.0  # between two warnings that nothing comes
 class Batch(NamedTuple):
   """Input of the learner's next update.
 
-  unrolls: what `learner.Learner.update` takes.
-  episodes: those that ended in it.
+  Attributes:
+    unrolls: what `learner.Learner.update` takes.
+    episodes: those that ended in it.
   """
 
   unrolls: structs.Unroll | learner_lib.Gradients
@@ -46,10 +47,11 @@ class Batch(NamedTuple):
 class Source:
   """Base class of the sources of batches; a context manager, at work while the context lasts.
 
-  actors: `group.ActorGroup`, or what has the same `error`, `restarts`, `connected`, `statistics`,
-    `shares`, `poll` and `describe_wait`.
-  weights: where the learner publishes its weights.
-  is_over: set when all frames were consumed.
+  Attributes:
+    actors: `group.ActorGroup`, or what has the same `error`, `restarts`, `connected`, `statistics`,
+      `shares`, `poll` and `describe_wait`.
+    weights: where the learner publishes its weights.
+    is_over: set when all frames were consumed.
   """
 
   _place_of_weights: ClassVar[dict[str, Any]] = {}  # Arguments of `weights.PublishedWeights`.

@@ -32,9 +32,10 @@ _STACK = 4  # As many as there are bytes in the words from which stacks are put 
 class FrameStacks:
   """Unstacks the frames of unrolls, and stacks them again.
 
-  unstacked_spec: `structs.Unroll` of `tf.TensorSpec`, one unstacked unroll. It differs from the
-    other in the frame, uint8 [T+4, height, width]: the four of row 0, oldest first, then the newest
-    of each other row.
+  Attributes:
+    unstacked_spec: `structs.Unroll` of `tf.TensorSpec`, one unstacked unroll. It differs from the
+      other in the frame, uint8 [T+4, height, width]: the four of row 0, oldest first, then the
+      newest of each other row.
   """
 
   def __init__(self, unroll_spec: structs.Unroll, frame_stack: int):

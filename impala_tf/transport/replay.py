@@ -49,7 +49,8 @@ def make(
 class FreshBatches:
   """Batches of new unrolls alone.
 
-  spec: `structs.Unroll` of `tf.TensorSpec`, one unroll on its way through the queue.
+  Attributes:
+    spec: `structs.Unroll` of `tf.TensorSpec`, one unroll on its way through the queue.
   """
 
   def __init__(self, stacks: frame_stacks.FrameStacks):

@@ -29,8 +29,9 @@ _ids = itertools.count()
 class Sent(NamedTuple):
   """Unrolls and who sent them.
 
-  sender: int32, a number for each unroll.
-  unrolls: `structs.Unroll` with a leading [n] on every leaf.
+  Attributes:
+    sender: int32, a number for each unroll.
+    unrolls: `structs.Unroll` with a leading [n] on every leaf.
   """
 
   sender: Any
@@ -43,7 +44,8 @@ class UnrollQueue:
   The queue is found by its name on `device`; the methods may be called eagerly or inside a
   tf.function, by any thread.
 
-  wire_format: `WireFormat` of its elements, each a `Sent`; None if they are unrolls as they are.
+  Attributes:
+    wire_format: `WireFormat` of its elements, each a `Sent`; None if they are unrolls as they are.
   """
 
   def __init__(

@@ -19,8 +19,9 @@ import tree
 class WireFormat:
   """Turns unrolls into few tensors, and back.
 
-  specs: list of `tf.TensorSpec`, one unroll's.
-  bytes: int, how many of them an unroll has, without texts.
+  Attributes:
+    specs: list of `tf.TensorSpec`, one unroll's.
+    bytes: int, how many of them an unroll has, without texts.
   """
 
   def __init__(self, unroll_spec: Any):
