@@ -25,8 +25,8 @@ Q_ESTIMATES = ('target', 'baseline')
 
 
 class VTraceReturns(NamedTuple):
-  """The targets v_s of the baseline, and the weights of grad log pi(a_s|x_s) for the policy: float32
-  [T, B, ...], constants to the gradient.
+  """The targets v_s of the baseline, and the weights of grad log pi(a_s|x_s): float32 [T, B, ...],
+  constants to the gradient.
   """
 
   vs: tf.Tensor
