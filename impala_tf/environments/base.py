@@ -7,7 +7,6 @@ A suite implements `Environment`. A process hosts a `HostedBatch` of them, which
 
 import collections
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,6 +14,8 @@ import numpy as np
 
 from impala_tf import structs
 from impala_tf.environments.rows import TEXT_BYTES, Rows
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Transition(NamedTuple):
@@ -177,10 +178,10 @@ class EnvironmentBatch:
         reward, observation = float(transition.reward), transition.observation
         self._returns[index] += reward
         self._steps[index] += 1
-        if not math.isfinite(reward):
+        if not -_LARGEST <= reward <= _LARGEST:
           raise ValueError(
             f'Environment {index} gave the reward {reward} at step {self._steps[index]} of an '
-            'episode: rewards must be finite.'
+            'episode: rewards must be finite numbers of single precision.'
           )
         self._cut[index] = transition.truncated
         done = transition.done and not transition.truncated

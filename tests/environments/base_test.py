@@ -249,6 +249,7 @@ class Given(Counting):
     ({'observation': np.array([0.0, np.nan], np.float32)}, 'Environment 1 .*not finite'),
     ({'observation': [0.0, 1.0], 'reward': np.nan}, 'Environment 1 .*reward nan at step 1'),
     ({'observation': [0.0, 1.0], 'reward': np.float32(np.inf)}, 'reward inf'),
+    ({'observation': [0.0, 1.0], 'reward': 1e39}, r'reward 1e\+39'),
   ],
 )
 def test_values_that_would_become_others_or_are_not_finite_are_refused(given, message):
