@@ -24,9 +24,9 @@ class Frail(catch.Catch):
     Args:
       seed: int.
       folder: str, where a file named after each environment's seed is made.
-      failure: 'raise' or 'exit', in a step, 'stuck' hangs in one; 'vast' gives rewards whose squares
-        are infinite in float32; 'reset' raises at the start of an episode; 'construct' raises in a
-        constructor, 'hang' hangs in it.
+      failure: 'raise' or 'exit', in a step, 'stuck' hangs in one; 'vast' gives rewards of which the
+        squares are infinite in float32; 'reset' raises at the start of an episode; 'construct'
+        raises in a constructor, 'hang' hangs in it.
       after: how many steps go well, in each environment; for 'construct' and 'hang', how many
         environments.
     """
