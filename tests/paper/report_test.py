@@ -264,7 +264,7 @@ def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
 
 
 def compared(method, folder):
-  """What is said of a method's runs in Tables 3 and 4, and their frames."""
+  """Returns the settings that a report of Tables 3 and 4 names, and the frames."""
   found = Deviations()
   frames = report._compare(TABLE_3, method, str(folder), found)
   return found.text(), frames

@@ -1,4 +1,4 @@
-"""What the paper's baselines have in common: on-policy batches, counters, ends and refusals."""
+"""Tests of all of the paper's baselines: on-policy batches, counters, ends and refusals."""
 
 import numpy as np
 import pytest
