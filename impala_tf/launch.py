@@ -112,17 +112,23 @@ def _resolve(preset_name, given):
   return suites.resolve(**named | given)
 
 
-def _warn_if_uneven(num_actor_processes, suite, config, each):
-  """Warns if some levels would be played more often than others."""
+def _warn_if_uneven(num_actor_processes, suite, config):
+  """Warns if some levels would be played more often than others.
+
+  Args:
+    num_actor_processes: of the cluster.
+    suite: of the levels.
+    config: of each actor process.
+  """
   levels = len(suite.levels(config))
-  if num_actor_processes * each['num_actors'] * each['envs_per_actor'] % levels:
+  if num_actor_processes * config.num_actors * config.envs_per_actor % levels:
     logging.warning(
       'The environments of %d actor processes (%d actors of %d each) are not a multiple of the %d '
       'levels of %s: some levels are played more often than others. Choose --num_actor_processes, '
       '--num_actors or --envs_per_actor so that they are.',
       num_actor_processes,
-      each['num_actors'],
-      each['envs_per_actor'],
+      config.num_actors,
+      config.envs_per_actor,
       levels,
       config.level_name,
     )
@@ -134,11 +140,12 @@ def _main(argv):
   values = flags.FLAGS
 
   given = config_flags.given() if values.preset else config_flags.given_with_level()
+  suite, config = _resolve(values.preset, given)
   if not given.get('num_actors'):
-    suite, config = _resolve(values.preset, given)
     each = sizes_of_each(values.num_actor_processes, suite, config)
     given = each._asdict() | given | {'num_actors': each.num_actors}
-    _warn_if_uneven(values.num_actor_processes, suite, config, given)
+    suite, config = _resolve(values.preset, given)
+  _warn_if_uneven(values.num_actor_processes, suite, config)
 
   passed_on = {
     name: values[name].value for name in ('logdir', 'preset') if values[name].value is not None

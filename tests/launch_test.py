@@ -69,15 +69,21 @@ def test_flags_are_passed_on_and_actors_shared_out(monkeypatch, given, processes
   assert (number, sorted(arguments)) == (processes, sorted(passed_on))
 
 
-@pytest.mark.parametrize(('processes', 'is_even'), [(3, True), (4, False)])
+@pytest.mark.parametrize(
+  ('given', 'is_even'),
+  [
+    (['--num_actor_processes=3'], True),
+    (['--num_actor_processes=4'], False),
+    (['--num_actor_processes=2', '--num_actors=3', '--envs_per_actor=38'], True),
+    (['--num_actor_processes=2', '--num_actors=4'], False),
+  ],
+)
 def test_levels_that_would_be_played_unequally_often_are_warned_of(
-  monkeypatch, warnings, processes, is_even
+  monkeypatch, warnings, given, is_even
 ):
   monkeypatch.setattr(launch, 'run', lambda *unused: 0)
   monkeypatch.setattr(machine, 'cores', lambda: 16)
-  own_flags.parse(
-    monkeypatch, launch._define_flags, '--level_name=atari57', f'--num_actor_processes={processes}'
-  )
+  own_flags.parse(monkeypatch, launch._define_flags, '--level_name=atari57', *given)
   assert launch._main(['launch']) == 0
   assert ['57 levels' in warning for warning in warnings()] == [True] * (not is_even)
 
