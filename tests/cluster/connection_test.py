@@ -1,5 +1,6 @@
 """How a process joins its cluster, without one."""
 
+import itertools
 import os
 import re
 
@@ -11,6 +12,7 @@ from impala_tf import config
 from impala_tf.cluster import connection, heartbeats, roles, sockets
 from impala_tf.system import machine
 from tests.support import processes
+from tests.support.clock import Clock
 
 
 @pytest.mark.parametrize('job', roles.JOBS)
@@ -116,3 +118,52 @@ def test_an_actor_whose_task_another_process_has_too_says_so_once(warnings):
     first.exchange()
     restarted.exchange()
   assert ['--task=3' in warning for warning in warnings()] == [True, True]
+
+
+class WaitingClock(Clock):
+  """Time that passes by waiting."""
+
+  def __init__(self):
+    super().__init__()
+    self.waits = []
+
+  def wait(self, seconds, stop):
+    self.waits.append(seconds)
+    self.now += seconds
+
+
+@pytest.fixture
+def link_to(monkeypatch):
+  """A function that makes a link whose attempts give what it is told, and the clock by which it
+  waits.
+  """
+  clock = WaitingClock()
+  monkeypatch.setattr(connection, 'wait', clock.wait)
+  monkeypatch.setattr(connection.random, 'uniform', lambda low, high: high)
+
+  def make_link(attempts):
+    link = connection.Connection(
+      roles.Role('actor', 0, '10.0.0.1:1', '10.0.0.2:2'), give_up_after=50.0, clock=clock
+    )
+    monkeypatch.setattr(link, '_attempt', lambda: next(attempts))
+    return link, clock
+
+  return make_link
+
+
+def test_attempts_to_connect_become_rarer_until_it_gives_up(link_to):
+  link, clock = link_to(itertools.repeat(None))
+  with pytest.raises(connection.LearnerLostError, match=r'10\.0\.0\.1:1 .*60 s'):
+    link.connect(False)
+  assert clock.waits == [0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0]
+
+
+def test_a_learner_that_has_stopped_is_waited_for(link_to):
+  running = heartbeats.LearnerHeartbeat('running', 2)
+  link, clock = link_to(
+    iter([None, heartbeats.LearnerHeartbeat('stopped', 1), heartbeats.LearnerHeartbeat(), running])
+  )
+  assert link.connect(False) == running
+  assert len(clock.waits) == 3
+  link, _ = link_to(iter([]))
+  assert link.connect(True) is None
