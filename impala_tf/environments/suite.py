@@ -23,7 +23,7 @@ import numpy as np
 from impala_tf import structs
 from impala_tf.config import Config, ConfigurationError, sizes
 from impala_tf.config.options import did_you_mean, suggestion
-from impala_tf.environments import base
+from impala_tf.environments import base, trial
 from impala_tf.system import machine
 
 if TYPE_CHECKING:
@@ -195,7 +195,11 @@ class Suite:
     """Raises `ConfigurationError` if something is missing that films and windows need."""
 
   def num_actions(self, config: Config) -> int:
-    """Returns the number of actions the agent chooses from."""
+    """Returns the number of actions the agent chooses from.
+
+    By default an environment of the first level is made for it, in a process of its own, and so for
+    `observation_spec`.
+    """
     return _facts(self, config)[0]
 
   def observation_spec(self, config: Config) -> structs.Observation:
@@ -288,5 +292,9 @@ def split_level_name(level_name: str) -> tuple[str, str]:
 @functools.cache
 def _facts(suite, config):
   make = suite.make_environment(suite.levels(config)[0], 0, False, config)
+  return trial.run(_facts_of, make, modules=suite.shared_modules)
+
+
+def _facts_of(make):
   with contextlib.closing(make()) as environment:
     return environment.num_actions, environment.observation_spec
