@@ -12,7 +12,7 @@ import yaml
 from impala_tf.config import Config, sizes
 from impala_tf.environments import suites
 from impala_tf.system import machine
-from tests import rooms_test
+from tests.support import rooms
 from tests.support.processes import ROOT
 
 FILES = (
@@ -133,7 +133,7 @@ def test_commands_in_help_are_whole_lines_and_have_the_flags_they_are_given():
 
 
 def test_examples_in_docstrings_are_indented_as_code():
-  for path in rooms_test.modules(ROOT).values():
+  for path in rooms.modules(ROOT).values():
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
         for paragraph in (ast.get_docstring(node) or '').split('\n\n')[1:]:
@@ -141,7 +141,7 @@ def test_examples_in_docstrings_are_indented_as_code():
 
 
 def test_fields_of_a_class_are_listed_as_its_attributes():
-  for path in rooms_test.modules(ROOT).values():
+  for path in rooms.modules(ROOT).values():
     for node in ast.walk(ast.parse(path.read_text())):
       if isinstance(node, ast.ClassDef):
         for paragraph in (ast.get_docstring(node) or '').split('\n\n')[1:]:
@@ -219,16 +219,16 @@ def test_the_reading_order_has_all_files_each_after_those_that_it_imports():
     for file in re.findall(r'`(\w+)\.py`', files):
       read.append(f'{package}.{file}'.removesuffix('.__init__'))
 
-  imported = rooms_test.imports(ROOT)
+  imported = rooms.imports(ROOT)
   for number, module in enumerate(read):
     assert not imported[module] & {*read[number:]}, module
-  paths = rooms_test.modules(ROOT)
+  paths = rooms.modules(ROOT)
   assert {
     name
     for name, path in paths.items()
     if name.startswith('impala_tf.')
     and path.name not in ('__init__.py', '__main__.py')
-    and rooms_test.room(name) not in whole
+    and rooms.room(name) not in whole
   } <= {*read}
 
 

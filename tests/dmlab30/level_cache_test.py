@@ -172,6 +172,19 @@ def test_what_another_process_removed_first_is_no_error(folder, tmp_path, monkey
   assert fetch(cache, tmp_path, 'b') == pk3()
 
 
+def test_what_can_not_be_removed_is_no_room_for_others(folder, tmp_path, monkeypatch):
+  cache = level_cache.LevelCache(folder, 1.5 * (len(pk3()) + 32) / 1e9)
+
+  def fail(path):
+    raise PermissionError('read only')
+
+  monkeypatch.setattr(files, 'remove', fail)
+  write(cache, tmp_path, 'a', pk3())
+  write(cache, tmp_path, 'b', pk3())
+  assert cache.statistics() == ZEROS | {'write_errors': 1}
+  assert fetch(cache, tmp_path, 'a') == pk3()
+
+
 def test_any_key_is_a_file_of_its_own_inside_the_folder(folder, tmp_path):
   cache = level_cache.LevelCache(folder, 1)
   keys = ['../a', '/a', 'a', 'a b', '%2Fa', 'a/b', '..', '.', 'ä']
