@@ -22,6 +22,10 @@ def pytest_configure(config: pytest.Config):
   if config.getoption('numprocesses', None) and not hasattr(config, 'workerinput'):
     return
 
+  # Several workers would want the whole of a graphics card, and some tests are of what happens
+  # without one.
+  os.environ.setdefault('CUDA_VISIBLE_DEVICES', '')
+
   # Tests have up to 64 actor threads that wait for each other inside of operations, each of which
   # holds a thread.
   machine.configure_tensorflow(64)

@@ -29,6 +29,16 @@ def test_agent_has_the_papers_size_and_acts_in_the_environment(agent, full, para
   assert batch.step(output.action.numpy()).reward.shape == (2,)
 
 
+def test_starts_follow_from_the_seed():
+  config = suite.SUITE.configure('pong')
+
+  def starts(seed):
+    game = suite.SUITE.make_environment('pong', seed, False, config)()
+    return [(game.reset(), game._ale.getEpisodeFrameNumber())[1] for _ in range(8)]
+
+  assert starts(1) == starts(1) != starts(2)
+
+
 def test_nothing_is_missing_and_one_game_has_no_score_of_the_suite():
   atari = suite.AtariSuite()
   assert atari.check(suite.SUITE.configure('pong', agent='shallow')) is None

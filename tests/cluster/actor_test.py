@@ -46,17 +46,21 @@ def test_actors_play_in_environments_for_training():
   assert suite.is_test == [False] * 4
 
 
-def test_no_two_starts_of_an_actor_play_the_same_episodes(monkeypatch):
+def test_no_two_starts_of_an_actor_play_the_same_episodes_by_the_same_draws(monkeypatch):
   seeds = []
   original = process_group.make_environments
   monkeypatch.setattr(
     process_group, 'make_environments', lambda *args: (seeds.append(args[4]), original(*args))[1]
   )
+  drawn = []
+  monkeypatch.setattr(tf.random, 'set_seed', drawn.append)
   for task in (3, 3, 4):
     make(task)
   # The run's seed, its starts and the task, and what differs between starts of the same actor.
   assert [seed[:3] for seed in seeds] == [[1, 1, 3], [1, 1, 3], [1, 1, 4]]
   assert len({seed[3] for seed in seeds}) == 3
+  # Nor do they draw the same actions.
+  assert len({*drawn, catch.CONFIG.seed}) == 4
 
 
 def test_unrolls_of_all_environments_are_counted():

@@ -18,6 +18,26 @@ def device_of(listener):
   return listener.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16).rstrip(b'\0')
 
 
+def _has_ipv6():
+  try:
+    with socket.socket(socket.AF_INET6) as probe:
+      probe.bind(('::1', 0))
+  except OSError:
+    return False
+  return True
+
+
+def _binds_to_devices():
+  """Whether this user may; before Linux 5.7 it took a privilege."""
+  try:
+    with socket.socket() as probe:
+      probe.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')
+  except PermissionError:
+    return False
+  return True
+
+
+@pytest.mark.skipif(not _binds_to_devices(), reason='needs Linux 5.7')
 def test_fence_is_around_the_one_port():
   with listen() as fenced, listen() as other:
     port = fenced.getsockname()[1]
@@ -35,7 +55,13 @@ def test_fence_says_when_there_is_nothing_to_fence():
   assert not sockets.restrict(port, '127.0.0.1')
 
 
-@pytest.mark.parametrize('family', [socket.AF_INET, socket.AF_INET6])
+@pytest.mark.parametrize(
+  'family',
+  [
+    socket.AF_INET,
+    pytest.param(socket.AF_INET6, marks=pytest.mark.skipif(not _has_ipv6(), reason='needs IPv6')),
+  ],
+)
 def test_a_port_hears_what_is_sent_to_its_address_alone(family):
   # Loopback has more than one address, so a network card is not needed for this.
   with socket.socket(family) as listener:

@@ -107,6 +107,26 @@ def test_a_module_that_can_not_be_loaded_says_why(tmp_path, text, message):
     suites.resolve('gymnasium:of_mine:Mine-v0')
 
 
+def test_hyper_parameters_reach_the_environment():
+  def make(name, **given):
+    suite, config = suites.resolve(f'{TASKS}:{name}', **given)
+    return suite.make_environment(config.level_name, 1, False, config)()
+
+  environment = make('OneState-v0', num_action_repeats=3, max_episode_steps=6)
+  environment.reset()
+  first, second = environment.step(0), environment.step(0)
+  assert (first.reward, first.finished, second.truncated) == (3.0, False, True)
+
+  environment = make('Echo-v0', height=10, width=15, repeat_action_probability=0.5)
+  assert environment.observation_spec.frame.shape == (10, 15, 3)
+  repeated = 0
+  for _ in range(50):
+    environment.reset()
+    environment.step(0)
+    repeated += environment.step(2).reward == 5
+  assert 10 < repeated < 40
+
+
 def test_names_of_other_suites_are_not_ours():
   with pytest.raises(ConfigurationError, match='gymnasium:'):
     gymnasium_suite.SUITE.configure('pong')

@@ -115,6 +115,31 @@ def test_an_evaluation_after_burn_in_and_enough_returns(population):
   assert run.saves == 1  # Counted anew.
 
 
+def test_choices_differ_by_member_and_evaluation_and_are_made_again_after_a_loss(
+  tmp_path, monkeypatch
+):
+  def alone(name, number):
+    folder.define(str(tmp_path / name), POPULATION)
+    return Run(tmp_path / name, number)
+
+  def grown(run, frames):
+    before = run.values()
+    run.evaluated(frames, 0.0)
+    return tuple(after > before[name] for name, after in run.values().items())
+
+  one, two = (
+    [grown(run, 2000 + 160 * count) for count in range(5)]
+    for run in (alone('one', 0), alone('two', 1))
+  )
+  assert len(set(one)) > 1
+  assert one != two
+
+  with monkeypatch.context() as lost:
+    lost.setattr(Run, 'save', lambda run: None)
+    assert grown(alone('lost', 0), 2000) == one[0]
+  assert grown(alone('lost', 0), 2000) == one[0]
+
+
 def test_who_is_clearly_worse_copies_everything_but_the_counters(population):
   good, bad = Run(population, 0), Run(population, 1, learning_rate=0.1, entropy_cost=0.5)
   good.learner.optimizer.mean_squares[0].assign_add(

@@ -17,6 +17,7 @@ from impala_tf.learning import learner, optimizers
 from impala_tf.system import timing
 from impala_tf.training import checkpoints, impala, loop, run_log
 from tests.support import catch, frail, threads
+from tests.support.clock import Clock
 from tests.support.run_files import read_episodes, read_scalars, write_episodes
 from tests.support.short_runs import SHORT, restored
 
@@ -105,7 +106,7 @@ def test_a_second_start_goes_on(tmp_path, capsys):
   assert ends == [False, True, 'announced']
 
 
-def test_a_resumed_run_plays_other_episodes(tmp_path):
+def test_another_start_plays_other_episodes():
   first = process_group.make_environments(
     catch.CatchSuite(), SHORT, [['catch'] * 16], False, [1, 1], timing.StageTimer()
   )
@@ -124,13 +125,15 @@ def test_a_resumed_run_plays_other_episodes(tmp_path):
   )  # and environments of one actor differ, too
 
 
-def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
+def test_a_resumed_run_draws_other_actions_and_starts_of_episodes(tmp_path, monkeypatch):
   suite = catch.CatchSuite()
+  of_sources = []
 
   class EnoughSeenError(Exception):
     """Ends a start before anybody acts."""
 
-  def end(*unused):
+  def end(source, suite, config, learner, seed):
+    of_sources.append(seed)
     raise EnoughSeenError
 
   def seeds_of_a_start():
@@ -150,6 +153,38 @@ def test_a_resumed_run_draws_other_actions(tmp_path, monkeypatch):
   # Weights are drawn by the run's seed, actions by another one each time.
   assert first[0] == second[0] == SHORT.seed
   assert len({SHORT.seed, first[-1], second[-1]}) == 3
+  assert of_sources == [[SHORT.seed, 1], [SHORT.seed, 2]]
+
+
+class Ticking(loop.Callback):
+  """Has a second pass with each update."""
+
+  def __init__(self, clock):
+    self._clock = clock
+
+  def on_update(self, frames, metrics, episodes, save):
+    self._clock.now += 1
+
+
+def test_checkpoints_are_an_interval_apart(tmp_path, monkeypatch):
+  clock, saves = Clock(now=100.0), []
+  monkeypatch.setattr(loop, 'time', clock)
+  monkeypatch.setattr(checkpoints.Checkpointer, 'save', lambda self: saves.append(clock.now))
+  settings = dataclasses.replace(SHORT, checkpoint_interval=5.0)
+  assert loop.train(catch.CatchSuite(), settings, str(tmp_path), [Ticking(clock)]) == 0
+  assert saves == [105, 110, 112]
+
+
+def test_summaries_have_the_rate_since_the_one_before_and_the_mean_return(tmp_path, monkeypatch):
+  clock = Clock(now=100.0)
+  monkeypatch.setattr(run_log, 'time', clock)
+  settings = dataclasses.replace(SHORT, summary_interval=5.0)
+  assert loop.train(catch.CatchSuite(), settings, str(tmp_path), [Ticking(clock)]) == 0
+  found = read_scalars(tmp_path)
+  # 160 frames an update; the callback comes after the summary.
+  assert found['frames_per_second'] == [(960, 192.0), (1760, 160.0), (1920, 160.0)]
+  mean = np.mean(returns(tmp_path)[-100:])
+  assert found['episode_return_mean_of_last_100'][-1] == (1920, pytest.approx(mean, rel=1e-5))
 
 
 def test_the_mean_return_of_a_resumed_run_is_of_the_episodes_before_its_checkpoint(tmp_path):

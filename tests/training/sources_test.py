@@ -6,9 +6,11 @@ import types
 import pytest
 
 from impala_tf.acting import group
+from impala_tf.environments import process_group
 from impala_tf.system import timing
 from impala_tf.training import sources
-from tests.support import catch
+from impala_tf.transport import replay
+from tests.support import baselines, catch, updates
 from tests.support.clock import Clock
 
 
@@ -81,3 +83,28 @@ def test_fewer_environments_than_a_batch_are_warned_of(warnings, environments, w
   assert [
     'A batch of 8 new unrolls will hold several in a row' in warning for warning in warnings()
   ] == [True] * warned
+
+
+@pytest.mark.parametrize('baseline', [None, *baselines.BASELINES])
+def test_environments_follow_from_the_seed_of_the_start(monkeypatch, baseline):
+  seeds, original = [], process_group.make_environments
+  monkeypatch.setattr(
+    process_group,
+    'make_environments',
+    lambda *args: (seeds.append(list(args[4])), original(*args))[1],
+  )
+  settings = baselines.settings_of(baseline) if baseline else catch.CONFIG
+  updates.source_of(catch.CatchSuite(), settings, seed=(1, 7))
+  assert seeds == [[1, 7]]
+
+
+def test_the_draws_of_a_replay_follow_from_the_seed_of_the_start(monkeypatch):
+  seeds, original = [], replay.make
+  monkeypatch.setattr(
+    replay,
+    'make',
+    lambda *args, **known: (seeds.append(list(args[2])), original(*args, **known))[1],
+  )
+  settings = dataclasses.replace(catch.CONFIG, replay_fraction=0.5)
+  updates.source_of(catch.CatchSuite(), settings, seed=(1, 7))
+  assert seeds == [[1, 7]]
