@@ -113,11 +113,14 @@ def check_or_save(logdir: str, sweep: Sweep) -> None:
 
   Raises:
     ConfigurationError: if the folder has another sweep. The number of trials may grow, and fields
-      that leave alone what is learned may change.
+      that leave alone what is learned may change; so may choices that trials take in turn, if more
+      are added to them.
   """
   old = load(logdir)
   if old is not None:
-    different = [name for name in ('space', 'sweep_seed') if _differ(old, sweep, name)]
+    different = [] if _continues(old, sweep) else ['space']
+    if sweep.sweep_seed != old.sweep_seed:
+      different.append('sweep_seed')
     if config_lib.learning_overrides(old.given) != config_lib.learning_overrides(sweep.given):
       different.append('given')
     if sweep.num_trials < old.num_trials:
@@ -127,8 +130,21 @@ def check_or_save(logdir: str, sweep: Sweep) -> None:
   files.write_json(os.path.join(logdir, FILE_NAME), sweep.as_json())
 
 
-def _differ(old, new, name):
-  return getattr(old, name) != getattr(new, name)
+def _continues(old, new):
+  """Returns whether the trials of an old sweep have the same samples by the space of a new one."""
+
+  def is_longer(before, after):
+    """Whether there are more choices, of which the old trials took none but those before."""
+    are_in_turn = isinstance(before, search_space.Each) and isinstance(after, search_space.Each)
+    return (
+      are_in_turn
+      and old.num_trials <= len(before.choices)
+      and before.choices == after.choices[: len(before.choices)]
+    )
+
+  return old.space.keys() == new.space.keys() and all(
+    form == new.space[name] or is_longer(form, new.space[name]) for name, form in old.space.items()
+  )
 
 
 def _refuse(logdir, old, new, different):

@@ -50,6 +50,23 @@ def test_more_trials_and_other_speed_are_the_same_sweep(tmp_path):
   assert definition.load(str(tmp_path)) == grown
 
 
+def test_more_seeds_may_be_added(tmp_path):
+  def of(*seeds, num_trials=None):
+    space = {'seed': search_space.Each(seeds)}
+    return changed(space=space, num_trials=num_trials or len(seeds))
+
+  definition.check_or_save(str(tmp_path), of(4, 5))
+  definition.check_or_save(str(tmp_path), of(4, 5, 6))
+  assert definition.load(str(tmp_path)) == of(4, 5, 6)
+  # Others would give old trials another seed.
+  for other in (of(5, 6, 7), of(3, 4, 5, 6), of(4, 5, num_trials=3)):
+    with pytest.raises(ConfigurationError, match='  space: '):
+      definition.check_or_save(str(tmp_path), other)
+  definition.check_or_save(str(tmp_path), of(4, 5, 6, num_trials=4))  # The fourth has 4 again.
+  with pytest.raises(ConfigurationError, match='  space: '):
+    definition.check_or_save(str(tmp_path), of(4, 5, 6, 7))
+
+
 def test_the_file_has_the_same_form_as_ever(tmp_path):
   definition.check_or_save(str(tmp_path), SWEEP)
   assert json.loads((tmp_path / 'sweep.json').read_text()) == {
