@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
     if role or _POPULATION_MEMBER.value:
       raise ConfigurationError(
         '--seeds is for runs of one process each. impala_tf.sweeps with --cluster gives each '
-        "actor processes, by --space='seed=each(1,2,3)'."
+        "actor processes, by --space='seed=each(1,2,3)' --num_trials=3."
       )
     return _train_seeds(suite, config)
 

@@ -146,6 +146,14 @@ def test_fields_of_a_class_are_listed_as_its_attributes():
       if isinstance(node, ast.ClassDef):
         for paragraph in (ast.get_docstring(node) or '').split('\n\n')[1:]:
           assert not re.match(r'[a-z_]\w*: ', paragraph), (path, paragraph)
+          if paragraph.startswith('Attributes:'):
+            names = re.findall(r'^  (\w+): ', paragraph, re.MULTILINE)
+            assert names, (path, paragraph)
+            own = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            own |= {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            own |= {n.name for n in ast.walk(node) if isinstance(n, ast.FunctionDef)}
+            assert {*names} <= own, (path, paragraph)
+        assert '\nAttributes:' not in re.sub(r'\n\n+Attributes:', '', ast.get_docstring(node) or '')
 
 
 def is_code(paragraph):

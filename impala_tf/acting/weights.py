@@ -114,8 +114,7 @@ class PublishedWeights:
 
 class SharedCopy(PublishedWeights):
   """The newest weights of a learner in another process, of which all threads of this one share a
-  Attributes:
-    copy: a version crosses the network once, however many actors begin an unroll with it.
+  copy: a version crosses the network once, however many actors begin an unroll with it.
 
       copy = SharedCopy(agent, PublishedWeights(agent, LEARNER_DEVICE, WEIGHTS, version=None))
       copy.refresh()                          # each thread, before an unroll

@@ -209,7 +209,7 @@ class Membership:
     """Takes in what is on the board; returns the tasks that came and those that went."""
     now, before = self._clock(), set(self.present)
     for task, heartbeat in heartbeats.items():
-      if task not in self._last_seen or self._last_seen[task][0] != heartbeat:
+      if self.is_new(task, heartbeat):
         self._last_seen[task] = (heartbeat, now)
     self.present = {
       task: heartbeat
@@ -217,6 +217,10 @@ class Membership:
       if now - when < LOST_SECONDS and not heartbeat.left
     }
     return sorted(set(self.present) - before), sorted(before - set(self.present))
+
+  def is_new(self, task: int, heartbeat: ActorHeartbeat) -> bool:
+    """Whether it is another heartbeat than the last one of that actor."""
+    return task not in self._last_seen or self._last_seen[task][0] != heartbeat
 
   def describe(self) -> str:
     """Says who is there and who was, in a sentence or two."""

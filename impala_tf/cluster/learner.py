@@ -162,6 +162,11 @@ class RemoteActors:
       'Such an actor does not count as connected: restart it with the version of its learner.',
       clock,
     )
+    self._refused = complaints.Complaints(
+      'Actors with other settings than the learner were refused',
+      'Start them with the flags of the learner, or without a level.',
+      clock,
+    )
     self._faulty_unrolls = complaints.Complaints(
       'Unrolls that the learner can not learn from are left out',
       'Look for the cause where these actors run: memory, environments, version.',
@@ -208,7 +213,7 @@ class RemoteActors:
     if self._clock() < self._next_look:
       return
     self.refresh()
-    for kind in (self._faulty_heartbeats, self._faulty_unrolls):
+    for kind in (self._faulty_heartbeats, self._refused, self._faulty_unrolls):
       kind.poll()
     if self.connected:
       for sentence in self.quiet_levels.warnings():
@@ -229,6 +234,9 @@ class RemoteActors:
     sound, faults = self.board.read(self._num_levels)
     for task, fault in faults.items():
       self._faulty_heartbeats.add(task, fault)
+    for task, heartbeat in sound.items():
+      if heartbeat.refused and self.membership.is_new(task, heartbeat):
+        self._refused.add(task, heartbeat.refused)
     came, went = self.membership.update(sound)
     self.quiet_levels.update(self.membership.present)
     if came or went:

@@ -43,9 +43,9 @@ def restrict(port: int, host: str) -> bool:
         and connection.getsockname()[1] == port
       ):
         try:
-          # Neither needs a privilege (the first since Linux 5.7), and both hold for connections made
-          # from here on. An interface alone won't do for other addresses: what this machine sends to
-          # them comes from `lo`.
+          # Neither needs a privilege (the first not since Linux 5.7), and both hold for connections
+          # made from here on. An interface alone won't do for other addresses: what this machine
+          # sends to them comes from `lo`.
           if all(ipaddress.ip_address(address).is_loopback for address in addresses):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')
           else:

@@ -112,11 +112,13 @@ class PaperSettings:
     if self.cluster is not None:
       self._check_cluster(experiment)
     for method in experiment.methods:
-      given = self.hyper_parameters(method)
       levels = self.levels_of(experiment, method)
-      if levels and isinstance(experiment, Agents) and method.trainer == 'population':
+      if not levels:
+        continue
+      given = self.hyper_parameters(method)
+      if isinstance(experiment, Agents) and method.trainer == 'population':
         Population(given=given, space=search_space.as_texts(self.distributions))
-      elif levels and method.trainer == 'sweep' and not isinstance(experiment, Throughput):
+      elif method.trainer == 'sweep' and not isinstance(experiment, Throughput):
         Sweep(given, self.distributions)
       for level in levels:
         trainer.check_training(self.cluster_of(method), given | {'level_name': level})

@@ -21,7 +21,14 @@ _REMEDY = 'Remove the line, or use another --logdir.'
 
 
 class Row(NamedTuple):
-  """A line of the file, see `EpisodeLog`."""
+  """A line of the file.
+
+  Attributes:
+    frames: the learner's counter after the update that consumed the end of the episode.
+    level: name.
+    episode_return: sum of the unclipped rewards.
+    episode_frames: emulator frames, action repeats counted.
+  """
 
   frames: int
   level: str
@@ -68,11 +75,7 @@ def _parse(path, number, line):
 class EpisodeLog:
   """Appends finished episodes to episodes.csv in the log directory.
 
-  Attributes:
-    frames: the learner's counter after the update that consumed the end of the episode.
-    level: name.
-    episode_return: sum of the unclipped rewards.
-    episode_frames: emulator frames, action repeats counted.
+  Each is a `Row`; what was lost with a training is dropped at its next start.
 
       log = EpisodeLog(logdir, levels, num_action_repeats, frames=learner.frames)  # restored
       log.add(frames, episodes)

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +45,29 @@ def episodes_in(unrolls: structs.Unroll, count: int | None = None) -> list[Episo
     Episode(int(levels[b]), float(returns[t, b]), int(steps[t, b]))
     for t, b in np.argwhere(finished[:, :count])
   ]
+
+
+def level_means(
+  episodes: Iterable[Episode], levels: Sequence[str], num_action_repeats: int
+) -> dict[str, float]:
+  """Returns '<level>/episode_return' and '<level>/episode_frames', each the mean over the episodes
+  of a level.
+
+  Args:
+    episodes: finished ones.
+    levels: names of the run's levels.
+    num_action_repeats: emulator frames of an agent step.
+  """
+  by_level: dict[str, list[Episode]] = {}
+  for episode in episodes:
+    by_level.setdefault(levels[episode.level], []).append(episode)
+
+  means = {}
+  for level, of_level in by_level.items():
+    _, returns, steps = zip(*of_level, strict=True)
+    means[f'{level}/episode_return'] = float(np.mean(returns))
+    means[f'{level}/episode_frames'] = float(np.mean(steps)) * num_action_repeats
+  return means
 
 
 class EpisodeStatistics:

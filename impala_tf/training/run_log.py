@@ -6,7 +6,6 @@ import os
 import time
 from typing import Any, Self
 
-import numpy as np
 import tensorflow as tf
 
 from impala_tf import files
@@ -15,7 +14,7 @@ from impala_tf.environments import suite as suite_lib
 from impala_tf.learning import learner as learner_lib
 from impala_tf.system import timing
 from impala_tf.training import episode_log, progress, sources, tracking
-from impala_tf.training.episodes import WINDOW, Episode, EpisodeStatistics, LevelScores
+from impala_tf.training.episodes import WINDOW, Episode, EpisodeStatistics, LevelScores, level_means
 
 _EVENTS = 'events.out.tfevents.'
 
@@ -48,14 +47,18 @@ class RunLogger:
     self._source = source
     frames, updates = int(learner.frames), int(learner.updates)
     levels = suite.levels(config)
+    self._of_levels = functools.partial(
+      level_means, levels=levels, num_action_repeats=config.num_action_repeats
+    )
     self._episodes = episode_log.EpisodeLog(logdir, levels, config.num_action_repeats, frames)
     earlier = episode_log.read_last(logdir, WINDOW)
     self._statistics = EpisodeStatistics(row.episode_return for row in earlier)
     self._scores = LevelScores(logdir, levels, suite.scores, frames)
-    self._summaries = Summaries(logdir, levels, config.num_action_repeats, frames)
+    self._summaries = Summaries(logdir, frames)
     self._tracker = tracking.start(config, logdir)
     self._line = progress.ProgressLine(config.total_environment_frames, frames, updates)
     self._has_begun = False
+    self._since_summary: list[Episode] = []
     self._shares = {'learner': timer.reader(), 'actors': source.actors.shares()}
     self._last_summary = (time.monotonic(), frames)
 
@@ -91,9 +94,12 @@ class RunLogger:
     """
     self._statistics.add(episodes)
     self._episodes.add(frames, episodes)
-    self._summaries.write_episodes(frames, episodes)
+    if episodes:
+      self._summaries.write(frames, self._of_levels(episodes))
+      self._since_summary += episodes
     if scores := self._scores.add(frames, episodes):
-      self._write(frames, scores)
+      self._summaries.write(frames, scores)
+      self._tracker.write(frames, scores)
 
     if not self._has_begun:
       self._line.begin(frames, int(metrics.updates))
@@ -133,28 +139,24 @@ class RunLogger:
       'environments/restarts': actors.restarts,
       'cluster/connected_actors': actors.connected,
     }
-    self._write(frames, of_learner | of_run | actors.statistics())
-    self.flush()
-
-  def _write(self, frames, scalars):
+    scalars = of_learner | of_run | actors.statistics()
     self._summaries.write(frames, scalars)
-    self._tracker.write(frames, scalars)
+    # A service has fewer points of the levels: it is not for hundreds a second.
+    self._tracker.write(frames, scalars | self._of_levels(self._since_summary))
+    self._since_summary = []
+    self.flush()
 
 
 class Summaries:
   """TensorBoard scalars over emulator frames."""
 
-  def __init__(
-    self, logdir: str, levels: tuple[str, ...], num_action_repeats: int, frames: int = 0
-  ):
+  def __init__(self, logdir: str, frames: int = 0):
     """Opens a new event file in `logdir`.
 
     TensorBoard drops what earlier starts wrote there after `frames`, as it comes again.
 
     Args:
       logdir: folder, anything that tf.io.gfile takes.
-      levels: names of the run's levels; `Episode.level` is an index into them.
-      num_action_repeats: emulator frames of an agent step.
       frames: of the restored checkpoint, 0 if there was none.
 
     Raises:
@@ -168,8 +170,6 @@ class Summaries:
       if number:
         _mark_restart(logdir, frames, suffix)
       self._writer = tf.summary.create_file_writer(logdir, filename_suffix=suffix)
-    self._levels = levels
-    self._num_action_repeats = num_action_repeats
 
   def write(self, frames: int, scalars: dict[str, Any]) -> None:
     """Writes numbers by name at the given frames; those that are None are left out.
@@ -177,32 +177,10 @@ class Summaries:
     Raises:
       StorageError: if they can't be written.
     """
-    with self._writing(frames):
+    with files.writing(self._logdir), self._writer.as_default(step=int(frames)):
       for name, value in scalars.items():
         if value is not None:
           tf.summary.scalar(name, value)
-
-  def write_episodes(self, frames: int, episodes: list[Episode]) -> None:
-    """Writes '<level>/episode_return' and '<level>/episode_frames', means over the episodes of a
-    level: a batch may hold hundreds of short ones; raises as `write`.
-    """
-    if not episodes:
-      return
-    by_level: dict[int, list[Episode]] = {}
-    for episode in episodes:
-      by_level.setdefault(episode.level, []).append(episode)
-    with self._writing(frames):
-      for index, of_level in by_level.items():
-        level = self._levels[index]
-        _, returns, steps = zip(*of_level, strict=True)
-        tf.summary.scalar(f'{level}/episode_return', np.mean(returns))
-        tf.summary.scalar(f'{level}/episode_frames', np.mean(steps) * self._num_action_repeats)
-
-  @contextlib.contextmanager
-  def _writing(self, frames):
-    """Gives a context in which scalars are written at the given frames."""
-    with files.writing(self._logdir), self._writer.as_default(step=int(frames)):
-      yield
 
   def close(self) -> None:
     """Closes the file; raises as `write`."""

@@ -96,6 +96,18 @@ def test_actors_that_misbehave_are_named(monkeypatch, new_warnings):
   assert 'of actor 8 (an action)' in unroll
 
 
+def test_a_refused_actor_is_named_while_others_play(monkeypatch, new_warnings):
+  actors = learner.RemoteActors(('catch',), 60.0, Clock())
+  monkeypatch.setattr(sockets, 'set_keepalive', lambda: None)
+  present = {0: ActorHeartbeat(1), 3: ActorHeartbeat(1, left=True, refused='discounting')}
+  monkeypatch.setattr(actors.board, 'read', lambda num_levels: (present, {}))
+  actors.refresh()
+  (warning,) = new_warnings()
+  assert 'actor 3 (discounting)' in warning
+  actors.refresh()
+  assert new_warnings() == []
+
+
 def test_batches_are_of_what_the_intake_lets_in():
   source = object.__new__(learner.ClusterSource)
   source._intake = mock.Mock()

@@ -37,6 +37,11 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, name, given, message)
   assert list(tmp_path.iterdir()) == []
 
 
+def test_a_method_that_is_left_out_refuses_nothing():
+  # Four actors can not share the environments of the agent for all levels, which is not trained.
+  PaperSettings(given={'num_actors': 4}, levels=('pong',)).check(EXPERIMENTS['table4'])
+
+
 def test_folders_that_no_file_system_has_are_refused():
   with pytest.raises(ConfigurationError, match='gs://bucket/paper'):
     run.run(EXPERIMENTS['table4'], 'gs://bucket/paper', PaperSettings())

@@ -120,3 +120,15 @@ class TestLevelScores:
     level_scores = episodes.LevelScores(str(tmp_path), ('a', 'b'), lambda level_returns: {})
     assert level_scores.add(1, [Episode(0, 4.0, 9), Episode(1, 4.0, 9)]) == {}
     assert episodes.read_score(str(tmp_path)).score is None
+
+
+def test_means_of_levels_are_over_their_episodes_in_frames():
+  found = episodes.level_means(
+    [Episode(0, 1.0, 1), Episode(1, 5.0, 3), Episode(0, 4.0, 2)], ('pong', 'breakout'), 4
+  )
+  assert found == {
+    'pong/episode_return': 2.5,
+    'pong/episode_frames': 6.0,
+    'breakout/episode_return': 5.0,
+    'breakout/episode_frames': 12.0,
+  }

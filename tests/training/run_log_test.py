@@ -1,8 +1,10 @@
 """Summaries of a run: what TensorBoard shows of it."""
 
+import dataclasses
 import os
 import resource
 import time
+import types
 from unittest import mock
 
 import numpy as np
@@ -11,8 +13,11 @@ import tensorflow as tf
 
 from impala_tf import files
 from impala_tf.reports import scalars
-from impala_tf.training import run_log
+from impala_tf.system import timing
+from impala_tf.training import run_log, tracking
 from impala_tf.training.episodes import Episode
+from tests.support import catch
+from tests.support.clock import Clock
 
 
 def read_scalars(logdir):
@@ -30,7 +35,7 @@ def read_scalars(logdir):
 
 class TestSummaries:
   def test_scalars_over_frames(self, tmp_path):
-    summaries = run_log.Summaries(str(tmp_path), ['pong'], 4)
+    summaries = run_log.Summaries(str(tmp_path))
     summaries.write(
       2**40, {'total_loss': 1.5, 'mean_return': None, 'learning_rate': tf.constant(0.25)}
     )
@@ -43,25 +48,44 @@ class TestSummaries:
       (2**40 + 1, 'restarts', 0.0),
     ]
 
-  def test_episodes(self, tmp_path):
-    summaries = run_log.Summaries(str(tmp_path), ['pong', 'breakout'], 4)
-    summaries.write_episodes(80, [Episode(1, -2.5, 100), Episode(0, 21.0, 7)])
-    assert read_scalars(tmp_path) == [
-      (80, 'breakout/episode_return', -2.5),
-      (80, 'breakout/episode_frames', 400.0),
-      (80, 'pong/episode_return', 21.0),
-      (80, 'pong/episode_frames', 28.0),
-    ]
 
-  def test_episodes_of_a_level_that_end_together_are_one_point(self, tmp_path):
-    summaries = run_log.Summaries(str(tmp_path), ['pong', 'breakout'], 4)
-    summaries.write_episodes(80, [Episode(0, 1.0, 1), Episode(1, 5.0, 3), Episode(0, 4.0, 2)])
-    assert read_scalars(tmp_path) == [
-      (80, 'pong/episode_return', 2.5),
-      (80, 'pong/episode_frames', 6.0),
-      (80, 'breakout/episode_return', 5.0),
-      (80, 'breakout/episode_frames', 12.0),
-    ]
+class Service(tracking.Tracker):
+  """A service that notes what it gets."""
+
+  def __init__(self, *arguments):
+    self.got = []
+
+  def write(self, frames, scalars):
+    self.got.append((frames, {name: scalars[name] for name in scalars if 'episode' in name}))
+
+
+def test_returns_of_levels_go_to_tensorboard_as_they_come_and_to_a_service_with_each_summary(
+  tmp_path, monkeypatch
+):
+  clock, service = Clock(), Service()
+  monkeypatch.setattr(run_log, 'time', clock)
+  monkeypatch.setattr(tracking, 'start', lambda *arguments: service)
+  actors = types.SimpleNamespace(shares=lambda: dict, restarts=0, connected=None, statistics=dict)
+  settings = dataclasses.replace(catch.CONFIG, summary_interval=10.0, num_action_repeats=4)
+  logger = run_log.RunLogger(
+    catch.CatchSuite(),
+    settings,
+    str(tmp_path),
+    types.SimpleNamespace(frames=0, updates=0),
+    types.SimpleNamespace(actors=actors, queue_fill=lambda: (0, 1)),
+    timing.StageTimer(),
+  )
+  metrics = types.SimpleNamespace(updates=1, lag_mean=0.0, _asdict=dict)
+  for count, returns in enumerate([(1.0, 3.0), (), (5.0,), (7.0,)], 1):
+    logger.log(80 * count, [Episode(0, r, 10) for r in returns], metrics)
+    clock.now += 4
+  shown = [row for row in read_scalars(tmp_path) if row[1] == 'catch/episode_return']
+  assert shown == [
+    (80, 'catch/episode_return', 2.0),
+    *[(n, 'catch/episode_return', r) for n, r in ((240, 5.0), (320, 7.0))],
+  ]
+  ((frames, sent),) = service.got
+  assert (frames, sent['catch/episode_return'], sent['catch/episode_frames']) == (320, 4.0, 40.0)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +108,7 @@ def test_each_step_is_shown_once_after_a_resume(tmp_path, restored, of_after, sh
     # Within a second, which starts of real runs are not.
     with mock.patch.object(time, 'time', lambda when=when: 1e9 + (when == 'of_after')):
       start = restored if when == 'of_after' else 0
-      summaries = run_log.Summaries(str(folder), ['pong'], 4, start)
+      summaries = run_log.Summaries(str(folder), start)
     for step in steps:
       summaries.write(step, {'loss': 1.0})
     summaries.close()
@@ -100,7 +124,7 @@ def test_each_step_is_shown_once_after_a_resume(tmp_path, restored, of_after, sh
 
 
 def test_summaries_tell_of_a_disk_that_takes_no_more(tmp_path):
-  make = lambda: run_log.Summaries(str(tmp_path), ('pong',), 4)
+  make = lambda: run_log.Summaries(str(tmp_path))
   summaries = make()
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   # No file may grow: what a full disk does, to this process alone.
