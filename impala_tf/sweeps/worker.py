@@ -150,7 +150,8 @@ class Worker:
     """Reports the end of a trial; before it is recorded, after which nobody would report it."""
     folder = self._folder(trial)
     ended = dataclasses.replace(trial, state=state)
-    _dashboard().write_trial(folder, ended, report.frames_of(folder), value)
+    # Of files that are damaged nobody knows how many frames there were.
+    _dashboard().write_trial(folder, ended, report.frames_of(folder) or 0, value)
     final = 'no' if value is None else f'{value:.4g}'
     self._lines.print(f'{trial.name} {state}: {final} final return')
 

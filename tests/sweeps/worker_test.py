@@ -86,10 +86,13 @@ def stand_ins(monkeypatch):
 @pytest.fixture
 def pages(monkeypatch):
   """The states of trials that were written for the HParams page."""
-  written = []
-  monkeypatch.setattr(
-    dashboard, 'write_trial', lambda folder, trial, *unused: written.append(trial.state)
-  )
+  written, write_trial = [], dashboard.write_trial
+
+  def write(folder, trial, *of_its_end):
+    written.append(trial.state)
+    write_trial(folder, trial, *of_its_end)
+
+  monkeypatch.setattr(dashboard, 'write_trial', write)
   return written
 
 
