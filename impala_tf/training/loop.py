@@ -146,6 +146,8 @@ def train(
 
         with _saved_at_the_end(logger, checkpointer) as save:
           frames = _make_updates(config, learner, batches, logger, callbacks, timer, stop, save)
+        # Only now: if the last checkpoint is missing, actors elsewhere are needed once more.
+        batches.is_over = frames >= config.total_environment_frames
 
       print(
         f'Saved at frame {frames:_} in {logdir}.'
@@ -173,7 +175,6 @@ def _make_updates(config, learner, batches, logger, callbacks, timer, stop, save
     episodes = batch.episodes
     del batch  # The next one takes its memory.
     frames += config.frames_per_update
-    batches.is_over = frames >= config.total_environment_frames
 
     logger.log(frames, episodes, metrics)
     for callback in callbacks:

@@ -51,7 +51,7 @@ class Source:
     actors: `group.ActorGroup`, or what has the same `error`, `restarts`, `connected`, `statistics`,
       `shares`, `poll` and `describe_wait`.
     weights: where the learner publishes its weights.
-    is_over: set when all frames were consumed.
+    is_over: set when all frames were consumed and are in a checkpoint.
   """
 
   _place_of_weights: ClassVar[dict[str, Any]] = {}  # Arguments of `weights.PublishedWeights`.

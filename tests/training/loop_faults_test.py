@@ -13,7 +13,7 @@ from impala_tf import config, files, saved_config
 from impala_tf.acting import group
 from impala_tf.learning import learner
 from impala_tf.system import locks
-from impala_tf.training import episodes, loop, progress, run_log
+from impala_tf.training import checkpoints, episodes, impala, loop, progress, run_log
 from tests.support import catch, frail
 from tests.support.run_files import read_episodes, read_scalars
 from tests.support.short_runs import SHORT, restored
@@ -110,6 +110,24 @@ def test_a_full_disk_ends_the_run_and_keeps_the_last_checkpoint(tmp_path, monkey
   assert (
     0.8 * SHORT.total_environment_frames / 7 < len(frames) <= SHORT.total_environment_frames / 7
   )
+
+
+def test_a_run_is_not_over_while_its_last_checkpoint_is_missing(tmp_path, monkeypatch):
+  ends = []
+
+  class Noting(impala.ImpalaSource):
+    def __exit__(self, *exception):
+      ends.append(self.is_over)
+      super().__exit__(*exception)
+
+  def fail(self):
+    raise checkpoints.CheckpointError('No space left on device')
+
+  monkeypatch.setattr(checkpoints.Checkpointer, 'save', fail)
+  with pytest.raises(checkpoints.CheckpointError):
+    loop.train(catch.CatchSuite(), SHORT, str(tmp_path), source=Noting)
+  # The actors of a cluster wait for its learner's next start.
+  assert ends == [False]
 
 
 class Head(io.StringIO):
