@@ -5,6 +5,7 @@ be full. A training has better things to do than to end for that.
 """
 
 import contextlib
+import errno
 import io
 import os
 import select
@@ -13,6 +14,7 @@ import sys
 from absl import logging
 
 _NAMES = {1: 'Standard output', 2: 'Standard error'}
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # Room may be made, while a broken pipe stays broken.
 
 
 def tolerate_failures() -> None:
@@ -55,7 +57,11 @@ def _open(number, stream):
 
 
 class _Tolerant(io.FileIO):
-  """A file which is exchanged for the null device when it can't be written."""
+  """A file that drops what a full disk has no room for, and is exchanged for the null device when
+  it can't be written for another reason.
+  """
+
+  _has_complained = False
 
   def write(self, data):
     """Writes what can be written now, and says how many bytes that was."""
@@ -66,12 +72,14 @@ class _Tolerant(io.FileIO):
         written = super().write(data)
       return written
     except OSError as error:
-      self._give_up(error)
+      if error.errno not in _FULL:
+        _open_null(self.fileno())
+      self._complain(error)
       return len(data)
 
-  def _give_up(self, error):
-    _open_null(self.fileno())
-    if self.fileno() == 1:
+  def _complain(self, error):
+    if self.fileno() == 1 and not self._has_complained:
+      self._has_complained = True
       print(
         f"{_NAMES[1]} can't be written ({error.strerror}): the command continues without it.",
         file=sys.stderr,
