@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # TensorFlow looks at it when it is loaded. What its C++ libraries log are remarks on the processor
 # and the graphics card; errors that concern a user are raised as well.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Several runs, or a training and a test, may share a card: none may take all of its memory at once.
+os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')
 
 __version__ = '0.2.0'
 

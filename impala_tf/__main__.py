@@ -72,7 +72,7 @@ _PRETRAINED = flags.DEFINE_string(
   'pretrained/README.md',
 )
 _TEST_NUM_EPISODES = flags.DEFINE_integer(
-  'test_num_episodes', 10, 'whole episodes to play with --mode=test', lower_bound=1
+  'test_num_episodes', 10, 'whole episodes of each level to play with --mode=test', lower_bound=1
 )
 _RECORD_VIDEO = flags.DEFINE_integer(
   'record_video',

@@ -31,6 +31,15 @@ RATIOS = (1, 4, 16, 64)
 CORRECTIONS = {'vtrace': 'V-trace', 'none': 'no correction'}
 SEEDS = (1, 2, 3)
 FRAMES = {'tests.support.catch:catch': 100_000, 'gymnasium:CartPole-v1': 200_000}
+# CartPole as it was before it had a preset of its own.
+GIVEN = {
+  'gymnasium:CartPole-v1': [
+    '--learning_rate=0.001',
+    '--reward_clipping=abs_one',
+    '--reward_scale=1',
+    '--noscale_numbers',
+  ]
+}
 QUARTERS = 4
 WINDOWS = 25  # points of a curve
 
@@ -66,6 +75,7 @@ class Run(NamedTuple):
       f'--seed={self.seed}',
       f'--total_environment_frames={FRAMES[self.level]}',
       '--summary_interval=1',
+      *GIVEN.get(self.level, []),
       f'--logdir={self.folder}',
     ]
 

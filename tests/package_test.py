@@ -1,5 +1,7 @@
 """`import impala_tf`: train, load an agent, act."""
 
+import os
+
 import numpy as np
 import pytest
 import sonnet as snt
@@ -46,6 +48,10 @@ def test_modules_of_rooms_can_be_had_from_the_package():
   assert short is vtrace
   with pytest.raises(AttributeError, match='v_trace'):
     _ = impala_tf.v_trace
+
+
+def test_no_process_takes_all_of_a_graphics_card():
+  assert os.environ['TF_FORCE_GPU_ALLOW_GROWTH'] == 'true'
 
 
 def test_a_torso_that_is_not_installed_is_named():

@@ -38,8 +38,8 @@ class LearningConfig:
     may_be_reference=True,
   )
   total_environment_frames: int = option(
-    'frames of the whole training, action repeats counted; paper: 200 million for an Atari game, '
-    '10 billion for all levels of DMLab-30',
+    'frames of the whole training, action repeats counted; paper: 200 million for an Atari game; '
+    "its authors' code: 10 billion for all levels of DMLab-30",
     minimum=1,
     maximum=2**63 - 1,
   )

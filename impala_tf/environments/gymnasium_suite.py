@@ -91,7 +91,8 @@ class GymnasiumSuite(Suite):
     ]
     if 'ALE/' in config.level_name:
       lines.append(
-        "The paper's protocol for Atari is another one: --level_name=pong, and so on, has it."
+        "The paper's protocol for Atari is another one: --level_name=pong, and so on, has it. Here "
+        'a frame is a step of the environment, four emulator frames.'
       )
 
     return '\n'.join(lines)

@@ -53,8 +53,8 @@ def define_flags(num_episodes: int = 100, envs_per_process: int = 4) -> None:
   flags.DEFINE_integer(
     'seed',
     1,
-    'random seed of environments and actions; equal episodes take as many processes, and '
-    'environments of each, too',
+    'random seed of environments and actions; it gives the same episodes only with equal '
+    '--processes (by default the number of cores) and --envs_per_process',
     lower_bound=0,
   )
   flags.DEFINE_boolean(

@@ -7,9 +7,10 @@
 
 The first line runs all members on this machine, the second one member of many machines, and the
 third all in turn on a small machine. Each member is a run in a folder of its own, member_000 and so
-on, and the same command resumes it. Learning rate, entropy cost, epsilon and the clipping of
-gradients, where there is one, start from the distributions of --space and then change as
-`impala_tf.pbt.rules` says. Other hyper-parameters are fixed, and given as to run_experiment.py.
+on, and the same command resumes it. Learning rate, entropy cost and epsilon start from the
+distributions of --space, the clipping of gradients, where there is one, from the preset's; all four
+then change as `impala_tf.pbt.rules` says. Other hyper-parameters are fixed, and given as to
+run_experiment.py.
 """
 
 import collections
@@ -212,7 +213,8 @@ def define_flags() -> None:
   flags.DEFINE_float(
     'threshold',
     rules.threshold,
-    'percent of the normalised score by which another member must be better to be copied',
+    'points of the normalised score (percent, absolute) by which another member must be better to '
+    'be copied',
   )
   flags.DEFINE_float(
     'probability',

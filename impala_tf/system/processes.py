@@ -79,8 +79,7 @@ class Child:
       # A run that starts processes of its own hands them the lock on its folder, which is only
       # free once all of them have ended.
       close_fds=False,
-      # Several processes may share a graphics card: none may take all of its memory at once.
-      env={'TF_FORCE_GPU_ALLOW_GROWTH': 'true', **os.environ, **(environment or {})},
+      env={**os.environ, **(environment or {})},
     )
     self.pid = self._process.pid
     self._reader = None

@@ -141,6 +141,7 @@ def test_atari_by_gymnasium_is_seen_as_the_experts_see_it_and_points_to_the_pape
   assert suite.observation_spec(config).frame.shape == (84, 84, 4)
   assert (config.reward_clipping, config.batch_size) == ('abs_one', 32)
   assert '--level_name=pong' in suite.introduction(config)
+  assert 'four emulator frames' in suite.introduction(config)
 
 
 @pytest.mark.parametrize('agent', ['shallow', 'deep'])
