@@ -33,6 +33,7 @@ from impala_tf.system.paths import is_remote
 _Item = TypeVar('_Item')
 _Found = TypeVar('_Found')
 _CHUNK = 2**20
+_FIRST_BLOCK = 2**13  # bytes, of those that are read from the end of a file
 _NOT_FOUND = 5  # Code of `tf.errors.NotFoundError`.
 # Names of `write` and of `prepare_folder`.
 _TEMPORARY = re.compile(r'.+\.[0-9a-f]{8}\.tmp|\.write_test_[0-9a-f]{8}')
@@ -211,19 +212,26 @@ def read(path: str | os.PathLike[str], remedy: str = '') -> bytes | None:
   Raises:
     FileError: if it can't be read.
   """
-  try:
+  with _reading(path, remedy):
     if not is_remote(path):
       with open(path, 'rb') as file:
         return file.read()
     with open_file(path, 'rb') as file:
       # Not `read()`, which asks for the size by name: another file may have taken this one's place.
       return b''.join(iter(lambda: file.read(_CHUNK), b''))
+  return None
+
+
+@contextlib.contextmanager
+def _reading(path, remedy):
+  """Ends this context at a file that does not exist, and turns other errors into FileError."""
+  try:
+    yield
   except FileNotFoundError:
-    return None
+    return
   except io_errors() as error:
-    if getattr(error, 'error_code', None) == _NOT_FOUND:
-      return None
-    raise errors.FileError(path, f"can't be read: {reason(error)}", remedy) from error
+    if getattr(error, 'error_code', None) != _NOT_FOUND:
+      raise errors.FileError(path, f"can't be read: {reason(error)}", remedy) from error
 
 
 def read_text(path: str | os.PathLike[str], remedy: str = '') -> str | None:
@@ -233,8 +241,38 @@ def read_text(path: str | os.PathLike[str], remedy: str = '') -> str | None:
     FileError: if it can't be read, or is not text in UTF-8.
   """
   data = read(path, remedy)
+  return None if data is None else _decode(path, data, remedy)
+
+
+def lines_from_end(path: str | os.PathLike[str], remedy: str = '') -> Iterator[str]:
+  """Yields the lines of a text file, the last one first, without reading much more than these.
+
+  Args:
+    path, remedy: as for `read_text`.
+
+  Yields:
+    First what follows the last end of a line, which is empty if nothing does; then the lines,
+    without their ends. Nothing if there is no such file.
+
+  Raises:
+    FileError: as `read_text`.
+  """
+  with _reading(path, remedy), open_file(path, 'rb') as file:
+    file.seek(0, os.SEEK_END)
+    begin, size = file.tell(), _FIRST_BLOCK
+    first = b''  # The end of a line, whose beginning is to come.
+    while begin:
+      end, begin = begin, max(0, begin - size)
+      file.seek(begin)
+      first, *lines = (file.read(end - begin) + first).split(b'\n')
+      yield from (_decode(path, line, remedy) for line in reversed(lines))
+      size *= 2  # A line may be as long as the file, which would be copied for each block.
+    yield _decode(path, first, remedy)
+
+
+def _decode(path, data, remedy):
   try:
-    return None if data is None else data.decode()
+    return data.decode()
   except UnicodeDecodeError as error:
     raise errors.FileError(path, f'is not text in UTF-8: {error}', remedy) from error
 

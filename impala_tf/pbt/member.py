@@ -7,6 +7,7 @@ a file that is missing or torn means one opponent less, and a checkpoint appears
 """
 
 import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -82,9 +83,10 @@ class Member(loop.Callback):
     if not lineage.read(self._folder):
       self._log(evaluation=0, frames=frames, hyper_parameters=self._hyper_parameters())
     self._returns = {level: [] for level in self._levels}
-    for row in episode_log.read(self._folder):
-      if row.frames > max(int(self._state.evaluated_at), self._rules.burn_in_frames):
-        self._returns[row.level].append(row.episode_return)
+    since = max(int(self._state.evaluated_at), self._rules.burn_in_frames)
+    newest = episode_log.newest_first(self._folder)
+    for row in reversed([*itertools.takewhile(lambda row: row.frames > since, newest)]):
+      self._returns[row.level].append(row.episode_return)
 
   def on_update(
     self,

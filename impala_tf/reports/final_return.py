@@ -8,6 +8,7 @@ say which rounds there were, as a run that is resumed starts a new one, and the 
 installed here.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,9 +39,8 @@ def read(logdir: str, max_frames: int | None = None) -> float | None:
     scores = [score for frames, score in _rounds(logdir, noted) if counts(frames)][-ROUNDS:]
     return sum(scores) / len(scores) if scores else None
 
-  window = episodes.WINDOW
-  rows = episode_log.read_last(logdir, window) if max_frames is None else episode_log.read(logdir)
-  returns = [row.episode_return for row in rows if counts(row.frames)][-window:]
+  rows = (row for row in episode_log.newest_first(logdir) if counts(row.frames))
+  returns = [row.episode_return for row in itertools.islice(rows, episodes.WINDOW)][::-1]
   return sum(returns) / len(returns) if returns else None
 
 

@@ -2,9 +2,10 @@
 
 import csv
 import io
+import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -45,23 +46,32 @@ def read(logdir: str) -> list[Row]:
   Raises:
     FileError: if the file can't be read, or a line is not an episode; names the line.
   """
-  return _rows(logdir, slice(None))
-
-
-def read_last(logdir: str, count: int) -> list[Row]:
-  """Reads the last `count` episodes as `read` does, without looking into the lines before them, of
-  which a long run has millions.
-  """
-  return _rows(logdir, slice(-count, None))
-
-
-def _rows(logdir, which):
   path = os.path.join(logdir, FILE_NAME)
   text = files.read_text(path) or ''
   # A line without an end is just being written.
   lines = text[: text.rfind('\n') + 1].splitlines()
-  numbers = range(2, len(lines) + 1)[which]
-  return [_parse(path, number, lines[number - 1]) for number in numbers]
+  return [_parse(path, number, line) for number, line in enumerate(lines[1:], start=2)]
+
+
+def newest_first(logdir: str) -> Iterator[Row]:
+  """Yields the episodes of a run from the last to the first, as `read` reads them, without looking
+  into the lines before those that are asked for: a long run has millions.
+  """
+  path = os.path.join(logdir, FILE_NAME)
+  pairs = itertools.pairwise(files.lines_from_end(path))
+  next(pairs, None)  # A line without an end is just being written.
+  # The header is in no pair's first place.
+  for line, _ in pairs:
+    try:
+      row = _parse(path, 0, line)
+    except FileError:
+      row = _parse(path, 2 + sum(1 for _ in pairs), line)  # To name the line, all are counted.
+    yield row
+
+
+def read_last(logdir: str, count: int) -> list[Row]:
+  """Reads the last `count` episodes, in the order in which they ended; see `newest_first`."""
+  return [*itertools.islice(newest_first(logdir), count)][::-1]
 
 
 def _parse(path, number, line):

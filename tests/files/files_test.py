@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from impala_tf import files
 from impala_tf.config import ConfigurationError
+from impala_tf.errors import FileError
 
 
 def test_writes_and_reads(tmp_path):
@@ -29,6 +30,26 @@ def test_texts_bytes_and_tables_are_written_as_they_are(tmp_path, scheme):
   files.write_csv(path, [['a', 'b,c'], [None, 1.5]])
   assert files.read(path) == b'a,"b,c"\n,1.5\n'
   assert [file.name for file in tmp_path.iterdir()] == ['file']
+
+
+@pytest.mark.parametrize('scheme', ['', 'file://'])
+@pytest.mark.parametrize('block', [1, 2, 3, 5, 100])
+def test_lines_from_the_end(tmp_path, monkeypatch, scheme, block):
+  monkeypatch.setattr(files, '_FIRST_BLOCK', block)
+  path = scheme + str(tmp_path / 'file')
+  assert list(files.lines_from_end(path)) == []
+  for text in ('', '\n', 'no end', 'a\n', 'first\n\nö\n' + 'long' * 9 + '\r\nlast\nthe end'):
+    files.write(path, text)
+    assert list(files.lines_from_end(path)) == text.split('\n')[::-1]
+
+
+def test_a_line_that_is_no_text_is_refused_where_it_is_read(tmp_path):
+  path = tmp_path / 'file'
+  path.write_bytes(b'\xff\nsound\n')
+  lines = files.lines_from_end(str(path), 'Repair it.')
+  assert [next(lines), next(lines)] == ['', 'sound']
+  with pytest.raises(FileError, match=rf'{path} .*Repair it\.'):
+    next(lines)
 
 
 def test_a_reader_never_sees_a_part(tmp_path):

@@ -248,7 +248,8 @@ def test_a_resume_goes_on_with_hyper_parameters_and_collected_returns(population
   run.save()
   write_episodes(
     run.folder,
-    [(1000, 'catch', 1.0), (1200, 'catch', -1.0), (1360, 'catch', 1.0), (1360, 'catch', 1.0)],
+    # What was before the evaluation is not read again.
+    [(1000, 'catch', 'damaged'), (1200, 'catch', -1.0), (1360, 'catch', 1.0), (1360, 'catch', 1.0)],
   )
   again = Run(population, 0)
   assert again.values() == values

@@ -24,6 +24,7 @@ def test_the_last_hundred_episodes_count(tmp_path):
 def test_of_the_end_of_a_run_the_last_episodes_alone_are_read(tmp_path):
   write_episodes(tmp_path, [(0, 'pong', 'damaged'), *((i, 'pong', 2.0) for i in range(100))])
   assert final_return.read(str(tmp_path)) == 2.0
+  assert final_return.read(str(tmp_path), max_frames=99) == 2.0
 
 
 def test_a_line_that_is_being_written_does_not_count(tmp_path):

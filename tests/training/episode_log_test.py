@@ -1,5 +1,7 @@
 """The file of finished episodes."""
 
+import io
+
 import pytest
 
 from impala_tf import files
@@ -92,6 +94,23 @@ def test_the_last_episodes_are_read_without_the_lines_before_them(tmp_path, coun
     assert episode_log.read_last(str(tmp_path), count) == every[-count:]
 
 
+def test_of_a_long_file_its_end_is_read(tmp_path, monkeypatch):
+  path = tmp_path / 'episodes.csv'
+  path.write_text(HEADER + ''.join(f'{i},pong,-21.0,4000\n' for i in range(200_000)))
+  num_bytes = []
+
+  class Counting(io.FileIO):
+    def read(self, size=-1):
+      data = super().read(size)
+      num_bytes.append(len(data))
+      return data
+
+  monkeypatch.setattr(files, 'open', Counting, raising=False)
+  rows = episode_log.read_last(str(tmp_path), 100)
+  assert [row.frames for row in rows] == [*range(199_900, 200_000)]
+  assert 1000 < sum(num_bytes) < 100_000
+
+
 # The second is the dangerous one: it reads as a row, of 4 frames instead of 400.
 @pytest.mark.parametrize('torn', ['3', '400,pong,1.0,4', '400,"a, ""', '400,pong'])
 def test_a_last_line_cut_off_is_dropped(tmp_path, warnings, torn):
@@ -142,8 +161,13 @@ def test_a_broken_line_is_refused_with_its_number(tmp_path, row):
   path = tmp_path / 'episodes.csv'
   text = HEADER + '50,pong,1.0,4\n' + row + '300,pong,1.0,4\n'
   path.write_text(text)
-  with pytest.raises(ConfigurationError, match=r'episodes\.csv: line 3'):
-    make(tmp_path, 1000)
+  for read in (
+    lambda: make(tmp_path, 1000),
+    lambda: episode_log.read(str(tmp_path)),
+    lambda: episode_log.read_last(str(tmp_path), 2),
+  ):
+    with pytest.raises(ConfigurationError, match=r'episodes\.csv: line 3'):
+      read()
   assert path.read_text() == text
 
 
