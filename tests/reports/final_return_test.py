@@ -82,7 +82,7 @@ def test_the_curve_of_one_level_is_its_moving_average_and_that_of_several_their_
 def test_rounds_of_training_that_was_lost_do_not_count(tmp_path):
   logdir = str(tmp_path)
   for restored, rounds in ((0, {10: 41.5, 20: 90.0}), (15, {}), (15, {30: 42.5})):
-    summaries = run_log.Summaries(logdir, ('a', 'b'), 4, restored)
+    summaries = run_log.Summaries(logdir, restored)
     note_scores(logdir, rounds, restored)
     for frames, score in rounds.items():
       summaries.write(frames, {'suite/median': score})
