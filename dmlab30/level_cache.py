@@ -12,6 +12,8 @@ was written, and no trouble with the folder is more than a map that has to be co
 of processes may use one folder.
 """
 
+import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -32,6 +34,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 # After an eviction there is room for some more, so that not each write has to look through the
 # folder.
 _FULL_SHARE = 0.9
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Share of the largest size that a process writes before it looks through the folder again.
 _SHARE_BETWEEN_LOOKS = 1 / 1024
 
@@ -102,7 +105,8 @@ class LevelCache:
   def write(self, key: str, pk3_path: str) -> None:
     """Stores the map in the local file `pk3_path` under a key.
 
-    If that fails, a warning says so and nothing is stored.
+    If that fails, a warning says so and nothing is stored; if the disk is full, the maps least
+    recently used make room for the next one.
     """
     try:
       with open(pk3_path, 'rb') as file:
@@ -121,6 +125,10 @@ class LevelCache:
         1,
         _reason(error),
       )
+      if getattr(_reason(error), 'errno', None) in _FULL_DISK:
+        with contextlib.suppress(*_errors()):
+          entries = self._entries()
+          self._shrink(entries, _size(entries) * _FULL_SHARE)
 
   def _evict(self, just_written, num_bytes):
     """Removes entries until the folder is small enough, given the path and size of one that was
@@ -133,12 +141,15 @@ class LevelCache:
 
     self._bytes_since_look = 0
     entries = self._entries()
-    size = sum(entry.num_bytes for entry in entries)
-    if size <= self._max_bytes:
-      return
+    if _size(entries) > self._max_bytes:
+      self._shrink(entries, self._max_bytes * _FULL_SHARE, just_written)
+
+  def _shrink(self, entries, max_bytes, just_written=''):
+    """Removes of the entries those used longest ago, until the others have at most `max_bytes`."""
+    size = _size(entries)
     # Some file systems count in seconds, so that the newest needs a word of its own.
     for entry in sorted(entries, key=lambda entry: (entry.path == just_written, entry.last_used)):
-      if size <= self._max_bytes * _FULL_SHARE:
+      if size <= max_bytes:
         break
       _remove(entry.path)
       self._statistics['evicted'] += 1
@@ -161,6 +172,10 @@ class _Entry(NamedTuple):
   path: str
   num_bytes: int
   last_used: int  # nanoseconds
+
+
+def _size(entries):
+  return sum(entry.num_bytes for entry in entries)
 
 
 def _errors():

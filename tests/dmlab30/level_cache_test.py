@@ -1,5 +1,6 @@
 """Tests of the folder of compiled maps."""
 
+import errno
 import io
 import multiprocessing
 import os
@@ -139,6 +140,26 @@ def test_maps_used_longest_ago_go_first(tmp_path):
   assert kept == ['a', 'c', 'd', 'e']
   assert cache.statistics()['evicted'] == 1
   assert (folder / 'holiday.jpg').exists()
+
+
+@pytest.mark.parametrize(
+  ('number', 'left'), [(errno.ENOSPC, 'bc'), (errno.EDQUOT, 'bc'), (errno.EIO, 'abc')]
+)
+def test_on_a_full_disk_maps_used_longest_ago_make_room(tmp_path, monkeypatch, number, left):
+  folder = tmp_path / 'cache'
+  cache = level_cache.LevelCache(str(folder), 1)
+  for time, key in enumerate('abc'):
+    write(cache, tmp_path, key, pk3(key))
+    os.utime(folder / f'{key}.dmlab_map', (time, time))
+
+  def fail(*unused):
+    raise files.StorageError('No room.') from OSError(number, 'why')
+
+  with monkeypatch.context() as patched:
+    patched.setattr(files, 'write', fail)
+    write(cache, tmp_path, 'd', pk3('d'))
+  assert ''.join(sorted(name[0] for name in os.listdir(folder))) == left
+  assert cache.statistics() == ZEROS | {'write_errors': 1, 'evicted': 3 - len(left)}
 
 
 def test_remote_folders_keep_to_their_size(tmp_path):
