@@ -1,5 +1,6 @@
 """Steps of environments in other processes as TensorFlow operations."""
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ class ProcessGroup:
   An operation blocks the thread that runs it meanwhile. It fails with tf.errors.UnknownError if the
   environments raised or the process died and stays so, with the message of the `ProcessError`, and
   with tf.errors.OutOfRangeError if the process was closed before or meanwhile. (Outside of a
-  tf.function TensorFlow hands on ProcessError and ProcessClosed themselves.)
+  tf.function TensorFlow hands on ProcessError and ProcessClosed themselves.) It does not hold the
+  group: its user does.
 
   Attributes:
     spec: `structs.StepOutput` of `structs.ArraySpec`, one environment at one step.
@@ -88,8 +90,11 @@ class ProcessGroup:
     import tensorflow as tf
     import tree
 
+    # TensorFlow keeps the function for as long as the thread lives that traces it.
+    group = weakref.ref(self)
+
     def run(index, *arguments):
-      result = getattr(self._actors[index], method)(*arguments)
+      result = getattr(group()._actors[index], method)(*arguments)
       return tree.flatten(result if rows else seen(result))
 
     leaves = tree.flatten(spec)

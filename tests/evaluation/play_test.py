@@ -1,13 +1,16 @@
 """Evaluation: which episodes of which environments count, and what an agent remembers."""
 
 import dataclasses
+import gc
 import threading
+import weakref
 
 import pytest
 import tensorflow as tf
 
 from impala_tf.acting import actors, inference, weights
-from impala_tf.environments import py_process
+from impala_tf.agent import agents
+from impala_tf.environments import process_group, py_process
 from impala_tf.evaluation import play, whole_episodes
 from impala_tf.training import checkpoints
 from tests.support import catch, dice, frail, scripted, switch
@@ -109,6 +112,23 @@ def test_nothing_starts_after_the_end(tmp_path):
   with pytest.raises(py_process.ProcessClosed):
     player.play(share)
   assert suite.made() == []
+
+
+def test_nothing_is_kept_of_the_environments_of_a_share_that_was_played(monkeypatch):
+  groups, make = [], process_group.make_environments
+
+  def noted(*arguments):
+    group = make(*arguments)
+    groups.append(weakref.ref(group))
+    return group
+
+  monkeypatch.setattr(process_group, 'make_environments', noted)
+  suite = catch.CatchSuite()
+  agent = agents.for_suite(suite, catch.CONFIG)
+  run = play.EvaluatedRun('', catch.CONFIG, agent, weights.PublishedWeights(agent))
+  assert len(play.Player(suite).play(play.Share(run, 'catch', [1], 1, 1))) == 1
+  gc.collect()
+  assert [group() for group in groups] == [None]
 
 
 def test_a_player_that_is_closed_ends_what_it_plays(tmp_path):
