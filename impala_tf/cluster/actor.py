@@ -6,6 +6,7 @@ again. Once it is back they act again. The environments' processes stayed, but b
 """
 
 import contextlib
+import math
 import secrets
 import threading
 import time
@@ -172,6 +173,8 @@ class ClusterActor:
 
     self._actors.stop()
     beats.stop()
+    if beats.error is not None:
+      raise ActorError(f'The heartbeat of this actor failed: {beats.error!r}') from beats.error
     has_finished = beats.learner_state == 'finished'
 
     # One that plays ends with its unroll, which may last for minutes; one that waits for the queue
@@ -198,12 +201,13 @@ class ClusterActor:
 
   def _heartbeat_fields(self):
     """Returns the fields of a `heartbeats.ActorHeartbeat`."""
+    counters = self._actors.statistics()
     return {
       'levels': sorted({level for levels in self._actors.levels for level in levels}),
       'environments': self._config.num_actors * self._config.envs_per_actor,
       'unrolls': self._unrolls,
       'restarts': self._actors.restarts,
-      'statistics': self._actors.statistics(),
+      'statistics': {name: value for name, value in counters.items() if math.isfinite(value)},
       'shares': self._shares(),
     }
 
@@ -237,6 +241,7 @@ class HeartbeatThread:
   Attributes:
     learner_state: what the learner last reported, as in `heartbeats.LearnerHeartbeat`.
     learner_answers: whether it was there, and running, when it was asked for the last time.
+    error: what ended the thread, if neither the learner nor its loss did; None otherwise.
   """
 
   def __init__(
@@ -247,13 +252,14 @@ class HeartbeatThread:
     Args:
       link: to the learner.
       fields: gives the fields of a `heartbeats.ActorHeartbeat`.
-      on_end: called once the learner is lost or is not 'running' any more.
+      on_end: called once the learner is lost or is not 'running' any more, or at an error.
     """
     self._link = link
     self._fields = fields
     self._on_end = on_end
     self.learner_state = 'running'
     self.learner_answers = False
+    self.error: Exception | None = None
     self._last_answer = time.monotonic()
     self._stopping = threading.Event()
     # A daemon, and never waited for: it may hang in a call to a learner that is gone.
@@ -289,5 +295,7 @@ class HeartbeatThread:
         sockets.set_keepalive()
     except connection.CONNECTION_ERRORS:
       pass
+    except Exception as error:
+      self.error = error
     finally:
       self._on_end()

@@ -205,7 +205,8 @@ class EnvironmentBatch:
 
   def statistics(self) -> dict[str, float]:
     """Adds up the counters that the environments keep, by name."""
-    return added(getattr(environment, 'statistics', dict)() for environment in self._environments)
+    totals = added(getattr(environment, 'statistics', dict)() for environment in self._environments)
+    return {name: float(value) for name, value in totals.items()}  # Not NumPy's: they become JSON.
 
   def close(self) -> None:
     """Closes all environments, also those after one whose `close` raises."""

@@ -167,10 +167,19 @@ class PyProcess:
     # Loading this program's main module again in each child would import TensorFlow and cost
     # seconds: it is only needed if the constructor's pickle refers to it.
     hide = contextlib.nullcontext() if b'__main__' in self._constructor else _hidden_main()
-    # Only the child may keep `theirs` open, or its death would not end the connection.
-    with _lifecycle_lock, theirs, hide:
-      _ensure_server()
-      self._process.start()
+    try:
+      # Only the child may keep `theirs` open, or its death would not end the connection.
+      with _lifecycle_lock, theirs, hide:
+        _ensure_server()
+        self._process.start()
+    except (EOFError, OSError) as error:  # A server that can't fork ends without a word.
+      ours.close()
+      if getattr(error, 'errno', None) == errno.EMFILE:
+        raise
+      raise ProcessError(
+        f'No process of {self._name} could be started ({error}): memory is short, or processes are '
+        "(`ulimit -u`, the container's limit). Have fewer of them, or raise the limit."
+      ) from error
 
     with contextlib.suppress(psutil.Error):
       self._server = psutil.Process(self._process.pid).ppid()
@@ -233,8 +242,8 @@ def start_all(processes: Sequence[PyProcess]) -> None:
     processes: not yet running.
 
   Raises:
-    ProcessError: of the first process whose constructor raised or that died in it, or if this
-      process may not open as many files as they need. All are closed then.
+    ProcessError: of the first process whose constructor raised or that died in it, or if they need
+      more files, processes or memory than there are. All are closed then.
   """
   close_all(processes)
   machine.allow_many_files()  # Each process takes five.
@@ -277,6 +286,9 @@ def _ensure_server():
   # Its socket is in a folder that goes with this process, by a path that is short enough. What ends
   # a whole group of processes must not end it: a thread's signals that wait are its children's.
   folder, tempfile.tempdir = tempfile.tempdir, scratch.folder()
+  # Hundreds of processes share the cores: libraries of linear algebra need one thread in each.
+  is_users = 'OMP_NUM_THREADS' in os.environ
+  os.environ.setdefault('OMP_NUM_THREADS', '1')
   waiting = signal.pthread_sigmask(signal.SIG_BLOCK, worker.ENDING_SIGNALS)
   try:
     resource_tracker.ensure_running()  # It lets some of the signals through again.
@@ -285,6 +297,8 @@ def _ensure_server():
   finally:
     signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
     tempfile.tempdir = folder
+    if not is_users:
+      del os.environ['OMP_NUM_THREADS']
 
 
 def _is_running(pid):

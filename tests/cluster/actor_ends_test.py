@@ -212,6 +212,24 @@ def test_a_finished_learner_is_not_connected_to_again(monkeypatch):
   assert calls == ['connect', 'check', 'run', 'leave', 'exit']
 
 
+def test_a_heartbeat_that_fails_is_the_error_of_the_actor(acting):
+  made = acting(LongUnrolls)
+
+  def fields():
+    raise TypeError('no number')
+
+  made._heartbeat_fields = fields
+  with made, pytest.raises(ActorError, match='no number'):
+    made.run(heartbeats.LearnerHeartbeat('running', 1, 1), Answering('running'), False)
+
+
+def test_counters_that_are_not_finite_are_not_reported(monkeypatch):
+  made = make()
+  counters = {'hits': 3.0, 'mean': float('nan'), 'most': float('inf')}
+  monkeypatch.setattr(made._actors, 'statistics', lambda: counters)
+  assert heartbeats.ActorHeartbeat(**made._heartbeat_fields()).statistics == {'hits': 3.0}
+
+
 def test_a_lost_learner_is_not_asked_for_before_all_unrolls_have_ended(acting):
   made, link = acting(LongUnrolls), Answering('running')
   began = time.monotonic()

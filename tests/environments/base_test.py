@@ -1,6 +1,7 @@
 """A batch of environments: its rows, and its ends."""
 
 import functools
+import json
 
 import numpy as np
 import pytest
@@ -158,3 +159,14 @@ def test_statistics_are_added_up_by_name():
   batch.step(np.zeros(3, np.int32))
   assert batch.statistics() == {'hits': 4, 'misses': 0, 'errors': 0.5}
   assert base.EnvironmentBatch([FiveSteps]).statistics() == {}
+
+
+@pytest.mark.parametrize('type_', [np.int64, np.float32])
+def test_statistics_of_numpy_become_numbers_that_json_has(type_):
+  class Counting(FiveSteps):
+    """Keeps counters of NumPy."""
+
+    def statistics(self):
+      return {'hits': type_(3)}
+
+  assert json.loads(json.dumps(base.EnvironmentBatch([Counting] * 2).statistics())) == {'hits': 6}

@@ -3,6 +3,7 @@ requests to end.
 """
 
 import dataclasses
+import errno
 import os
 import signal
 import threading
@@ -83,6 +84,20 @@ class TestRestart:
       os.kill(group[1].pid, signal.SIGKILL)
       assert_is_fresh(group[1].initial())
       assert group.restarts == 1
+
+  def test_process_that_can_not_be_forked_is_tried_again(self, monkeypatch):
+    start, ends = py_process._context.Process.start, [EOFError('unexpected EOF')]
+
+    def start_the_second_time(process):
+      if ends:
+        raise ends.pop()
+      start(process)
+
+    with make(catch.CatchSuite(), ['catch']) as group:
+      monkeypatch.setattr(py_process._context.Process, 'start', start_the_second_time)
+      os.kill(group[0].pid, signal.SIGKILL)
+      assert_is_fresh(group[0].step(1, STAY))
+      assert group.restarts == 2
 
   def test_equal_seeds_make_equal_restarts(self):
     boards = []
@@ -232,6 +247,15 @@ class TestGivingUp:
     with pytest.raises(py_process.ProcessError, match='no board number 0'):
       make(frail.FrailSuite(tmp_path, 'construct', 0), ['catch'], 1).start()
     assert len(seeds_in(tmp_path)) == 1
+
+  @pytest.mark.parametrize('error', [EOFError(), BlockingIOError(errno.EAGAIN, 'short')])
+  def test_first_processes_that_can_not_be_forked_are_an_error(self, monkeypatch, error):
+    def start(process):
+      raise error
+
+    monkeypatch.setattr(py_process._context.Process, 'start', start)
+    with pytest.raises(py_process.ProcessError, match='ulimit -u'):
+      make(catch.CatchSuite()).start()
 
   def test_error_in_later_constructors_counts(self, tmp_path):
     with make(frail.FrailSuite(tmp_path, 'construct', 3), ['catch']) as group:

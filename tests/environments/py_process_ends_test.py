@@ -254,6 +254,24 @@ with py_process.PyProcess(Hosted, 1) as process:
   assert not list(long.iterdir())
 
 
+@pytest.mark.parametrize(('given', 'printed'), [(None, '1 None'), ('3', '3 3')])
+def test_a_process_has_one_thread_for_linear_algebra_unless_the_user_says_so(
+  tmp_path, monkeypatch, given, printed
+):
+  monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
+  if given:
+    monkeypatch.setenv('OMP_NUM_THREADS', given)
+  script = """
+import os
+from impala_tf.environments import py_process
+from tests.support.hosted import Hosted
+with py_process.PyProcess(Hosted) as process:
+  print(process.call('variable', 'OMP_NUM_THREADS'), os.environ.get('OMP_NUM_THREADS'))
+"""
+  output, _ = run_script(tmp_path, script).communicate(timeout=60)
+  assert output.strip() == printed
+
+
 def test_program_that_does_not_close_ends(tmp_path):
   script = f"""
 from impala_tf import structs

@@ -67,6 +67,9 @@ class Hosted:
       time.sleep(0.005)
     return 'unblocked'
 
+  def variable(self, name):
+    return os.environ[name]
+
   def modules(self):
     return sorted(sys.modules)
 
