@@ -54,6 +54,19 @@ def test_frames_hours_and_values_over_several_starts(tmp_path):
   assert scalars.read(str(tmp_path / 'nowhere'), 'score') == []
 
 
+def test_of_many_events_those_of_the_scalar_are_parsed(tmp_path, monkeypatch):
+  events = [
+    (10 * i, i, {'score' if i % 4000 == 1 else f'level_{i % 57}/episode_return': float(i)})
+    for i in range(10_000)
+  ]
+  write(tmp_path, 9_000_000, events)
+  parse, parsed = scalars._event, []
+  monkeypatch.setattr(scalars, '_event', lambda record: parsed.append(record) or parse(record))
+  found = scalars.read(str(tmp_path), 'score')
+  assert [point.frames for point in found] == [1, 4001, 8001]
+  assert 3 <= len(parsed) <= 5  # The first one and the last one tell the hours.
+
+
 def test_files_of_other_names_are_left_alone(tmp_path):
   write(tmp_path, 9_000_000, [(3600, 100, {'score': 1.0})])
   (tmp_path / 'events.out.tfevents.copy').write_text('')
