@@ -47,7 +47,7 @@ class Trial:
     state: 'waiting', 'running', 'finished', 'failed' or 'pruned'.
     value: final return, None if it has none yet.
     message: why it failed; empty if it did not.
-    kills: how often its process was killed.
+    kills: how often in a row its process was killed, see `processes.Supervisor`.
   """
 
   number: int
@@ -150,7 +150,7 @@ class Study:
         state=state,
         params=trial.hyper_parameters,
         distributions=self._distributions,
-        user_attrs={_NUMBER: trial.number, _KILLS: trial.kills},
+        user_attrs={_NUMBER: trial.number, _KILLS: 0},
       )
     )
 
@@ -248,9 +248,9 @@ class Claim:
     """Ends the trial early, with the return it has come to."""
     self._let_go(TrialState.PRUNED, value)
 
-  def release(self, was_killed: bool = False) -> None:
-    """Lets the trial wait to be resumed; `was_killed` says whether its process was killed."""
-    self._let_go(attributes={_KILLS: self.trial.kills + 1} if was_killed else {})
+  def release(self, kills: int | None = None) -> None:
+    """Lets the trial wait to be resumed; `kills` is its new number of them, if it was killed."""
+    self._let_go(attributes={} if kills is None else {_KILLS: kills})
 
   def should_prune(self, step: int, value: float | None) -> bool:
     """Reports what the trial has come to after a step, None if nothing, and returns whether that is

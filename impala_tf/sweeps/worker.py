@@ -110,7 +110,7 @@ class Worker:
         processes.RunProcess, self._runner, arguments, folder, claim.lock, environment
       )
       self._claims[trial.name] = claim
-      children.start(trial.name, start)
+      children.start(trial.name, start, trial.kills)
 
       _dashboard().write_trial(folder, trial, 0, None)
       values = ', '.join(
@@ -135,9 +135,10 @@ class Worker:
     elif ended.code and claim.is_bad:
       self._announce(trial, 'pruned', value)
       claim.prune(value)
-    elif signals.ended_by_signal(ended.code) and trial.kills < processes.MAX_KILLS:
-      self._lines.print(f'{trial.name} was killed (exit code {ended.code}) and will be resumed.')
-      claim.release(was_killed=True)
+    elif signals.ended_by_signal(ended.code) and ended.kills < processes.MAX_KILLS:
+      killer = signals.name_of(ended.code)
+      self._lines.print(f'{trial.name} was killed by {killer} and will be resumed.')
+      claim.release(ended.kills)
     elif not is_known:
       claim.release()
       raise RefusedError(f'{trial.name} was refused:\n{ended.message}')

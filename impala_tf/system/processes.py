@@ -177,11 +177,13 @@ class Ended(NamedTuple):
     name: as given to `Supervisor.start`.
     code: its exit code, None if it was not started, as its folder stayed busy.
     message: the last lines of its output, or why it was given up.
+    kills: how often in a row a signal had killed it by then, where this one did not live for long.
   """
 
   name: Any
   code: int | None
   message: str
+  kills: int = 0
 
   def __str__(self) -> str:
     how = 'was not started' if self.code is None else f'ended with exit code {self.code}'
@@ -191,12 +193,12 @@ class Ended(NamedTuple):
 class _Entry:
   """A child of a supervisor: how to start it, and what it has gone through."""
 
-  def __init__(self, start, now):
+  def __init__(self, start, now, kills):
     self.start = start
     self.process = None
     self.began = now
     self.due = now  # When it is to be started, while it has no process.
-    self.kills = 0
+    self.kills = kills
 
 
 class Supervisor:
@@ -220,7 +222,8 @@ class Supervisor:
     Args:
       stop: `signals.Stop`, or anything else that becomes true when no child is to be started or
         restarted any more.
-      restart: whether children are restarted; otherwise one that was killed has ended.
+      restart: whether children are restarted; otherwise one that was killed has ended, and its
+        kills are counted on where it is started with them.
       sound_seconds: how long a child must have lived for its earlier kills not to count any more.
       show: takes a line about each restart; None prints it.
     """
@@ -236,21 +239,19 @@ class Supervisor:
   def __exit__(self, *exception: object) -> None:
     self.stop_all()
 
-  def __len__(self) -> int:
-    return len(self._entries)
-
   def __contains__(self, name: Any) -> bool:
     return name in self._entries
 
-  def start(self, name: Any, start: Callable[[], Child]) -> None:
+  def start(self, name: Any, start: Callable[[], Child], kills: int = 0) -> None:
     """Starts a child.
 
     Args:
       name: its own, in messages as text.
       start: makes the process; called again for each restart. It may raise FolderBusyError, and is
         then called until the folder is free, for `STOP_SECONDS` at most.
+      kills: how often in a row it was killed before.
     """
-    self._entries[name] = _Entry(start, time.monotonic())
+    self._entries[name] = _Entry(start, time.monotonic(), kills)
     self._start_when_due(name)
 
   def process(self, name: Any) -> Child | None:
@@ -309,19 +310,19 @@ class Supervisor:
     if code is None:
       return None
     said = entry.process.last_lines()
-    if not self._restart or entry.process.was_stopped or not signals.ended_by_signal(code):
+    if entry.process.was_stopped or not signals.ended_by_signal(code):
       entry.process.wait_or_kill(0.0)  # So that all it printed is shown.
       return Ended(name, code, said)
     now = time.monotonic()
     entry.kills = 0 if now - entry.began > self._sound_seconds else entry.kills + 1
     was_killed = f'{name} was killed by {signals.name_of(code)}'
-    if entry.kills == MAX_KILLS:
-      return Ended(
-        name,
-        code,
+    if entry.kills >= MAX_KILLS:
+      said = (
         f'{was_killed} {entry.kills} times in a row, each time within {self._sound_seconds:.0f} s '
-        f'of its start. See what kills it: if memory is short, run less at a time.\n{said}'.strip(),
+        f'of its start. See what kills it: if memory is short, run less at a time.\n{said}'.strip()
       )
+    if entry.kills >= MAX_KILLS or not self._restart:
+      return Ended(name, code, said, entry.kills)
     self._show(f'{was_killed} and is restarted.')
     entry.process, entry.began, entry.due = None, now, now + RESTART_SECONDS
     return None

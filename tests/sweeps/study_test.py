@@ -144,18 +144,18 @@ time.sleep(600)
   assert [trial.value for trial in opened.trials()] == [5.0, None]
 
 
-def test_released_trials_wait_and_remember_how_often_they_were_killed(tmp_path):
+def test_released_trials_remember_how_often_they_were_killed_until_they_are_retried(tmp_path):
   opened = open_study(tmp_path)
   for kills in range(3):
     claim = opened.claim()
     assert (claim.trial.number, claim.trial.kills) == (0, kills)
-    claim.release(was_killed=True)
+    claim.release(kills + 1)
   opened.claim().release()
   claim = opened.claim()
   assert claim.trial.kills == 3
   claim.fail('too often')
   opened.retry_failed()
-  assert opened.claim().trial.kills == 3
+  assert opened.claim().trial.kills == 0
 
 
 def test_workers_at_the_same_time_never_claim_the_same(tmp_path):

@@ -117,9 +117,8 @@ def write_run(folder, rows):
     (0, 0, False, False, ('fail', 'It ended before an episode of each level did.'), 'failed'),
     (1, 0, True, False, ('fail', 'Error: why'), 'failed'),
     (143, 0, True, True, ('prune', 2.0), 'pruned'),
-    (143, 0, True, False, ('release', True), None),
-    (-9, 2, True, False, ('release', True), None),
-    (-9, 3, True, False, ('fail', 'Error: why'), 'failed'),
+    (143, 0, True, False, ('release', 1), None),
+    (-9, 1, True, False, ('release', 2), None),
   ],
 )
 def test_the_end_of_a_trial(
@@ -134,6 +133,18 @@ def test_the_end_of_a_trial(
   ((_, runner, arguments, logdir, lock),) = Run.started
   assert (runner, logdir, lock) == ('my.runner', str(tmp_path / 'trial_000'), claim.lock)
   assert arguments == ['--level_name=catch', '--learning_rate=0.1']
+
+
+def test_a_trial_that_is_killed_again_and_again_fails_by_the_signal(tmp_path, monkeypatch, pages):
+  monkeypatch.setattr(Run, 'code', -signal.SIGKILL)
+  claim = Claim(kills=processes.MAX_KILLS - 1)
+  write_run(tmp_path / claim.trial.name, [(5, 1.0)])
+  work(tmp_path, claim)
+  ((deed, message),) = claim.tape
+  assert deed == 'fail'
+  assert 'SIGKILL' in message
+  assert 'Error: why' in message
+  assert pages == ['running', 'failed']
 
 
 @pytest.mark.parametrize('name', ['episodes.csv', 'score.json', 'config.json'])

@@ -110,7 +110,7 @@ def test_children_are_yielded_as_they_end(clock):
     children.start('a', script(clock, (20, 0))[0])
     children.start('b', script(clock, (10, 3))[0])
     ends = [(clock.now, ended) for ended in children.ends()]
-    assert ends == [(10, ('b', 3, 'the last lines')), (20, ('a', 0, 'the last lines'))]
+    assert ends == [(10, ('b', 3, 'the last lines', 0)), (20, ('a', 0, 'the last lines', 0))]
     assert str(ends[0][1]) == 'b ended with exit code 3:\nthe last lines'
 
 
@@ -151,10 +151,15 @@ def test_how_long_a_sound_child_lives_can_be_chosen(clock):
   assert len(started) == 6
 
 
-def test_without_restarts_a_killed_child_has_ended(clock):
+@pytest.mark.parametrize(
+  ('seconds', 'before', 'kills'), [(10, 0, 1), (10, 2, 3), (2 * processes.SOUND_SECONDS, 2, 0)]
+)
+def test_without_restarts_a_killed_child_has_ended(clock, seconds, before, kills):
   with processes.Supervisor(False, restart=False) as children:
-    children.start('a', script(clock, (10, -signal.SIGKILL))[0])
-    assert [ended.code for ended in children.ends()] == [-signal.SIGKILL]
+    children.start('a', script(clock, (seconds, -signal.SIGKILL))[0], before)
+    (ended,) = children.ends()
+  assert (ended.code, ended.kills) == (-signal.SIGKILL, kills)
+  assert ('3 times in a row' in ended.message) == (kills == 3)
 
 
 def test_a_child_that_was_asked_to_stop_is_not_restarted(clock):
@@ -190,7 +195,7 @@ def test_a_stop_ends_the_watching_and_starts_nothing(clock):
     stop.append('now')
     children.start('b', start)
     assert list(children.ends()) == []
-    assert children.stop_all() == [('a', 143, 'the last lines'), ('b', None, '')]
+    assert children.stop_all() == [('a', 143, 'the last lines', 0), ('b', None, '', 0)]
   assert started == [0]
 
 
