@@ -52,16 +52,18 @@ def run(num_actor_processes: int, arguments: list[str]) -> int:
     The learner's exit code; 1 if an actor failed, or a process was killed again and again; or the
     code that says which signal ended it.
   """
-  arguments = [*arguments, f'--learner_address=127.0.0.1:{roles.free_port()}']
   roles_by_name = {'learner': ['--job_name=learner']} | {
     f'actor {task}': ['--job_name=actor', f'--task={task}'] for task in range(num_actor_processes)
   }
+  # The learner takes seconds to open its port, and again where it is restarted.
   with (
+    roles.held_port() as port,
     signals.Stop() as stop,
     processes.Supervisor(stop, sound_seconds=_SOUND_SECONDS, show=_show) as children,
   ):
+    address = f'--learner_address=127.0.0.1:{port}'
     for name, role in roles_by_name.items():
-      children.start(name, functools.partial(_start, name, arguments + role))
+      children.start(name, functools.partial(_start, name, [*arguments, address, *role]))
 
     for ended in children.ends():
       if signals.ended_by_signal(ended.code):  # It was killed again and again.

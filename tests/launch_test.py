@@ -126,6 +126,22 @@ sys.exit(7)
     assert f'[actor {task}] {flags}' in lines
 
 
+def test_the_learners_port_is_kept_for_it(part):
+  program = """
+import errno, socket
+if '--job_name=actor' in sys.argv:
+  time.sleep(60)
+port = int(sys.argv[2].rpartition(':')[2])
+try:
+  socket.socket().bind(('', port))
+except OSError as error:
+  taken = error.errno == errno.EADDRINUSE
+  socket.create_server(('', port)).close()
+  sys.exit(7 if taken else 8)
+"""
+  assert part(program) == 7
+
+
 @pytest.mark.parametrize('code', [1, 120])  # Python's own when it can't write to its output.
 def test_an_actor_that_fails_ends_all(part, capfd, code):
   assert part(f"sys.exit({code}) if '--task=1' in sys.argv else time.sleep(60)") == 1

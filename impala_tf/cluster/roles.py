@@ -9,13 +9,14 @@ users know:
      "task": {"type": "actor", "index": 1}}
 """
 
+import contextlib
 import dataclasses
 import errno
 import ipaddress
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 from impala_tf.config import ConfigurationError
@@ -262,6 +263,17 @@ def _own_host(learner):
       f"Can't find the way to the learner, {learner}: {error}. Correct --learner_address, or give "
       '--actor_address.'
     ) from None
+
+
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+  """Holds a free TCP port: while the context lasts `free_port` gives it to nobody, and a server of
+  the option SO_REUSEADDR, as TensorFlow's, may listen on it.
+  """
+  with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as holder:
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(('', 0))
+    yield holder.getsockname()[1]
 
 
 def free_port() -> int:

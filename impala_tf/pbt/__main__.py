@@ -143,13 +143,16 @@ def run_in_turn(
   while left and not stop:
     number, start = left.popleft()
     children.start(_name(number), start)
+    first = children.process(_name(number))
     ended = next(children.ends(seconds, watch), None)
 
     if ended is None:  # Its time is over, or that of all members.
+      was_restarted = children.process(_name(number)) is not first
       (ended,) = children.stop_all()
       if stop:
         break
-      if ended.code == -signal.SIGTERM:  # A run that has begun handles the signal, and saves.
+      # A run that has begun handles the signal, and saves.
+      if ended.code == -signal.SIGTERM and not was_restarted:
         raise ConfigurationError(
           f'{ended.name} was stopped before it had begun. '
           f'Give a longer --time_slice than {seconds:g}.'

@@ -169,12 +169,14 @@ def _make_updates(config, learner, batches, logger, callbacks, timer, stop, save
     if batch is None:  # It is to stop.
       break
 
+    episodes = batch.episodes
+    frames += config.frames_per_update
+    # A second Ctrl-C may end the update when its frames are counted, and so in the checkpoint.
+    logger.note(frames, episodes)
     with timer('update'):
       metrics = learner.update(batch.unrolls)
       batches.publish(metrics.updates)
-    episodes = batch.episodes
     del batch  # The next one takes its memory.
-    frames += config.frames_per_update
 
     logger.log(frames, episodes, metrics)
     for callback in callbacks:

@@ -81,8 +81,16 @@ class RunLogger:
     """
     self._episodes.flush()
 
+  def note(self, frames: int, episodes: list[Episode]) -> None:
+    """Notes the episodes of a batch for their file, before its update.
+
+    Args:
+      frames, episodes: as for `log`.
+    """
+    self._episodes.add(frames, episodes)
+
   def log(self, frames: int, episodes: list[Episode], metrics: learner_lib.Metrics) -> None:
-    """Takes an update in, and writes of it what is due.
+    """Takes an update in whose episodes were noted, and writes of it what is due.
 
     Args:
       frames: the learner's counter after it.
@@ -93,7 +101,6 @@ class RunLogger:
       StorageError: if a file can't be written.
     """
     self._statistics.add(episodes)
-    self._episodes.add(frames, episodes)
     if episodes:
       self._summaries.write(frames, self._of_levels(episodes))
       self._since_summary += episodes

@@ -125,6 +125,14 @@ def test_a_learner_has_an_address_that_leads_to_it():
     roles.check_leads_here(roles.Role('learner', 0, there, there))
 
 
+def test_a_held_port_is_free_for_a_server_alone():
+  with roles.held_port() as port:
+    with socket.socket() as other, pytest.raises(OSError, match='in use'):
+      other.bind(('', port))
+    with socket.create_server(('', port)), socket.create_connection(('127.0.0.1', port)):
+      """It is heard."""
+
+
 @pytest.mark.parametrize('host', ['no.such.host.invalid', '192.0.2.1'])
 def test_a_learner_does_not_wait_at_an_address_that_is_not_its_own(host, monkeypatch):
   monkeypatch.setattr(roles, '_HERE_SECONDS', 0.1)

@@ -180,6 +180,12 @@ def test_a_slice_in_which_nothing_can_begin_is_refused(clock):
     in_turn({0: start})
 
 
+def test_a_member_that_was_restarted_late_in_its_slice_has_another_turn(clock):
+  start, started = script(clock, (8, -signal.SIGKILL), (50, 0, -signal.SIGTERM), (5, 0))
+  assert in_turn({0: start})
+  assert started == [0, 9, 10]
+
+
 def test_a_stop_ends_the_turns(clock):
   stop = []
   start, started = script(clock, (50, 0, -signal.SIGTERM))

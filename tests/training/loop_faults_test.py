@@ -130,6 +130,31 @@ def test_a_run_is_not_over_while_its_last_checkpoint_is_missing(tmp_path, monkey
   assert ends == [False]
 
 
+def test_an_update_that_is_interrupted_when_it_has_been_made_loses_no_episode(
+  tmp_path, monkeypatch
+):
+  update, episodes_in = learner.Learner.update, episodes.episodes_in
+  ends = []
+
+  def update_and_interrupt(self, batch):
+    metrics = update(self, batch)
+    if int(metrics.updates) == 5:
+      raise KeyboardInterrupt
+    return metrics
+
+  def count(unrolls, *args):
+    ends.append(int(np.sum(unrolls.step_outputs.info.finished[1:])))
+    return episodes_in(unrolls, *args)
+
+  monkeypatch.setattr(learner.Learner, 'update', update_and_interrupt)
+  monkeypatch.setattr(episodes, 'episodes_in', count)
+  with pytest.raises(KeyboardInterrupt):
+    loop.train(catch.CatchSuite(), SHORT, str(tmp_path))
+  assert restored(tmp_path, SHORT)[0] == 160 * 5
+  assert ends[4]
+  assert len(read_episodes(tmp_path)) == sum(ends[:5])
+
+
 class Head(io.StringIO):
   """Standard output whose reader ends after the first line."""
 
