@@ -97,10 +97,10 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 def _random_return(level: str) -> float:
-  """Returns the mean return of the random policy over 300 episodes, which are played once."""
+  """Returns the mean return of the random policy over 3,000 episodes, which are played once."""
   path = os.path.join(_LOGDIR.value, level.rpartition(':')[2], 'random.txt')
   if not os.path.exists(path):
-    flags_of_test = ['--mode=test', '--random_policy', '--test_num_episodes=300']
+    flags_of_test = ['--mode=test', '--random_policy', '--test_num_episodes=3000']
     printed = _command([f'--level_name={level}', '--envs_per_actor=10', *flags_of_test])
     with open(path, 'w') as file:
       file.write(printed)
