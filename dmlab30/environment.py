@@ -64,18 +64,21 @@ def check_installed(level: str = 'this level') -> None:
 
 
 def check_script(name: str) -> None:
-  """Raises ConfigurationError if the installed DeepMind Lab has no level script of that name.
+  """Raises ConfigurationError if there is no level script of that name.
 
   Args:
-    name: as `levels.script` gives it.
+    name: as `levels.script` gives it. The engine looks for it among its own scripts, unless it ends
+      in `.lua`: then it is the path of a file.
   """
   spec = importlib.util.find_spec('deepmind_lab')
   folder = os.path.join(os.path.dirname((spec and spec.origin) or ''), _SCRIPTS)
-  # Other builds have them elsewhere.
-  if os.path.isdir(folder) and not os.path.exists(os.path.join(folder, f'{name}.lua')):
+  is_path = name.endswith('.lua')
+  path = name if is_path else f'{folder}/{name}.lua'
+  # Other builds have their scripts elsewhere.
+  if (is_path or os.path.isdir(folder)) and not os.path.exists(path):
     raise ConfigurationError(
-      f'DeepMind Lab has no level script {name!r}: there is no {name}.lua below {folder}. Correct '
-      '--level_name.'
+      f'There is no level script {name!r}: {path} does not exist. Correct --level_name; a script '
+      "outside of DeepMind Lab's folder is given by its path with .lua."
     )
 
 

@@ -124,8 +124,8 @@ def find(name: str) -> str:
 
   Args:
     name: 'dmlab30' for all levels, a training or test name of one of them, a level of DeepMind
-      Lab's own paper such as 'seekavoid_arena_01', or the path of any other level script below
-      DeepMind Lab's `game_scripts/levels`.
+      Lab's own paper such as 'seekavoid_arena_01', or the path of any other level script: below
+      DeepMind Lab's `game_scripts/levels` without, elsewhere with `.lua` at its end.
 
   Returns:
     The training name of one of the thirty; any other as it is.

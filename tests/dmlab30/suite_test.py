@@ -177,6 +177,27 @@ def test_a_level_script_that_does_not_exist_is_named(install, tmp_path, monkeypa
     dmlab.check_installed(config)
   (scripts / 'contributed' / 'psychlab' / 'nothing.lua').touch()
   dmlab.check_installed(config)
+  # The engine puts its folder before names, with a leading slash too.
+  dmlab.check_installed(dmlab.configure('/contributed/psychlab/nothing'))
+
+
+def test_a_level_script_outside_of_the_installation_is_a_path_with_its_ending(
+  install, tmp_path, monkeypatch
+):
+  install()
+  dmlab = suite.DMLabSuite()
+  (tmp_path / 'deepmind_lab' / 'baselab' / 'game_scripts' / 'levels').mkdir(parents=True)
+  (tmp_path / 'mine.lua').touch()
+  dmlab.check_installed(dmlab.configure(f'{tmp_path}/mine.lua'))
+  missing = dmlab.configure(f'{tmp_path}/nothing.lua')
+  with pytest.raises(ConfigurationError, match=f'{tmp_path}/nothing.lua does not exist'):
+    dmlab.check_installed(missing)  # Wherever this build has its scripts.
+  origin = types.SimpleNamespace(origin=str(tmp_path / 'deepmind_lab' / '__init__.py'))
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: origin)
+  dmlab.check_installed(dmlab.configure(f'{tmp_path}/mine.lua'))
+  for name in (f'{tmp_path}/nothing.lua', f'{tmp_path}/mine'):
+    with pytest.raises(ConfigurationError, match=name):
+      dmlab.check_installed(dmlab.configure(name))
 
 
 def test_check_says_what_is_missing(install, tmp_path):
