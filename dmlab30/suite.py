@@ -259,7 +259,8 @@ class DMLabSuite(Suite):
 
   def protocol(self, config: DMLabConfig) -> dict[str, Any]:
     """Returns how levels are played."""
-    images = {'': 'none', 'dummy': 'plain colours'}.get(config.dataset_path, 'Brady et al. (2008)')
+    # A level that shows images is not played without, and for others it does not matter.
+    images = 'plain colours' if config.dataset_path == 'dummy' else 'Brady et al. (2008)'
     return {
       'levels': 'test versions, held-out objects allowed',
       'mixer_seed': environment.TEST_MIXER_SEED,
