@@ -107,16 +107,23 @@ def _kind(label, found):
     return label
 
   agents = {
-    (r.method or 'IMPALA', r.trained_on == levels.SUITE, r.agent, r.is_of_population)
+    (
+      r.method or 'IMPALA',
+      r.trained_on == levels.SUITE,
+      r.agent,
+      r.is_of_population,
+      r.num_learners,
+    )
     for results in found.levels.values()
     for r in results
   }
   if len(agents) != 1:
     return label
-  ((method, is_multi_task, agent, is_of_population),) = agents
+  ((method, is_multi_task, agent, is_of_population, num_learners),) = agents
   if agent == RANDOM:
     return 'random policy'
-  return f'{method}{"" if is_multi_task else "-Experts"}, {agent}{", PBT" * is_of_population}'
+  kind = f'{method}{"" if is_multi_task else "-Experts"}, {agent}{", PBT" * is_of_population}'
+  return kind if num_learners == 1 else f'{kind}, {num_learners} learners'
 
 
 def table_3(columns: Sequence[Column]) -> list[Row]:

@@ -33,6 +33,7 @@ _ORIGIN = (
   'trained_on',
   'method',
   'is_of_population',
+  'num_learners',
   'agent',
   'frames',
   'weights',
@@ -57,6 +58,7 @@ class LevelResult:
     episode_frames: their lengths in emulator frames.
     method: 'IMPALA', 'Batched A2C' or 'A3C', as in the paper's tables; empty for the random policy.
     is_of_population: whether the training was a member of a population.
+    num_learners: of the training, each with a batch of its own.
   """
 
   run: str
@@ -72,6 +74,7 @@ class LevelResult:
   # What files of earlier versions lack.
   method: str = ''
   is_of_population: bool = False
+  num_learners: int = 1
 
   def __post_init__(self) -> None:
     """Checks that there are episodes."""

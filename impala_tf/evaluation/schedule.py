@@ -63,6 +63,7 @@ class Job:
       episode_frames=[episode.episode_steps * repeats for episode in episodes],
       method=_METHODS[run.config.architecture] if run.agent else '',
       is_of_population=bool(run.agent) and _is_member(run.logdir),
+      num_learners=run.config.num_learners if run.agent else 1,
     )
 
 

@@ -153,7 +153,16 @@ _TABLE_3 = (
   ),
   Method('IMPALA, deep', 'impala_deep', {'agent': 'deep'}, 150),
   Method('IMPALA, deep, PBT', 'impala_deep_pbt', {'agent': 'deep'}, 150, trainer='population'),
+  Method(
+    'IMPALA, deep, PBT, 8 learners',
+    'impala_deep_pbt_8',
+    {'agent': 'deep', 'num_learners': 8},
+    environments=150,
+    trainer='population',
+  ),
 )
+# Experts have no score of all levels while they learn.
+_OF_ALL_LEVELS = tuple(method for method in _TABLE_3 if method.trainer != 'experts')
 # The paper has no numbers of actors on Atari. These are equal, but for the 57 games of one agent,
 # of which each has as many.
 _TABLE_4 = (
@@ -195,11 +204,11 @@ EXPERIMENTS: dict[str, Experiment] = {
       'Figure 4: single tasks, IMPALA and the baselines',
       (_IMPALA, _SMALL_IMPALA, _A2C, _A3C),
     ),
-    Agents('figure5', 'Figure 5: DMLab-30, score over frames', _TABLE_3, ()),
+    Agents('figure5', 'Figure 5: DMLab-30, score over frames', _OF_ALL_LEVELS, ()),
     Agents(
       'figure6',
       'Figure 6: DMLab-30, score over hours, deep networks',
-      _TABLE_3[:1] + _TABLE_3[3:],
+      tuple(method for method in _OF_ALL_LEVELS if method.given['agent'] == 'deep'),
       (),
     ),
     Sweeps('figureE1', 'Figure E.1: learning under a controlled policy lag', tuple(_lagging(LAGS))),

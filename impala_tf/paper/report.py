@@ -311,7 +311,7 @@ def _curves(experiment, logdir, output, histories, over_hours):
   curves = {}
   for method in experiment.methods:
     folder = experiments.agents_folder(logdir, experiment, method)
-    if method.trainer != 'experts' and os.path.isdir(folder):
+    if os.path.isdir(folder):
       points = None
       with files.without_damage():
         points = histories.of(folder, method)

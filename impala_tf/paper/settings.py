@@ -12,6 +12,7 @@ from impala_tf.paper.kinds import Agents, Experiment, Method, Throughput
 from impala_tf.pbt.population import Population
 from impala_tf.sweeps import search_space
 from impala_tf.sweeps.definition import Sweep
+from impala_tf.system import machine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +83,9 @@ class PaperSettings:
       return None
     if self.levels:
       return f'it is one agent for all levels, and --levels={",".join(self.levels)} was given'
+    cards = method.given.get('num_learners', 1)
+    if cards > 1 and len(machine.visible_cards()) < cards:
+      return f'its {cards} learners have a graphics card each: run it where there are as many'
     one_address = trainer.has_one_address(self.cluster_of(method))
     if method.trainer == 'population' and one_address and self.time_slice is None:
       return (

@@ -63,14 +63,14 @@ def environment_of_share(index: int, count: int, cards: int = 1) -> dict[str, st
   if count == 1:
     return {}
   variables = {_CORES_VARIABLE: str(max(1, cores() // count))}
-  visible = _visible_cards()
+  visible = visible_cards()
   if len(visible) > 1:
     numbers = dict.fromkeys((index * cards + i) % len(visible) for i in range(cards))
     variables[_CARDS_VARIABLE] = ','.join(visible[number] for number in numbers)
   return variables
 
 
-def _visible_cards():
+def visible_cards() -> list[str]:
   """Returns the names of NVIDIA's cards that this process may use, without loading TensorFlow."""
   if _CARDS_VARIABLE in os.environ:
     return [name for name in os.environ[_CARDS_VARIABLE].split(',') if name]

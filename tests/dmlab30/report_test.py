@@ -7,6 +7,7 @@ import pytest
 from dmlab30 import levels, report
 from impala_tf.config import ConfigurationError
 from impala_tf.evaluation import results
+from impala_tf.paper.experiments import EXPERIMENTS
 from tests.support import columns, evaluations, own_flags
 
 PROTOCOL = {'episodes_per_level': 2, 'seed': 1}
@@ -131,6 +132,7 @@ def test_shallow_experts_have_a_row_that_the_paper_has_not(tmp_path):
     ('A3C, deep', {'method': 'A3C'}),
     ('A3C-Experts, deep', {'method': 'A3C', 'trained_on': None}),
     ('IMPALA, deep, PBT', {'method': 'IMPALA', 'is_of_population': True}),
+    ('IMPALA, deep, PBT, 8 learners', {'is_of_population': True, 'num_learners': 8}),
   ],
 )
 def test_an_agent_stands_in_the_row_of_its_method(tmp_path, kind, origin):
@@ -186,6 +188,10 @@ def test_command(tmp_path, monkeypatch, capsys):
   own_flags.parse(monkeypatch, report.define_flags, *flags)
   assert report.main(['report']) == 0
   assert capsys.readouterr().out == (tmp_path / 'out' / 'report.md').read_text()
+
+
+def test_each_row_of_table_3_can_be_run():
+  assert set(report._TABLE_3) == {method.label for method in EXPERIMENTS['table3'].methods}
 
 
 def test_table_3_is_the_papers():

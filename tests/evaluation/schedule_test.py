@@ -85,10 +85,12 @@ def test_a_result_has_the_episodes_of_all_shares_in_their_order():
 def test_a_result_names_the_method_of_its_agent(tmp_path, architecture, method, is_member):
   if is_member:
     lineage.append(str(tmp_path), lineage.Event(evaluation=0, frames=0, hyper_parameters={}))
-  _, config = suites.resolve('pong', architecture=architecture, batch_size=1, envs_per_actor=1)
+  given = {'architecture': architecture, 'num_learners': 1 + (architecture == 'impala')}
+  _, config = suites.resolve('pong', batch_size=1, envs_per_actor=1, **given)
   job = schedule.Job(play.EvaluatedRun(str(tmp_path), config, agent='agent'), 'pong', [])
   job.episodes[0] = [Episode(0, 1.0, 10)]
   assert (job.result().method, job.result().is_of_population) == (method, is_member)
+  assert job.result().num_learners == given['num_learners']
 
 
 def test_as_many_shares_as_there_are_processes_are_played_at_once():

@@ -112,6 +112,17 @@ def test_an_agent_for_all_levels_is_left_out_where_some_are_given(tmp_path, caps
   assert 'Left out' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(('cards', 'is_run'), [(0, False), (7, False), (8, True)])
+def test_eight_learners_are_left_out_where_there_are_fewer_cards(
+  tmp_path, capsys, monkeypatch, cards, is_run
+):
+  monkeypatch.setenv('CUDA_VISIBLE_DEVICES', ','.join(map(str, range(cards))))
+  commands = listed(only('table3', 'impala_deep_pbt_8'), tmp_path)
+  assert [words[0] for words in commands] == ['impala_tf.pbt'] * is_run
+  assert ['--num_learners=8' in words for words in commands] == [True] * is_run
+  assert ('its 8 learners have a graphics card each' in capsys.readouterr().out) != is_run
+
+
 def test_a_population_has_rules_of_the_same_scale(tmp_path, capsys):
   (words,) = listed(
     only('table3', 'impala_deep_pbt'),

@@ -104,7 +104,7 @@ def test_a_variable_that_is_no_number_of_cores_is_refused(monkeypatch, text):
 @pytest.mark.parametrize(('count', 'expected'), [(2, '4'), (3, '2'), (8, '1'), (24, '1')])
 def test_runs_side_by_side_share_out_the_cores(monkeypatch, count, expected):
   monkeypatch.setattr(machine, 'cores', lambda: 8)
-  monkeypatch.setattr(machine, '_visible_cards', lambda: [])
+  monkeypatch.setattr(machine, 'visible_cards', lambda: [])
   for index in range(count):
     assert machine.environment_of_share(index, count) == {'IMPALA_TF_CORES': expected}
   assert machine.environment_of_share(0, 1) == {}
