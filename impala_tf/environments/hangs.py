@@ -1,8 +1,9 @@
 """Processes of environments that hang: they are named after a time, and killed after a longer one.
 
 A process hangs if none of its environments finishes what it is at: its step, its reset, its
-constructor. Time in which the process waits for a core of a busy machine does not count, so that
-maps which take a core half a minute may take many times as long.
+constructor. Time in which the process waits for a core of a busy machine does not count, nor such
+time of programs that it runs, so that maps which take a core half a minute may take many times as
+long: DeepMind Lab has them compiled by others, and sleeps meanwhile.
 
     watch = HangWatch(processes, warn_seconds=120.0, kill_seconds=600.0)
     watch.start()
@@ -10,7 +11,9 @@ maps which take a core half a minute may take many times as long.
     watch.close()
 """
 
+import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +28,7 @@ _AT_THE_START = ('__init__', 'initial')
 # Between two looks; hangs are noticed so much later.
 _SHARE_OF_WARNING = 0.1
 _MAX_SECONDS_BETWEEN_LOOKS = 5.0
+_PROC = '/proc'
 
 
 class Activity(NamedTuple):
@@ -52,14 +56,31 @@ class _Call:
   Attributes:
     activity: as it was seen; None if it is idle.
     since: when it was seen first.
-    waited: seconds for which the process had waited for a core by then.
+    seen: when it was seen last.
+    waits: as of `_waits_for_core` so far; None until it was seen twice, as most calls never are.
+    waited: seconds since then for which it waited for a core.
     is_named: whether a warning named it.
   """
 
   activity: Activity | None
   since: float
-  waited: float
+  seen: float = 0.0
+  waits: dict[int, float] | None = None
+  waited: float = 0.0
   is_named: bool = False
+
+  def look(self, now, children):
+    """Returns the seconds that it has taken by now without those of waiting for a core, given
+    `_children`.
+    """
+    waits = _waits_for_core(self.activity.pid, children)
+    if self.waits is not None:
+      before = self.waits
+      more = sum(seconds - before.get(thread, 0.0) for thread, seconds in waits.items())
+      self.waited += min(more, now - self.seen)  # Threads may wait at the same time.
+    self.waits = (self.waits or {}) | waits
+    self.seen = now
+    return now - self.since - self.waited
 
 
 class HangWatch:
@@ -85,7 +106,7 @@ class HangWatch:
     self._warn_seconds = warn_seconds
     self._kill_seconds = kill_seconds
     self._clock = clock
-    self._calls = [_Call(None, 0.0, 0.0) for _ in self._processes]
+    self._calls = [_Call(None, 0.0) for _ in self._processes]
     self._closed = threading.Event()
     self._thread: threading.Thread | None = None
 
@@ -106,17 +127,18 @@ class HangWatch:
 
   def look(self) -> None:
     """Looks at all processes once: names and kills those for which it is time."""
-    now = self._clock()
+    now, children = self._clock(), None
     for i, process in enumerate(self._processes):
       activity = process.activity()
       if activity is None or activity != self._calls[i].activity:
-        self._calls[i] = _Call(activity, now, _waited_for_core(activity))
+        self._calls[i] = _Call(activity, now)
       else:
-        self._judge(process, self._calls[i], now)
+        children = _children() if children is None else children
+        self._judge(process, self._calls[i], now, children)
 
-  def _judge(self, process, call, now):
+  def _judge(self, process, call, now, children):
     activity = call.activity
-    seconds = now - call.since - (_waited_for_core(activity) - call.waited)
+    seconds = call.look(now, children)
     patience = _PATIENCE_AT_THE_START if activity.method in _AT_THE_START else 1
     if seconds >= patience * self._kill_seconds:
       process.kill(
@@ -135,12 +157,34 @@ class HangWatch:
       )
 
 
-def _waited_for_core(activity: Activity | None) -> float:
-  """Returns the seconds for which a process was ready to run and had no core; 0 if unknown."""
-  if activity is None:
-    return 0.0
-  try:
-    with open(f'/proc/{activity.pid}/schedstat') as file:
-      return int(file.read().split()[1]) / 1e9
-  except (OSError, ValueError, IndexError):  # It has ended, or the system does not say.
-    return 0.0
+def _children() -> dict[int, list[int]]:
+  """Returns the ids of all processes that were started by another one, by the latter's id; empty
+  where the system does not say.
+  """
+  children: dict[int, list[int]] = {}
+  for name in os.listdir(_PROC) if os.path.isdir(_PROC) else ():
+    if name.isdecimal():
+      with contextlib.suppress(OSError, ValueError, IndexError):  # It has ended.
+        # Behind the name of its program, which may have spaces, are its state and its parent.
+        parent = int(_read(f'{_PROC}/{name}/stat').rpartition(')')[2].split()[1])
+        children.setdefault(parent, []).append(int(name))
+  return children
+
+
+def _waits_for_core(pid: int, children: dict[int, list[int]]) -> dict[int, float]:
+  """Returns for how many seconds each thread of a process and of its descendants was ready to run
+  and had no core; without those that have ended, empty where the system does not say.
+  """
+  waits, pids = {}, [pid]
+  while pids:
+    pid = pids.pop()
+    pids += children.get(pid, ())
+    with contextlib.suppress(OSError, ValueError, IndexError):
+      for thread in os.listdir(f'{_PROC}/{pid}/task'):
+        waits[int(thread)] = int(_read(f'{_PROC}/{pid}/task/{thread}/schedstat').split()[1]) / 1e9
+  return waits
+
+
+def _read(path):
+  with open(path) as file:
+    return file.read()

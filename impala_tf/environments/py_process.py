@@ -132,7 +132,8 @@ class PyProcess:
       return self._exchange(method, pickle.dumps((method, args)))
 
   def kill(self, pid: int, reason: str) -> None:
-    """Kills the process if it is still that one; a thread that waits for it gets a ProcessError.
+    """Kills the process, and what it has started, if it is still that one; a thread that waits for
+    it gets a ProcessError.
 
     Args:
       pid: its id.
@@ -140,8 +141,14 @@ class PyProcess:
     """
     if self.pid == pid:
       self._killed = reason
+      descendants = []
+      with contextlib.suppress(psutil.Error):
+        descendants = psutil.Process(pid).children(recursive=True)
       with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
+      for process in descendants:
+        with contextlib.suppress(psutil.Error):
+          process.kill()
 
   def close(self, grace_seconds: float = worker.GRACE_SECONDS) -> None:
     """Lets the object close, then ends the process; does nothing when it is not running.

@@ -3,13 +3,15 @@ follows."""
 
 import contextlib
 import dataclasses
-import io
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 
 import numpy as np
+import psutil
 import pytest
 
 from impala_tf.environments import hangs, process_group, py_process
@@ -44,7 +46,8 @@ def clock():
   return Clock()
 
 
-STEP = hangs.Activity(pid=0, method='step', calls=7, reports=3, environment=1)
+NOBODY = 2**30  # No process has such an id.
+STEP = hangs.Activity(pid=NOBODY, method='step', calls=7, reports=3, environment=1)
 
 
 def pass_time(watch, clock, seconds):
@@ -71,7 +74,7 @@ def test_a_process_that_hangs_is_named_once_and_then_killed(clock, new_warnings)
 
 @pytest.mark.parametrize(
   'later',
-  [STEP._replace(reports=4), STEP._replace(calls=8), STEP._replace(pid=5), None],
+  [STEP._replace(reports=4), STEP._replace(calls=8), STEP._replace(pid=NOBODY + 1), None],
   ids=['an environment has finished', 'the next call', 'another process', 'idle'],
 )
 def test_a_process_that_does_something_now_and_then_does_not_hang(clock, new_warnings, later):
@@ -100,8 +103,8 @@ def test_a_start_may_take_longer(clock, new_warnings, method):
 
 def test_time_without_a_core_does_not_count(clock, new_warnings, monkeypatch):
   process = Process(STEP)
-  waited = lambda activity: 0.9 * (clock.now - 100.0)
-  monkeypatch.setattr(hangs, '_waited_for_core', waited)
+  waits = lambda pid, children: {pid: 0.9 * (clock.now - 100.0)}
+  monkeypatch.setattr(hangs, '_waits_for_core', waits)
   watch = hangs.HangWatch([process], 120.0, 600.0, clock)
   watch.look()
   pass_time(watch, clock, 1190)
@@ -110,20 +113,84 @@ def test_time_without_a_core_does_not_count(clock, new_warnings, monkeypatch):
   assert len(new_warnings()) == 1
 
 
-def test_the_time_without_a_core_is_read_of_the_process_at_work(monkeypatch):
-  opened = []
-
-  def open_(path):
-    opened.append(path)
+def set_waits(folder, pid, *seconds, parent):
+  """Files of a process: its parent, and its threads with the seconds that each has waited."""
+  for number, waited in enumerate(seconds):
+    thread = folder / str(pid) / 'task' / str(pid + number)
+    thread.mkdir(parents=True, exist_ok=True)
     # Nanoseconds with a core and without, and turns.
-    return io.StringIO('7000000000 1500000000 9\n')
+    (thread / 'schedstat').write_text(f'7000000000 {waited * 10**9:.0f} 9\n')
+  (folder / str(pid) / 'stat').write_text(f'{pid} (a (b) c) S {parent} 7 7 0')
 
-  monkeypatch.setattr(hangs, 'open', open_, raising=False)
-  assert hangs._waited_for_core(STEP._replace(pid=12)) == 1.5
-  assert opened == ['/proc/12/schedstat']
+
+def test_the_time_without_a_core_is_that_of_all_threads_and_descendants(tmp_path, monkeypatch):
+  monkeypatch.setattr(hangs, '_PROC', str(tmp_path))
+  set_waits(tmp_path, 10, 1.5, 2.5, parent=1)
+  set_waits(tmp_path, 20, 3.5, parent=10)
+  set_waits(tmp_path, 30, 4.5, parent=20)
+  set_waits(tmp_path, 50, 9.0, parent=1)
+  (tmp_path / '70').mkdir()  # It has ended.
+  (tmp_path / 'uptime').touch()
+  children = hangs._children()
+  assert hangs._waits_for_core(10, children) == {10: 1.5, 11: 2.5, 20: 3.5, 30: 4.5}
+  assert hangs._waits_for_core(70, children) == hangs._waits_for_core(60, children) == {}
+  monkeypatch.setattr(hangs, '_PROC', str(tmp_path / 'nothing'))
+  assert hangs._children() == {}
   monkeypatch.undo()
-  # Idle, and ended.
-  assert hangs._waited_for_core(None) == hangs._waited_for_core(STEP) == 0.0
+  assert os.getpid() in hangs._children()[os.getppid()]
+
+
+def test_waiting_of_programs_that_a_process_runs_does_not_count(
+  clock, new_warnings, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(hangs, '_PROC', str(tmp_path))
+  process = Process(STEP._replace(pid=10))
+  watch = hangs.HangWatch([process], 120.0, 600.0, clock)
+  # A program that it always has waited long before, and one that has ended still counts.
+  set_waits(tmp_path, 10, 0.0, parent=1)
+  set_waits(tmp_path, 20, 1000.0, parent=10)
+  watch.look()
+  pass_time(watch, clock, 1)
+  for compiler in (30, 50):
+    for second in range(1, 301):
+      # Of two threads that wait at once, the time counts once.
+      set_waits(tmp_path, compiler, 0.9 * second, 0.8 * second, parent=10)
+      pass_time(watch, clock, 1)
+    shutil.rmtree(tmp_path / str(compiler))
+  assert new_warnings() == []
+  pass_time(watch, clock, 110)
+  assert new_warnings() == []
+  pass_time(watch, clock, 20)
+  assert len(new_warnings()) == 1
+
+
+class Compiling:
+  """Is busy with another program, as an engine that compiles a map."""
+
+  def __init__(self):
+    self._program = subprocess.Popen(['sleep', '1000'])
+
+  def program(self):
+    return self._program.pid
+
+  def wait(self):
+    self._program.wait()
+
+
+def test_programs_of_a_process_are_killed_with_it():
+  with py_process.PyProcess(Compiling) as process:
+    program = process.call('program')
+    process.kill(process.pid, 'hung')
+    with pytest.raises(py_process.ProcessError, match='hung'):
+      process.call('wait')
+    wait_until(lambda: not is_running(program), 'the end of the program')
+
+
+def is_running(pid):
+  try:
+    return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+  except psutil.NoSuchProcess:
+    return False
 
 
 def make(suite, levels, **changes):
