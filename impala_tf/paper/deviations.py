@@ -38,12 +38,12 @@ class Deviations:
       level: its name. The paper's settings are those of its suite.
       ours: the run's. Fields that it lacks are not compared.
     """
-    self._note(method)
     try:
       _, theirs = suites.resolve(level, **method.hyper_parameters({}))
     except ConfigurationError:  # Its suite is not installed here.
       return
 
+    self._note(method)
     ours = dataclasses.asdict(ours) if isinstance(ours, Config) else ours
     for name in theirs.learning_fields():
       if name in ours and name not in _SHOWN:
@@ -94,6 +94,10 @@ class Deviations:
     """Compares what was not drawn from a space, and the space, whose distributions are texts."""
     theirs = search_space.as_texts(search_space.TABLE_D1)
     self.add(method, level, {k: v for k, v in ours.items() if k not in space | theirs})
+    self._note(method)
+    for name in theirs:
+      if name not in space:  # All runs have the same, which the paper drew.
+        self._compare(name, ours[name], None, of_paper='drawn')
     as_text = lambda space: '; '.join(f'{name}={form}' for name, form in space.items())
     self._compare('search space', as_text(space), as_text(theirs), of_paper='that of Table D.1')
 

@@ -7,6 +7,8 @@ import pytest
 from impala_tf.environments import suites
 from impala_tf.paper.deviations import Deviations
 from impala_tf.paper.experiments import EXPERIMENTS
+from impala_tf.sweeps import search_space
+from impala_tf.sweeps.definition import Sweep
 
 METHOD = EXPERIMENTS['table1'].methods[5]
 CONFIG = suites.resolve('pong', **METHOD.hyper_parameters({}))[1]
@@ -44,6 +46,21 @@ def test_numbers_of_environments_are_shown():
 
 def test_what_is_as_in_the_paper_and_what_no_paper_has_is_not_shown():
   assert ', not ' not in deviations(seed=7, total_environment_frames=9)
+
+
+def test_what_the_paper_drew_and_a_sweep_did_not_is_shown():
+  found = Deviations()
+  space = search_space.parse(['seed=uniform(1,9)', 'epsilon=categorical(0.1,0.2)'])
+  found.add_sweep(METHOD, 'pong', Sweep({'learning_rate': 0.006}, space))
+  assert 'learning_rate 0.006, not drawn' in found.text()
+  assert f'entropy_cost {CONFIG.entropy_cost}, not drawn' in found.text()
+  assert 'epsilon 0' not in found.text()
+
+
+def test_a_run_whose_suite_is_not_installed_is_not_said_to_be_as_in_the_paper():
+  found = Deviations()
+  found.add(METHOD, 'no_such_package.suite:level', dataclasses.asdict(CONFIG))
+  assert found.text() == ''
 
 
 def test_methods_that_share_settings_are_named_once_a_whole_group_by_its_name():
