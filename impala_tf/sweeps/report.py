@@ -75,16 +75,24 @@ def status(logdir: str, trials: Sequence[Trial]) -> str:
 
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
-  """Returns the trials that came to a final return, the best first."""
+  """Returns the trials that have a return, the best first, and after those that have finished the
+  pruned ones, whose return is not a final one.
+  """
   with_return = [t for t in trials if t.state in _WITH_RETURN and t.value is not None]
-  return sorted(with_return, key=operator.attrgetter('value'), reverse=True)
+  with_return.sort(key=operator.attrgetter('value'), reverse=True)
+  return sorted(with_return, key=lambda trial: _WITH_RETURN.index(trial.state))
+
+
+def finished(trials: Sequence[Trial]) -> list[Trial]:
+  """Returns the trials that came to a final return, the best first."""
+  return [trial for trial in ranked(trials) if trial.state == 'finished']
 
 
 def markdown(sweeps: Sweeps) -> str:
   """Returns the report as text; `sweeps` is as for `write`."""
   parts = ['# Sweeps' if len(sweeps) > 1 else '# Sweep']
   for label, (_, trials) in sweeps.items():
-    best = ranked(trials)
+    with_return, best = ranked(trials), finished(trials)
     counts = ', '.join(
       f'{sum(t.state == state for t in trials)} {state}'
       for state in dict.fromkeys(t.state for t in trials)
@@ -98,9 +106,15 @@ def markdown(sweeps: Sweeps) -> str:
     names = list(trials[0].hyper_parameters)
     rows = [['rank', 'trial', 'final return', *names]]
     rows += [
-      [str(i), t.name, f'{t.value:.4g}', *_values_of(t, names)] for i, t in enumerate(best, start=1)
+      [
+        str(i),
+        t.name,
+        f'{t.value:.4g}' + ' (pruned)' * (t.state == 'pruned'),
+        *_values_of(t, names),
+      ]
+      for i, t in enumerate(with_return, start=1)
     ]
-    rows += [['', t.name, t.state, *_values_of(t, names)] for t in trials if t not in best]
+    rows += [['', t.name, t.state, *_values_of(t, names)] for t in trials if t not in with_return]
     parts.append(tables.markdown(rows))
 
   return '\n\n'.join(parts) + '\n'
@@ -112,7 +126,7 @@ def draw_sorted(sweeps: Sweeps, output: str) -> None:
   """
   with pictures.picture(output) as (axes,):
     for label, (_, trials) in sweeps.items():
-      values = [trial.value for trial in ranked(trials) if trial.value is not None]
+      values = [trial.value for trial in finished(trials) if trial.value is not None]
       axes.plot(
         range(1, len(values) + 1),
         values,
@@ -132,7 +146,7 @@ def draw_best(sweeps: Sweeps, output: str) -> None:
   """
   with pictures.picture(output) as (axes,):
     for label, (logdir, trials) in sweeps.items():
-      best = [_curve_of(os.path.join(logdir, trial.name)) for trial in ranked(trials)[:BEST]]
+      best = [_curve_of(os.path.join(logdir, trial.name)) for trial in finished(trials)[:BEST]]
       runs = [(frames, values) for frames, values in best if len(frames)]
       if runs:
         frames = statistics.common_frames(f for f, _ in runs)

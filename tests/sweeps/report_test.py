@@ -63,8 +63,13 @@ def test_damage_to_one_sweep_of_many_costs_that_sweep_only(tmp_path, caplog, nam
     report.read([f'{tmp_path}/a'])
 
 
-def test_trials_with_a_return_are_ranked():
-  assert [t.number for t in report.ranked(TRIALS)] == [1, 3, 0, 4]
+def test_trials_with_a_return_are_ranked_pruned_ones_last():
+  trials = [*TRIALS, trial(6, 'pruned', value=99.0)]
+  assert [t.number for t in report.ranked(trials)] == [1, 3, 0, 6, 4]
+  assert [t.number for t in report.finished(trials)] == [1, 3, 0]
+  text = report.markdown({'ours': ('', trials)})
+  assert 'Best final return 5, mean of the best 3 3.' in text
+  assert '99 (pruned)' in text
 
 
 @pytest.mark.parametrize('name', ['episodes.csv', 'score.json'])
@@ -95,7 +100,7 @@ def test_files(sweep, tmp_path, figures):
   assert [row['final_return'] for row in rows] == ['1.0', '5.0', '', '3.0', '-2.0', '']
   assert [row['state'] for row in rows[:3]] == ['finished', 'finished', 'failed']
   (sorted_line,), (best_line, *_) = (figure.axes[0].get_lines() for figure in figures)
-  assert np.array(sorted_line.get_data()).tolist() == [[1, 2, 3, 4], [5.0, 3.0, 1.0, -2.0]]
+  assert np.array(sorted_line.get_data()).tolist() == [[1, 2, 3], [5.0, 3.0, 1.0]]
   np.testing.assert_allclose(best_line.get_ydata(), 3.0)
 
 
