@@ -10,12 +10,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from impala_tf import cli
+from impala_tf import cli, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.errors import FileError
+from impala_tf.errors import FileError, UserError
 from impala_tf.paper import experiments, rates
 from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.paper.settings import PaperSettings
@@ -218,20 +218,41 @@ def _agents(experiment, logdir, settings):
     trainings = list(_trainings(experiment, method, folder, settings))
     yield from trainings
 
-    failed = sum(bool(training.code) for training in trainings)
     try:
       runs = folder if method.trainer == 'experts' else best_run(folder, method)
     except FileError as error:
       _say(f'{method.label} is not evaluated: {error}')
       continue
-    if failed and method.trainer != 'sweep':
+    if runs is None:
+      _say(f'{method.label} is not evaluated: no run in {folder} has come far enough.')
+    elif unfinished := _unfinished(method, trainings, runs):
       # An evaluation keeps what it has found, and would refuse the same levels' agents of a later
       # training; the best member of a population may be one that has not come to its end.
-      _say(f'{method.label} is not evaluated, as {failed} failed. The same command resumes.')
-    elif runs is None:
-      _say(f'{method.label} is not evaluated: no run in {folder} has come far enough.')
+      _say(f'{method.label} is not evaluated before these are complete: {", ".join(unfinished)}')
     else:
       yield _evaluation(experiment, runs, evaluation_folder(folder, method), settings)
+
+
+def _unfinished(method, trainings, runs):
+  """Returns the runs whose agents would be evaluated and have not come to their end, as far as
+  those trainings are concerned that did not just end well.
+  """
+  open_ones = [training for training in trainings if training.code != 0]
+  if method.trainer == 'sweep' or not open_ones:  # The best trial of a sweep has finished.
+    return []
+  of_agents = [runs] if method.trainer == 'population' else [run.logdir for run in open_ones]
+  return [logdir for logdir in of_agents if not _is_complete(logdir)]
+
+
+def _is_complete(logdir):
+  """Returns whether the newest checkpoint of a run has all of its frames."""
+  from impala_tf.training import checkpoints  # It loads TensorFlow.
+
+  try:
+    config = saved_config.load(logdir)
+    return config is not None and checkpoints.frames_in(logdir) >= config.total_environment_frames
+  except UserError:
+    return False
 
 
 def _trainings(experiment, method, folder, settings):
@@ -274,7 +295,7 @@ def best_run(folder: str, method: Method) -> str | None:
     best = lineage.best_member(pbt_folder.read_histories(folder))
   else:
     sweep = definition.load(folder)
-    ended = [] if sweep is None else sweep_report.ranked(Study(folder, sweep).trials())
+    ended = [] if sweep is None else sweep_report.finished(Study(folder, sweep).trials())
     best = ended[0].name if ended else None
   return None if best is None else os.path.join(folder, best)
 

@@ -139,6 +139,17 @@ def load_weights(directory: str, agent: tf.Module) -> Loaded:
   return Loaded(path, int(frames))
 
 
+def frames_in(directory: str) -> int:
+  """Returns the frames that the newest readable checkpoint of a run was trained for.
+
+  Raises:
+    CheckpointError: as `load_parts`.
+  """
+  frames = tf.Variable(0, dtype=tf.int64, trainable=False)
+  load_parts(directory, {('learner', 'frames'): frames})
+  return int(frames)
+
+
 def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Variable]) -> str:
   """Restores some objects, all of them from the newest readable checkpoint of a run; returns the
   checkpoint's path without suffixes.

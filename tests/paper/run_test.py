@@ -18,6 +18,7 @@ from impala_tf.pbt import lineage
 from impala_tf.system import locks, processes
 from tests.support.children import script
 from tests.support.clock import Clock
+from tests.support.run_files import make_run
 from tests.support.sweeps import sweep_of
 
 TABLE_3, TABLE_4 = EXPERIMENTS['table3'], EXPERIMENTS['table4']
@@ -29,7 +30,9 @@ def only(name, *folders):
 
 
 def listed(experiment, logdir, codes=(), **settings):
-  """The commands of an experiment as lists of words; they end with `codes` in turn, else well."""
+  """The commands of an experiment as lists of words; they end with `codes` in turn, else well, or
+  are not run with None.
+  """
   codes, found = list(codes), []
   for command in run.commands(experiment, str(logdir), PaperSettings(**settings)):
     words = shlex.split(str(command))
@@ -184,11 +187,13 @@ def test_what_failed_is_not_evaluated_yet_but_for_sweeps(tmp_path, capsys):
   # Or a half-trained agent would be in the way of the one to come.
   experts = listed(only('table4', 'impala_deep'), tmp_path, [0, 1], levels=('pong', 'qbert'))
   assert [words[0] for words in experts] == ['impala_tf'] * 2
-  assert 'IMPALA, deep, experts is not evaluated, as 1 failed' in capsys.readouterr().out
+  assert (
+    f'experts is not evaluated before these are complete: {tmp_path}' in capsys.readouterr().out
+  )
 
   members_of(experiments.agents_folder(str(tmp_path), TABLE_3, POPULATION), 1.0)
   assert len(listed(only('table3', 'impala_deep_pbt'), tmp_path, [1])) == 1
-  assert 'is not evaluated, as 1 failed' in capsys.readouterr().out
+  assert 'is not evaluated before these are complete: ' in capsys.readouterr().out
   assert len(listed(only('table3', 'impala_deep_pbt'), tmp_path, [0])) == 2
 
   # A sweep has failed trials for good, and another one is the best.
@@ -200,6 +205,25 @@ def test_what_failed_is_not_evaluated_yet_but_for_sweeps(tmp_path, capsys):
   pathlib.Path(sweep, 'sweep.json').write_text('[]')
   assert len(listed(only('table3', 'impala_shallow'), tmp_path, [1])) == 1
   assert f'{sweep}/sweep.json' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('frames', 'is_evaluated'), [(1999, False), (2000, True)])
+def test_agents_are_evaluated_when_their_runs_are_complete(tmp_path, frames, is_evaluated):
+  config = dataclasses.replace(suites.resolve('pong')[1], total_environment_frames=2000)
+  suite = suites.find('pong')
+  # Where commands are only listed, their codes are not known.
+  make_run(suite, config, tmp_path / 'atari57' / 'impala_deep' / 'pong', frames)
+  experts = listed(only('table4', 'impala_deep'), tmp_path, [None], levels=('pong',))
+  assert [words[0] for words in experts] == ['impala_tf', 'atari57.evaluate'][: 1 + is_evaluated]
+
+  # One that diverged is not in the way of a population's best.
+  population = tmp_path / 'atari57' / 'impala_multitask'
+  members_of(population, 1.0, 2.0)
+  make_run(suite, config, population / 'member_001', frames)
+  commands = listed(only('table4', 'impala_multitask'), tmp_path, [1])
+  assert [words[0] for words in commands] == ['impala_tf.pbt', 'atari57.evaluate'][
+    : 1 + is_evaluated
+  ]
 
 
 def test_what_can_be_a_cluster_is_one(tmp_path, capsys):
