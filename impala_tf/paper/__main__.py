@@ -19,6 +19,7 @@ from impala_tf import cli, errors
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
+from impala_tf.environments import suites
 from impala_tf.paper import experiments
 from impala_tf.sweeps import search_space
 
@@ -161,7 +162,8 @@ def _settings(values):
 
   return PaperSettings(
     scale=values.scale,
-    levels=tuple(values.levels) or None,
+    # Folders are named by levels, and another spelling is not another level.
+    levels=tuple(suites.resolve(level)[1].level_name for level in values.levels) or None,
     trials=values.trials,
     space=values.space and search_space.as_texts(search_space.parse(values.space)),
     sweep_seed=values.sweep_seed,

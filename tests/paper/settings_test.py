@@ -138,6 +138,11 @@ def test_the_command_prints_what_it_would_run(call, capsys, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+def test_a_level_in_another_spelling_is_not_another_experiment(call, capsys, tmp_path):
+  assert call('commands', 'table4', '--levels=Pong', '--methods=a3c_deep') == 0
+  assert f'--logdir={tmp_path}/atari57/a3c_deep/pong\n' in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
