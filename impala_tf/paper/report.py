@@ -154,16 +154,20 @@ def _sweeps(experiment, logdir, output):
   best = sweep_report.BEST
   rows = [['method', 'with', 'level', 'paper', f'best {best}', 'all', 'trials', 'frames']]
   lines, scales, missing, deviations = [], set(), 0, Deviations()
-  for level in _levels_in(os.path.join(logdir, 'sweeps'), experiment):
+  printed = [level for method in experiment.methods for level in method.paper]
+  found = _levels_in(os.path.join(logdir, 'sweeps'), experiment)
+  for level in dict.fromkeys(printed + found):
     groups = {}
     for method in experiment.methods:
       folder = experiments.sweep_folder(logdir, level, method)
       sweep, trials = _sweep_in(folder)
       if sweep is None:
         missing += 1
+        if level in method.paper:
+          rows.append([method.label, method.group, level, method.paper[level], *[None] * 4])
         continue
 
-      values = [trial.value for trial in sweep_report.ranked(trials)]
+      values = [trial.value for trial in sweep_report.finished(trials)]
       frames = sweep.given[_FRAMES]
       scales.add(frames / experiment.frames)
       deviations.add_sweep(method, level, sweep)
@@ -184,7 +188,7 @@ def _sweeps(experiment, logdir, output):
     for group, of_group in groups.items():
       lines += _draw_sweeps(experiment, level, group, of_group, output)
 
-  if len(rows) == 1:
+  if not scales:
     return None
 
   tables.write(output, {f'{experiment.name}.csv': rows})
@@ -241,11 +245,12 @@ def _levels_in(folder: str, experiment: Experiment) -> list[str]:
 
 
 def _agents(experiment, logdir, output):
-  evaluated = []
+  evaluated, frames = [], {}
   for method in experiment.methods:
     with files.without_damage():
       folder = run.evaluation_folder(experiments.agents_folder(logdir, experiment, method), method)
-      if os.path.exists(os.path.join(folder, results.FILE_NAME)):
+      if (found := results.load(folder)) is not None:
+        frames[method.label] = {result.frames for result in found.levels.values()}
         evaluated.append(f'"{method.label}={folder}"')  # Quoted, as labels have commas.
 
   if not evaluated:
@@ -265,36 +270,44 @@ def _agents(experiment, logdir, output):
 
   if ran.stderr.strip():
     logging.warning('%s', ran.stderr.strip())
-  deviations, all_frames = Deviations(), set()
-  for method in experiment.methods:
-    with files.without_damage():
-      folder = experiments.agents_folder(logdir, experiment, method)
-      all_frames |= _compare(experiment, method, folder, deviations)
+  notes = _notes(experiment, logdir, frames)
+  return f'[Tables and pictures]({experiment.name}/report.md). {notes}'
 
-  frames = ', '.join(f'{frames:_}' for frames in sorted(all_frames))
+
+def _notes(experiment: Agents, logdir: str, frames: dict[str, set[int]]) -> str:
+  """Returns what is other than in the paper.
+
+  Args:
+    experiment, logdir: as for `_agents`.
+    frames: those that the shown agents were trained for, by the labels of methods.
+  """
+  deviations = Deviations()
+  for method in experiment.methods:
+    if method.label in frames:
+      with files.without_damage():
+        folder = experiments.agents_folder(logdir, experiment, method)
+        _compare(experiment, method, folder, deviations)
+
+  here = ', '.join(f'{number:_}' for number in sorted(set().union(*frames.values())))
   return (
-    f'[Tables and pictures]({experiment.name}/report.md). Frames of a training here: {frames}; in '
-    f'{experiment.source} {experiment.frames:_} for an agent of all levels, '
-    f'{experiment.expert_frames:_} for an expert. {deviations.text()}'
+    f'Frames of a training here: {here}; in {experiment.source} {experiment.frames:_} for an agent '
+    f'of all levels, {experiment.expert_frames:_} for an expert. {deviations.text()}'
   )
 
 
-def _compare(experiment: Agents, method: Method, folder: str, deviations: Deviations) -> set[int]:
-  """Compares the trainings of a method with the paper's; returns how many frames they have."""
+def _compare(experiment: Agents, method: Method, folder: str, deviations: Deviations) -> None:
+  """Compares the trainings of a method with the paper's."""
   if method.trainer == 'sweep':
     sweep, _ = _sweep_in(folder)
-    if sweep is None:
-      return set()
-    deviations.add_sweep(method, experiment.suite, sweep)
-    return {sweep.given[_FRAMES]}
+    if sweep is not None:
+      deviations.add_sweep(method, experiment.suite, sweep)
+    return
 
-  configs = list(_configs_in(folder))
-  for config in configs:
+  for config in _configs_in(folder):
     if method.trainer == 'population':
       deviations.add_population(method, config, pbt_folder.read_population(folder))
     else:
       deviations.add(method, config.level_name, config)
-  return {config.total_environment_frames for config in configs}
 
 
 def _configs_in(folder: str) -> Iterator[Config]:
@@ -308,7 +321,7 @@ def _configs_in(folder: str) -> Iterator[Config]:
 def _curves(experiment, logdir, output, histories, over_hours):
   """Draws the score of the best agent of each method over frames, or over hours of training."""
   axis = 'hours' if over_hours else 'frames'
-  curves = {}
+  curves, trained = {}, {}
   for method in experiment.methods:
     folder = experiments.agents_folder(logdir, experiment, method)
     if os.path.isdir(folder):
@@ -316,6 +329,7 @@ def _curves(experiment, logdir, output, histories, over_hours):
       with files.without_damage():
         points = histories.of(folder, method)
       if points:
+        trained[method.label] = {points[-1][0]}
         curves[method.label] = [
           (hours if over_hours else frames, score) for frames, hours, score in points
         ]
@@ -335,4 +349,5 @@ def _curves(experiment, logdir, output, histories, over_hours):
   rows = [['method', axis, 'score']]
   rows += [[label, x, score] for label, points in curves.items() for x, score in points]
   tables.write(output, {f'{experiment.name}.csv': rows})
-  return f'![{experiment.title}]({experiment.name}.png)'
+  notes = _notes(experiment, logdir, trained)
+  return f'![{experiment.title}]({experiment.name}.png)\n\n{notes}'

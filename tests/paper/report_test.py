@@ -62,9 +62,23 @@ def test_each_level_has_its_own_number_of_the_paper_and_those_of_the_paper_come_
     sweep_of(experiments.sweep_folder(str(tmp_path), level, method), [None])
   _, rows = written(tmp_path, 'table2')
   levels = [('rooms_watermaze', '51.8'), ('seekavoid_arena_01', '43.7'), ('a_level_of_ours', '')]
-  assert [(row['method'], row['level'], row['paper']) for row in rows] == [
-    ('1-step IS', *level) for level in levels
+  ran = [(row['method'], row['level'], row['paper']) for row in rows if row['trials']]
+  assert ran == [('1-step IS', *level) for level in levels]
+
+
+def test_what_has_not_run_has_the_papers_numbers_and_blanks(tmp_path):
+  experiment = EXPERIMENTS['table2']
+  folder = experiments.sweep_folder(str(tmp_path), 'rooms_watermaze', experiment.methods[1])
+  sweep_of(folder, [1.0])
+  text, rows = written(tmp_path, 'table2')
+  assert [(row['method'], row['with'], row['level'], row['paper']) for row in rows] == [
+    (method.label, method.group, level, str(method.paper[level]))
+    for level in experiment.levels
+    for method in experiment.methods
   ]
+  assert len(rows) == 40
+  assert [row['method'] for row in rows if row['best 3']] == ['1-step IS']
+  assert '39 of the methods and levels have not been run' in text
 
 
 def test_the_report_has_what_ran_and_blanks_for_the_rest(tmp_path):
@@ -78,7 +92,6 @@ def test_the_report_has_what_ran_and_blanks_for_the_rest(tmp_path):
   assert '## Table 2' in text
   assert '## Table 1' not in text
   assert 'Scale 0.001 of' in text
-  assert '7 of the methods and levels have not been run' in text
   assert [row['method'] for row in rows] == ['r + gamma v(s+1)', 'r + gamma V(x(s+1))']
   assert [float(row['best 3']) for row in rows] == [pytest.approx((9 + 6 + 4) / 3), 3]
   assert [float(row['all']) for row in rows] == [pytest.approx(22 / 5), 3]
@@ -218,7 +231,11 @@ def test_curves_are_those_of_the_best_run_over_frames_and_over_hours(tmp_path):
       for step in (500, 1500, 2500):
         tf.summary.scalar(histories.SCORE, 100 * number + step / 100, step)
     writer.close()
-  report.write(str(tmp_path), str(tmp_path / 'report'))
+  text = report.write(str(tmp_path), str(tmp_path / 'report'))
+  for section in text.split('\n## ')[1:]:
+    assert section.startswith('Figure ')
+    assert 'trials 2, not 24' in section
+    assert 'Frames of a training here: 2_000, 3_500; in the authors' in section
   rows = {}
   for name in ('figure5', 'figure6'):
     with open(tmp_path / 'report' / f'{name}.csv', newline='') as file:
@@ -246,7 +263,7 @@ def evaluated(folder, level, settings, returns):
   logdir = os.path.join(folder, level)
   os.makedirs(logdir)
   saved_config.save(logdir, settings)
-  result = evaluations.result(level, returns, run=logdir, agent=settings.agent)
+  result = evaluations.result(level, returns, run=logdir, agent=settings.agent, frames=7)
   results.Evaluation({'seed': 1}, {level: result}).save(os.path.join(folder, run.EVALUATION), {})
 
 
@@ -257,17 +274,17 @@ def test_the_suites_report_has_each_evaluation_under_the_papers_name(tmp_path):
   assert '(table3/report.md)' in text
   # The level's own, in place of the suite's.
   assert 'reward_clipping abs_one, not optimistic_asymmetric' in text
-  assert "here: 1_000_000_000; in the authors' README 10_000_000_000 for an agent of all" in text
+  assert "here: 7; in the authors' README 10_000_000_000 for an agent of all" in text
   rows = rows_of(tmp_path / 'report' / 'table3' / 'table_b1.csv')
   ours = [row['IMPALA-Experts, deep'] for row in rows]
   assert [float(cell) for cell in ours if cell][:1] == [30.5]
 
 
 def compared(method, folder):
-  """Returns the settings that a report of Tables 3 and 4 names, and the frames."""
+  """Returns the settings that a report of Tables 3 and 4 names."""
   found = Deviations()
-  frames = report._compare(TABLE_3, method, str(folder), found)
-  return found.text(), frames
+  report._compare(TABLE_3, method, str(folder), found)
+  return found.text()
 
 
 def save_configs(method, folders, **given):
@@ -280,10 +297,9 @@ def save_configs(method, folders, **given):
 
 def test_a_sweeps_number_of_trials_is_named_and_what_it_drew_is_not(tmp_path):
   save_configs(SHALLOW, sweep_of(tmp_path / 'sweep', [1.0, 2.0]))
-  text, frames = compared(SHALLOW, tmp_path / 'sweep')
-  assert 'learning_rate' not in text
+  text = compared(SHALLOW, tmp_path / 'sweep')
+  assert 'seed 1' not in text
   assert 'trials 2, not 24' in text
-  assert frames == {10**6}
 
 
 def test_a_populations_size_and_rules_are_named_and_what_it_drew_is_not(tmp_path):
@@ -296,7 +312,7 @@ def test_a_populations_size_and_rules_are_named_and_what_it_drew_is_not(tmp_path
   pbt_folder.define(str(tmp_path), population)
   members = [pbt_folder.member_folder(str(tmp_path), number) for number in range(2)]
   save_configs(POPULATION, members, batch_size=16, learning_rate_decay='none')
-  text, _ = compared(POPULATION, tmp_path)
+  text = compared(POPULATION, tmp_path)
   parts = ('batch_size 16, not 32', 'members 2, not 24', 'burn_in_frames 7, not 20000000')
   assert [text.count(part) for part in (*parts, ', not ')] == [1, 1, 1, 3]
 
