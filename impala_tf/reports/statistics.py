@@ -26,11 +26,15 @@ def mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
   """Returns the mean of the middle half of the scores of all levels and seeds (Agarwal et al.,
-  2021). A score that is partly in it counts in part, and levels count alike where they have
-  different numbers of seeds.
+  2021). Levels count alike where they have different numbers of seeds.
   """
+  import scipy.stats  # It takes a second to load.
+
   counts = [s.shape[axis] for s in scores]
-  values = np.moveaxis(np.concatenate(scores, axis=axis), axis, -1)
+  values = np.concatenate(scores, axis=axis)
+  if len(set(counts)) == 1:
+    return scipy.stats.trim_mean(values, _TRIMMED, axis=axis)
+  values = np.moveaxis(values, axis, -1)
   weights = np.concatenate([np.full(n, 1 / (n * len(counts))) for n in counts])
   order = np.argsort(values, axis=-1)
   ends = np.cumsum(weights[order], axis=-1)
@@ -67,7 +71,7 @@ def band(
   """
   if min(array.shape[-1] for array in scores) < 2:
     return None
-  import scipy.stats  # It takes a second to load.
+  import scipy.stats
 
   found = scipy.stats.bootstrap(
     scores,

@@ -23,9 +23,3 @@ def test_levels_count_alike_in_the_interquartile_mean_whatever_their_numbers_of_
 def test_the_interquartile_mean_of_equal_numbers_of_seeds_drops_a_quarter_at_each_end():
   scores = [np.array([1.0, 2.0, 90.0, 4.0]), np.array([0.0, 6.0, 7.0, 8.0])]
   assert statistics.interquartile_mean(*scores) == pytest.approx(np.mean([2, 4, 6, 7]))
-
-
-def test_the_interquartile_mean_of_few_seeds_drops_parts_of_the_outer_ones():
-  # Of three thirds, the first and the last keep a twelfth each.
-  scores = np.array([0.0, 90.0, 0.0])
-  assert statistics.interquartile_mean(scores) == pytest.approx(90 / 12 * 2)
