@@ -193,7 +193,9 @@ def _draw_seeds(axes, label, levels, window):
   mean = statistics.interquartile_mean(*scores)
   count = max(len(seeds) for seeds in levels)
   seeds = f'{count} seed{"s" if count > 1 else ""}'
-  (line,) = axes.plot(points, mean, label=f'{label}, interquartile mean of {seeds}')
+  # Which leaves none of fewer than four out.
+  kind = 'interquartile mean' if sum(map(len, levels)) >= 4 else 'mean'
+  (line,) = axes.plot(points, mean, label=f'{label}, {kind} of {seeds}')
   band = statistics.band(statistics.interquartile_mean, scores)
   if band is not None:
     axes.fill_between(points, *band, color=line.get_color(), alpha=0.2, linewidth=0)

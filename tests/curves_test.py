@@ -115,11 +115,14 @@ def test_seeds_are_averaged_where_all_have_frames_with_a_band(tmp_path, drawn):
     for start, value in ((0, -20.0), (100, 0.0), (50, 1.0), (0, 2.0), (0, 30.0))
   ]
   curves.draw({'ours': seeds}, str(tmp_path / 'a.png'), lambda level: {})
-  (values,) = drawn['pong'].values()
+  values = drawn['pong']['ours, interquartile mean of 5 seeds']
   np.testing.assert_allclose(values, 1.0)  # The worst and the best do not count.
   assert drawn['band'].shape == (200, 2)
   assert (drawn['band'][:, 0] < 0).all()
   assert (drawn['band'][:, 1] > 2).all()
+
+  curves.draw({'ours': seeds[1:4]}, str(tmp_path / 'c.png'), lambda level: {})
+  np.testing.assert_allclose(drawn['pong']['ours, mean of 3 seeds'], 1.0)
 
   apart = [{'pong': (np.array([0, 9]), np.zeros(2))}, {'pong': (np.array([10, 20]), np.zeros(2))}]
   with pytest.raises(ConfigurationError, match='ours'):

@@ -27,6 +27,9 @@ def mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
 def interquartile_mean(*scores: np.ndarray, axis: int = -1) -> np.ndarray:
   """Returns the mean of the middle half of the scores of all levels and seeds (Agarwal et al.,
   2021). Levels count alike where they have different numbers of seeds.
+
+  As in that paper's library, whole scores are left out, a quarter at each end, rounded down: of
+  fewer than four none.
   """
   import scipy.stats  # It takes a second to load.
 
