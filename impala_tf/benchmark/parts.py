@@ -26,6 +26,17 @@ from impala_tf.training import episodes, impala, loop, sources
 from impala_tf.transport import unroll_queue
 from impala_tf.transport.staging import StagingArea
 
+# Operations that multiply matrices.
+_PRODUCTS = (
+  'MatMul',
+  'BatchMatMul',
+  'BatchMatMulV2',
+  'BatchMatMulV3',
+  'Conv2D',
+  'Conv2DBackpropInput',
+  'Conv2DBackpropFilter',
+)
+
 
 def _no_extra(result: measurement.Result) -> dict[str, Any]:
   del result
@@ -266,7 +277,8 @@ def update_flops(agent: agents.Agent, observation_spec: structs.Observation, con
   A product of [m, k] and [k, n] counts 2 m k n, and a convolution the products that it consists of;
   so do those that lead back to their kernels and to their inputs (the frames need none). Those of
   the recurrent state, inside the LSTM's loop over time, are left out: they are below one per cent
-  of the deep network's, and about a tenth of the shallow one's.
+  of the deep network's, and about a tenth of the shallow one's. So are those of instructions, of
+  which the different ones are computed once each.
   """
   rows = config.unroll_length + 1
   step_outputs = specs.tensor_specs(
@@ -295,25 +307,26 @@ def update_flops(agent: agents.Agent, observation_spec: structs.Observation, con
 
 
 def _flops(operation):
-  shapes = [tensor.shape for tensor in operation.inputs]
-  if operation.type == 'MatMul':
-    inner = shapes[0][0 if operation.get_attr('transpose_a') else 1]
-    return 2 * inner * operation.outputs[0].shape.num_elements()
+  """Returns those of a product or convolution, 0 for another operation, and for one of a size that
+  only the data say.
+  """
+  type_ = operation.type
+  if type_ not in _PRODUCTS:
+    return 0
+  shapes, output = [tensor.shape for tensor in operation.inputs], operation.outputs[0].shape
+  if not all(shape.is_fully_defined() for shape in (*shapes, output)):
+    return 0
 
-  if operation.type in ('BatchMatMul', 'BatchMatMulV2', 'BatchMatMulV3'):
-    inner = shapes[0][-2 if operation.get_attr('adj_x') else -1]
-    return 2 * inner * operation.outputs[0].shape.num_elements()
-
-  # What slides over the positions of the output: the kernel.
-  positions, kernel = {
-    'Conv2D': (operation.outputs and operation.outputs[0].shape, shapes[1:] and shapes[1]),
-    'Conv2DBackpropInput': (shapes[2:] and shapes[2], shapes[1:] and shapes[1]),
-    'Conv2DBackpropFilter': (
-      shapes[2:] and shapes[2],
-      operation.outputs and operation.outputs[0].shape,
-    ),
-  }.get(operation.type, (None, None))
-  return 0 if kernel is None else 2 * positions[:3].num_elements() * kernel.num_elements()
+  if type_.endswith('Filter'):
+    positions, kernel = shapes[2], output  # The kernel slides over the positions of what came out.
+  elif type_.endswith('Input'):
+    positions, kernel = shapes[2], shapes[1]
+  elif type_ == 'Conv2D':
+    positions, kernel = output, shapes[1]
+  else:
+    is_transposed = operation.get_attr('transpose_a' if type_ == 'MatMul' else 'adj_x')
+    return 2 * shapes[0][-2 if is_transposed else -1] * output.num_elements()
+  return 2 * positions[:3].num_elements() * kernel.num_elements()
 
 
 def matmul_flops_per_cpu_second() -> float:

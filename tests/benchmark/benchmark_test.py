@@ -125,6 +125,22 @@ def test_operations_of_an_lstm_are_counted_but_for_those_of_its_state():
   assert flops[0] - flops[1] > 2 * 3 * 64 * 4 * 256 * 2 * 4
 
 
+def test_operations_of_instructions_are_left_out():
+  suite, config = suites.resolve('rooms_watermaze', batch_size=2, unroll_length=3)
+  counts = []
+  for use_instruction in (True, False):
+    agent = agents.make_agent(
+      9,
+      network='shallow',
+      use_lstm=False,
+      use_last_action_and_reward=False,
+      use_instruction=use_instruction,
+    )
+    counts.append(parts.update_flops(agent, suite.observation_spec(config), config))
+  # The heads see 64 numbers more of them: 9 logits and a value, forward and two ways back.
+  assert counts[0] - counts[1] == 2 * 3 * 64 * (9 + 1) * 2 * 4
+
+
 def test_the_fake_environment_is_one():
   config = atari57_suite.SUITE.configure('pong', agent='shallow')
   suite = fake_environment.FakeSuite(atari57_suite.AtariSuite())
