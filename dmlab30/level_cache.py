@@ -17,6 +17,7 @@ import errno
 import hashlib
 import io
 import os
+import random
 import stat
 import urllib.parse
 import zipfile
@@ -34,6 +35,7 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 # After an eviction there is room for some more, so that not each write has to look through the
 # folder.
 _FULL_SHARE = 0.9
+_SAMPLE = 200  # Files of a remote folder that one look asks for.
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Share of the largest size that a process writes before it looks through the folder again.
 _SHARE_BETWEEN_LOOKS = 1 / 1024
@@ -127,8 +129,8 @@ class LevelCache:
       )
       if getattr(_reason(error), 'errno', None) in _FULL_DISK:
         with contextlib.suppress(*_errors()):
-          entries = self._entries()
-          self._shrink(entries, _size(entries) * _FULL_SHARE)
+          entries, size = self._look()
+          self._shrink(entries, size, size * _FULL_SHARE)
 
   def _evict(self, just_written, num_bytes):
     """Removes entries until the folder is small enough, given the path and size of one that was
@@ -140,13 +142,14 @@ class LevelCache:
         return
 
     self._bytes_since_look = 0
-    entries = self._entries()
-    if _size(entries) > self._max_bytes:
-      self._shrink(entries, self._max_bytes * _FULL_SHARE, just_written)
+    entries, size = self._look()
+    if size > self._max_bytes:
+      self._shrink(entries, size, self._max_bytes * _FULL_SHARE, just_written)
 
-  def _shrink(self, entries, max_bytes, just_written=''):
-    """Removes of the entries those used longest ago, until the others have at most `max_bytes`."""
-    size = _size(entries)
+  def _shrink(self, entries, size, max_bytes, just_written=''):
+    """Removes of the entries those used longest ago, until of `size` bytes at most `max_bytes` are
+    left.
+    """
     # Some file systems count in seconds, so that the newest needs a word of its own.
     for entry in sorted(entries, key=lambda entry: (entry.path == just_written, entry.last_used)):
       if size <= max_bytes:
@@ -159,23 +162,30 @@ class LevelCache:
     """Returns the path of a file of its own for any key."""
     return os.path.join(self._folder, urllib.parse.quote(key, safe='') + _SUFFIX)
 
-  def _entries(self):
-    """Returns an `_Entry` for each file of the cache, those among them that a killed process did
-    not finish; others in the folder are left alone.
+  def _look(self):
+    """Looks at the files of the cache, those among them that a killed process did not finish;
+    others in the folder are left alone.
+
+    Returns:
+      An `_Entry` for each that may go, and the size of all in bytes. Of a remote folder with many
+      files, each of which would be asked for over the network, these are the older half of a random
+      sample, and an estimate by that.
     """
     names = [name for name in files.names_in(self._folder) if _SUFFIX in name]
-    found = [(path, _status(path)) for path in (os.path.join(self._folder, n) for n in names)]
-    return [_Entry(path, *status) for path, status in found if status]
+    is_sample = is_remote(self._folder) and len(names) > _SAMPLE
+    looked = random.sample(names, _SAMPLE) if is_sample else names
+    found = [(path, _status(path)) for path in (os.path.join(self._folder, n) for n in looked)]
+    entries = [_Entry(path, *status) for path, status in found if status]
+    size = sum(entry.num_bytes for entry in entries) * len(names) / max(1, len(looked))
+    if is_sample:
+      entries = sorted(entries, key=lambda entry: entry.last_used)[: _SAMPLE // 2]
+    return entries, size
 
 
 class _Entry(NamedTuple):
   path: str
   num_bytes: int
   last_used: int  # nanoseconds
-
-
-def _size(entries):
-  return sum(entry.num_bytes for entry in entries)
 
 
 def _errors():

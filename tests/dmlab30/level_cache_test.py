@@ -172,6 +172,25 @@ def test_remote_folders_keep_to_their_size(tmp_path):
   assert len(os.listdir(tmp_path / 'cache')) == 3
 
 
+def test_a_look_into_a_remote_folder_asks_for_few_of_its_files(tmp_path, monkeypatch):
+  monkeypatch.setattr(level_cache, '_SAMPLE', 20)
+  looks, status = [], level_cache._status
+  monkeypatch.setattr(level_cache, '_status', lambda path: (looks.append(path), status(path))[1])
+  folder, size = tmp_path / 'cache', len(pk3()) + 32
+  folder.mkdir()
+  for number in range(100):
+    (folder / f'{number}.dmlab_map').write_bytes(b'x' * size)
+    os.utime(folder / f'{number}.dmlab_map', (number, number))
+  cache = level_cache.LevelCache(f'file://{folder}', 50 * size / 1e9)
+  for count in range(1, 9):
+    write(cache, tmp_path, f'new {count}', pk3())
+    assert len(looks) == 20 * count
+  # Each look takes the older half of what it saw until the folder is small enough.
+  left = [name for name in os.listdir(folder) if not name.startswith('new')]
+  assert 35 <= len(left) + 8 <= 60
+  assert sum(int(name.partition('.')[0]) for name in left) / len(left) > 55
+
+
 def test_files_that_a_killed_process_left_are_evicted(tmp_path):
   folder = tmp_path / 'cache'
   folder.mkdir()
