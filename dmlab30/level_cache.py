@@ -13,7 +13,6 @@ of processes may use one folder.
 """
 
 import contextlib
-import errno
 import hashlib
 import io
 import os
@@ -27,7 +26,7 @@ from typing import NamedTuple
 from absl import logging
 
 from impala_tf import files
-from impala_tf.errors import FileError
+from impala_tf.errors import DISK_FULL, FileError
 from impala_tf.system.paths import is_remote
 
 _SUFFIX = '.dmlab_map'
@@ -36,7 +35,6 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 # folder.
 _FULL_SHARE = 0.9
 _SAMPLE = 200  # Files of a remote folder that one look asks for.
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Share of the largest size that a process writes before it looks through the folder again.
 _SHARE_BETWEEN_LOOKS = 1 / 1024
 
@@ -127,7 +125,7 @@ class LevelCache:
         1,
         _reason(error),
       )
-      if getattr(_reason(error), 'errno', None) in _FULL_DISK:
+      if getattr(_reason(error), 'errno', None) in DISK_FULL:
         with contextlib.suppress(*_errors()):
           entries, size = self._look()
           self._shrink(entries, size, size * _FULL_SHARE)
@@ -144,11 +142,13 @@ class LevelCache:
     self._bytes_since_look = 0
     entries, size = self._look()
     if size > self._max_bytes:
-      self._shrink(entries, size, self._max_bytes * _FULL_SHARE, just_written)
+      size = self._shrink(entries, size, self._max_bytes * _FULL_SHARE, just_written)
+      if size > self._max_bytes:  # A sample can't give enough; the next write takes another.
+        self._bytes_since_look = None
 
   def _shrink(self, entries, size, max_bytes, just_written=''):
     """Removes of the entries those used longest ago, until of `size` bytes at most `max_bytes` are
-    left.
+    left; returns how many are.
     """
     # Some file systems count in seconds, so that the newest needs a word of its own.
     for entry in sorted(entries, key=lambda entry: (entry.path == just_written, entry.last_used)):
@@ -157,6 +157,7 @@ class LevelCache:
       _remove(entry.path)
       self._statistics['evicted'] += 1
       size -= entry.num_bytes
+    return size
 
   def _path(self, key):
     """Returns the path of a file of its own for any key."""

@@ -1,7 +1,11 @@
 """The errors that users can mend, and long lists in their messages."""
 
+import errno
 import os
 from collections.abc import Sequence
+
+# Numbers of system errors, after which room may be made.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class UserError(Exception):

@@ -76,8 +76,9 @@ class _Call:
     waits = _waits_for_core(self.activity.pid, children)
     if self.waits is not None:
       before = self.waits
-      more = sum(seconds - before.get(thread, 0.0) for thread, seconds in waits.items())
-      self.waited += min(more, now - self.seen)  # Threads may wait at the same time.
+      # Of the thread that waits most: many that wait a little do not hold a process up.
+      more = [seconds - before.get(thread, 0.0) for thread, seconds in waits.items()]
+      self.waited += min(max(more, default=0.0), now - self.seen)
     self.waits = (self.waits or {}) | waits
     self.seen = now
     return now - self.since - self.waited
@@ -179,9 +180,12 @@ def _waits_for_core(pid: int, children: dict[int, list[int]]) -> dict[int, float
   while pids:
     pid = pids.pop()
     pids += children.get(pid, ())
-    with contextlib.suppress(OSError, ValueError, IndexError):
-      for thread in os.listdir(f'{_PROC}/{pid}/task'):
-        waits[int(thread)] = int(_read(f'{_PROC}/{pid}/task/{thread}/schedstat').split()[1]) / 1e9
+    folder, threads = f'{_PROC}/{pid}/task', []
+    with contextlib.suppress(OSError):
+      threads = os.listdir(folder)
+    for thread in threads:
+      with contextlib.suppress(OSError, ValueError, IndexError):
+        waits[int(thread)] = int(_read(f'{folder}/{thread}/schedstat').split()[1]) / 1e9
   return waits
 
 

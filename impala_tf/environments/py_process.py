@@ -183,9 +183,14 @@ class PyProcess:
       ours.close()
       if getattr(error, 'errno', None) == errno.EMFILE:
         raise
+      remedy = ''
+      if isinstance(error, EOFError) or error.errno in (errno.EAGAIN, errno.ENOMEM):
+        remedy = (
+          " Memory is short, or processes are (`ulimit -u`, the container's limit): have fewer of "
+          'them, or raise the limit.'
+        )
       raise ProcessError(
-        f'No process of {self._name} could be started ({error}): memory is short, or processes are '
-        "(`ulimit -u`, the container's limit). Have fewer of them, or raise the limit."
+        f'No process of {self._name} could be started: {error}.{remedy}'
       ) from error
 
     with contextlib.suppress(psutil.Error):

@@ -10,12 +10,11 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from impala_tf import cli, saved_config
+from impala_tf import cli, errors, saved_config
 from impala_tf.cli import config_flags
 from impala_tf.cluster import trainer
 from impala_tf.config import ConfigurationError
 from impala_tf.environments import suites
-from impala_tf.errors import FileError, UserError
 from impala_tf.paper import experiments, rates
 from impala_tf.paper.kinds import Agents, Experiment, Method, Sweeps, Throughput
 from impala_tf.paper.settings import PaperSettings
@@ -29,6 +28,7 @@ from impala_tf.sweeps.study import Study
 from impala_tf.system import machine, processes, signals
 
 EVALUATION = 'evaluation'  # Folder of an agent's, beside its runs.
+_MOST_NAMED = 5  # runs in a message
 
 
 @dataclasses.dataclass
@@ -220,7 +220,7 @@ def _agents(experiment, logdir, settings):
 
     try:
       runs = folder if method.trainer == 'experts' else best_run(folder, method)
-    except FileError as error:
+    except errors.FileError as error:
       _say(f'{method.label} is not evaluated: {error}')
       continue
     if runs is None:
@@ -228,7 +228,8 @@ def _agents(experiment, logdir, settings):
     elif unfinished := _unfinished(method, trainings, runs):
       # An evaluation keeps what it has found, and would refuse the same levels' agents of a later
       # training; the best member of a population may be one that has not come to its end.
-      _say(f'{method.label} is not evaluated before these are complete: {", ".join(unfinished)}')
+      names = errors.listed(unfinished, _MOST_NAMED)
+      _say(f'{method.label} is not evaluated before these are complete: {names}')
     else:
       yield _evaluation(experiment, runs, evaluation_folder(folder, method), settings)
 
@@ -251,7 +252,7 @@ def _is_complete(logdir):
   try:
     config = saved_config.load(logdir)
     return config is not None and checkpoints.frames_in(logdir) >= config.total_environment_frames
-  except UserError:
+  except errors.UserError:
     return False
 
 

@@ -5,7 +5,6 @@ be full. A training has better things to do than to end for that.
 """
 
 import contextlib
-import errno
 import io
 import os
 import select
@@ -13,8 +12,9 @@ import sys
 
 from absl import logging
 
+from impala_tf.errors import DISK_FULL
+
 _NAMES = {1: 'Standard output', 2: 'Standard error'}
-_FULL = (errno.ENOSPC, errno.EDQUOT)  # Room may be made, while a broken pipe stays broken.
 
 
 def tolerate_failures() -> None:
@@ -72,7 +72,7 @@ class _Tolerant(io.FileIO):
         written = super().write(data)
       return written
     except OSError as error:
-      if error.errno not in _FULL:
+      if error.errno not in DISK_FULL:  # A broken pipe stays broken.
         _open_null(self.fileno())
       self._complain(error)
       return len(data)

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +48,13 @@ class Stored(NamedTuple):
     if node is None:
       return {}
     return {child.local_name: child.node_id for child in self.graph.nodes[node].children}
+
+  def node(self, path: Sequence[str]) -> int | None:
+    """Returns the number of the node at a path of names; None if there is none."""
+    node: int | None = 0
+    for name in path:
+      node = self.children(node).get(name)
+    return node
 
   def variable_key(self, node: int) -> str | None:
     """Returns the key under which a node's value is stored, None if it is not a variable."""

@@ -145,9 +145,13 @@ def frames_in(directory: str) -> int:
   Raises:
     CheckpointError: as `load_parts`.
   """
-  frames = tf.Variable(0, dtype=tf.int64, trainable=False)
-  load_parts(directory, {('learner', 'frames'): frames})
-  return int(frames)
+  # Without a variable, for which TensorFlow would take hold of the graphics cards.
+  stored = _newest(directory)
+  node = stored.node(('learner', 'frames'))
+  key = None if node is None else stored.variable_key(node)
+  if key is None:
+    raise CheckpointError(f'The checkpoint {stored.path} is not that of a training.')
+  return int(stored.tensors[key])
 
 
 def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Variable]) -> str:
@@ -161,24 +165,26 @@ def load_parts(directory: str, parts: Mapping[tuple[str, ...], tf.Module | tf.Va
   Raises:
     CheckpointError: if there is no checkpoint, none can be read, or it is another program's.
   """
-  stored = checkpoint_files.read_newest(directory)
-  if stored is None:
-    raise CheckpointError(
-      f'No checkpoint in {directory}. Train first, or point --logdir to a training run.'
-    )
-
-  _check_configuration(stored, saved_config.values_in(directory))
+  stored = _newest(directory)
   match = _Match(stored)
   for path, trackable in parts.items():
-    node: int | None = 0
-    for name in path:
-      node = stored.children(node).get(name)
+    node = stored.node(path)
     match.add(node, trackable, path)
     if node is not None:
       match.check_nothing_left(node)
 
   match.assign()
   return stored.path
+
+
+def _newest(directory):
+  stored = checkpoint_files.read_newest(directory)
+  if stored is None:
+    raise CheckpointError(
+      f'No checkpoint in {directory}. Train first, or point --logdir to a training run.'
+    )
+  _check_configuration(stored, saved_config.values_in(directory))
+  return stored
 
 
 def _check_configuration(stored, learning):

@@ -191,6 +191,17 @@ def test_a_look_into_a_remote_folder_asks_for_few_of_its_files(tmp_path, monkeyp
   assert sum(int(name.partition('.')[0]) for name in left) / len(left) > 55
 
 
+def test_a_remote_folder_keeps_to_its_size_where_samples_are_smaller_than_what_is_written(
+  tmp_path, monkeypatch
+):
+  monkeypatch.setattr(level_cache, '_SAMPLE', 4)
+  monkeypatch.setattr(level_cache, '_SHARE_BETWEEN_LOOKS', 1 / 5)
+  cache = level_cache.LevelCache(f'file://{tmp_path}/cache', 20 * (len(pk3()) + 32) / 1e9)
+  for number in range(80):
+    write(cache, tmp_path, str(number), pk3())
+  assert len(os.listdir(tmp_path / 'cache')) <= 26
+
+
 def test_files_that_a_killed_process_left_are_evicted(tmp_path):
   folder = tmp_path / 'cache'
   folder.mkdir()

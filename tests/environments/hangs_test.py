@@ -153,8 +153,8 @@ def test_waiting_of_programs_that_a_process_runs_does_not_count(
   pass_time(watch, clock, 1)
   for compiler in (30, 50):
     for second in range(1, 301):
-      # Of two threads that wait at once, the time counts once.
-      set_waits(tmp_path, compiler, 0.9 * second, 0.8 * second, parent=10)
+      # Of two threads that wait at once, that of one counts.
+      set_waits(tmp_path, compiler, second, 0.8 * second, parent=10)
       pass_time(watch, clock, 1)
     shutil.rmtree(tmp_path / str(compiler))
   assert new_warnings() == []
@@ -162,6 +162,19 @@ def test_waiting_of_programs_that_a_process_runs_does_not_count(
   assert new_warnings() == []
   pass_time(watch, clock, 20)
   assert len(new_warnings()) == 1
+
+
+def test_many_threads_that_wait_a_little_hide_no_hang(clock, new_warnings, tmp_path, monkeypatch):
+  monkeypatch.setattr(hangs, '_PROC', str(tmp_path))
+  process = Process(STEP._replace(pid=10))
+  watch = hangs.HangWatch([process], 120.0, 600.0, clock)
+  set_waits(tmp_path, 10, 0.0, parent=1)
+  for second in range(0, 650, 5):
+    set_waits(tmp_path, 20, *[0.05 * second] * 30, parent=10)
+    watch.look()
+    clock.now += 5
+  assert len(new_warnings()) == 1
+  assert process.reasons
 
 
 class Compiling:

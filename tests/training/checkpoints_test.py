@@ -261,3 +261,13 @@ class TestLoadWeights:
     Checkpointer(str(tmp_path), run=RunState(0)).save()
     with pytest.raises(CheckpointError, match='not in the checkpoint: learner/agent/layers/0'):
       checkpoints.load_weights(str(tmp_path), Agent(3, 0.0))
+
+
+def test_the_frames_of_a_checkpoint_are_read_without_a_variable(tmp_path, monkeypatch):
+  learner, _, checkpointer = make(tmp_path)
+  learner.frames.assign(2**40)
+  checkpointer.save()
+  monkeypatch.setattr(tf, 'Variable', lambda *unused, **given: pytest.fail('It takes the cards.'))
+  assert checkpoints.frames_in(str(tmp_path)) == 2**40
+  with pytest.raises(CheckpointError, match='No checkpoint in'):
+    checkpoints.frames_in(str(tmp_path / 'elsewhere'))
