@@ -36,7 +36,7 @@ def test_an_error_of_another_kind_is_a_failure():
 
 
 class LongUnrolls:
-  """In place of actor threads: they go on until environments are closed, or for some seconds after
+  """In place of actor threads: they play until environments are closed, or for some seconds after
   they were stopped.
   """
 

@@ -1,4 +1,4 @@
-"""What an actor's process of a cluster does before it acts."""
+"""An actor's process of a cluster before it acts."""
 
 import types
 

@@ -1,5 +1,5 @@
-"""What a batch of environments refuses: wrong actions, and values that do not fit or are not those
-that the environment promised.
+"""A batch of environments refuses wrong actions, and values that do not fit or are not those that
+the environment promised.
 """
 
 import functools

@@ -248,14 +248,24 @@ class TestGivingUp:
       make(frail.FrailSuite(tmp_path, 'construct', 0), ['catch'], 1).start()
     assert len(seeds_in(tmp_path)) == 1
 
-  @pytest.mark.parametrize('error', [EOFError(), BlockingIOError(errno.EAGAIN, 'short')])
-  def test_first_processes_that_can_not_be_forked_are_an_error(self, monkeypatch, error):
+  @pytest.mark.parametrize(
+    ('error', 'are_too_many'),
+    [
+      (EOFError('unexpected EOF'), True),
+      (BlockingIOError(errno.EAGAIN, 'short'), True),
+      (OSError(errno.ENOSPC, 'no room'), False),
+    ],
+  )
+  def test_first_processes_that_can_not_be_forked_are_an_error(
+    self, monkeypatch, error, are_too_many
+  ):
     def start(process):
       raise error
 
     monkeypatch.setattr(py_process._context.Process, 'start', start)
-    with pytest.raises(py_process.ProcessError, match='ulimit -u'):
+    with pytest.raises(py_process.ProcessError, match=error.args[-1]) as refused:
       make(catch.CatchSuite()).start()
+    assert ('ulimit -u' in str(refused.value)) == are_too_many
 
   def test_error_in_later_constructors_counts(self, tmp_path):
     with make(frail.FrailSuite(tmp_path, 'construct', 3), ['catch']) as group:

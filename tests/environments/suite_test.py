@@ -1,4 +1,4 @@
-"""What a suite has by default."""
+"""The defaults of a suite."""
 
 import functools
 import os

@@ -183,6 +183,11 @@ def test_an_agent_that_became_the_best_has_an_evaluation_of_its_own(tmp_path):
     assert run.evaluation_folder(folder, POPULATION) == os.path.join(folder, 'evaluation', best)
 
 
+def test_a_listing_of_a_whole_suite_names_few_runs_that_are_to_come(tmp_path, capsys):
+  assert len(listed(only('table4', 'impala_deep'), tmp_path, [None] * 57)) == 57
+  assert capsys.readouterr().out.count(str(tmp_path)) == 5
+
+
 def test_what_failed_is_not_evaluated_yet_but_for_sweeps(tmp_path, capsys):
   # Or a half-trained agent would be in the way of the one to come.
   experts = listed(only('table4', 'impala_deep'), tmp_path, [0, 1], levels=('pong', 'qbert'))
