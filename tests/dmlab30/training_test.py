@@ -244,7 +244,12 @@ def test_thirty_actors_play_the_thirty_levels(install, consumed, modules, tmp_pa
 def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp_path, capsys):
   # In its fourth episode, which is the fourth row of the third unroll.
   died, episode_steps = 23, 7
-  install(episode_steps=episode_steps, kill={'rooms_watermaze': [died]})
+  install(
+    episode_steps=episode_steps,
+    kill={'rooms_watermaze': [died]},
+    # Else it might fill all batches while the dead process is restarted.
+    wait={'language_execute_random_task': (30, 'rooms_watermaze')},
+  )
   dmlab = TwoLevels()
   # Weights that hardly move, so that what the actors computed can be computed again.
   chosen = settings(

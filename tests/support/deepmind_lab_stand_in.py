@@ -57,6 +57,7 @@ def install(
   compile_seconds=0.0,
   fail=(),
   kill=None,
+  wait=None,
 ):
   """Writes a module `deepmind_lab` that behaves as these settings say.
 
@@ -71,6 +72,8 @@ def install(
     fail: names of levels whose second step raises.
     kill: dict from a level's name to a list: the first instance of the level kills its process by
       SIGKILL in that step, the second in the second, and so on.
+    wait: dict from a level's name to (step, other level): in that step it waits until a second
+      process has begun an episode of the other level. RuntimeError after a minute.
 
   Returns:
     The folder, as text.
@@ -91,6 +94,7 @@ def install(
     'compile_seconds': compile_seconds,
     'fail': list(fail),
     'kill': kill or {},
+    'wait': wait or {},
     'suite': suite,
   }
   (folder / _SETTINGS).write_text(json.dumps(settings))
@@ -193,6 +197,9 @@ class Lab:
     self._step += 1
     if self._n == self._last_step:
       os.kill(os.getpid(), signal.SIGKILL)
+    step, other = self._settings['wait'].get(self._name, (None, ''))
+    if self._n == step:
+      _wait_for_second_process(other)
     if self._name in self._settings['fail'] and self._step == 2:
       raise ValueError('Failed to advance environment "The script failed"')
     if self._name.startswith('language') and self._step == 2:
@@ -271,6 +278,17 @@ class Lab:
       return None
     with np.load(path) as tape:
       return dict(tape)
+
+
+def _wait_for_second_process(level):
+  end = time.monotonic() + 60
+  folder = pathlib.Path(__file__).parent
+  while (
+    len({pid for pid, name, seed in journal(folder) if (name, seed is None) == (level, False)}) < 2
+  ):
+    if time.monotonic() > end:
+      raise RuntimeError(f'{level} was not begun in a second process.')
+    time.sleep(0.02)
 
 
 def _is_map(path, key):
