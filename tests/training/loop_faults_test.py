@@ -15,6 +15,7 @@ from impala_tf.learning import learner
 from impala_tf.system import locks
 from impala_tf.training import checkpoints, episodes, impala, loop, progress, run_log
 from tests.support import catch, frail
+from tests.support.processes import wait_until
 from tests.support.run_files import read_episodes, read_scalars
 from tests.support.short_runs import SHORT, restored
 
@@ -23,10 +24,18 @@ def test_a_killed_process_costs_its_episodes_and_the_run_goes_on(tmp_path, capsy
   settings = dataclasses.replace(SHORT, total_environment_frames=160 * 40)
   add, episodes_in = run_log.RunLogger.log, episodes.episodes_in
 
+  killed = []
+
   def add_and_kill(self, frames, *args):
     add(self, frames, *args)
+    process = self._source.actors.environments[1]
     if frames == 160 * 5:
-      os.kill(self._source.actors.environments[1].pid, signal.SIGKILL)
+      killed.append(process.pid)
+      os.kill(process.pid, signal.SIGKILL)
+    if frames == 160 * 10:
+      # By now its actor has noticed, as all that it had for the learner is consumed. Without a wait
+      # the other one might play the rest before the process is restarted.
+      wait_until(lambda: process.pid not in (None, *killed))
 
   consumed = []
 
