@@ -286,6 +286,11 @@ def test_a_killed_process_costs_its_episode_only(install, consumed, modules, tmp
   before, after = seeds.values()
   assert len(before) == 4
   assert not set(before) & set(after)
+  # The other level waited for it in its fifth episode.
+  _, restarted = seeds
+  begun = [(pid, level) for pid, level, seed in stand_in.journal(modules) if seed is not None]
+  earlier = begun[: begun.index((restarted, 'rooms_watermaze'))]
+  assert [level for _, level in earlier].count('language_execute_random_task') <= 5
 
   assert_memory_is_fresh(consumed, died)
   ended = [row for row in read_episodes(tmp_path / 'run') if row['level'] == 'rooms_watermaze']
